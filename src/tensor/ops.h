@@ -1,0 +1,114 @@
+/* The operations. Shapes: T tokens (rows), D model width, V vocabulary, H heads, Hkv kv heads, Dh head width.
+ * Tensors are contiguous. D dtype = the dtype of the first input; weights have the same dtype (leaves give the compute dtype).
+ * Every function returns NULL with the context failed on error, and NULL for NULL inputs. */
+#ifndef FM_TENSOR_OPS_H
+#define FM_TENSOR_OPS_H
+
+#include "tensor/param.h"
+#include "tensor/tensor.h"
+
+#define FM_HERE(c) fm_at((c), __FILE__, __LINE__)
+
+/* w [V,D], ids i32 [T] -> [T,D]. On devices that run, every id is checked against V. */
+fm_tensor *fm_embedding_(fm_ctx *c, fm_tensor *w, fm_tensor *ids);
+#define fm_embedding(c, ...) fm_embedding_(FM_HERE(c), __VA_ARGS__)
+
+/* x [..,K], w [N,K], b [N] or NULL -> [..,N] = x w^T + b. */
+fm_tensor *fm_linear_(fm_ctx *c, fm_tensor *x, fm_tensor *w, fm_tensor *b);
+#define fm_linear(c, ...) fm_linear_(FM_HERE(c), __VA_ARGS__)
+
+/* Norms over the last dimension; w, b [dim]. */
+fm_tensor *fm_rmsnorm_(fm_ctx *c, fm_tensor *x, fm_tensor *w, float eps);
+#define fm_rmsnorm(c, ...) fm_rmsnorm_(FM_HERE(c), __VA_ARGS__)
+fm_tensor *fm_layernorm_(fm_ctx *c, fm_tensor *x, fm_tensor *w, fm_tensor *b, float eps);
+#define fm_layernorm(c, ...) fm_layernorm_(FM_HERE(c), __VA_ARGS__)
+/* Fused residual add and norm: *sum = res + x (rounded to D), returns rmsnorm(*sum) * w. */
+fm_tensor *fm_add_rmsnorm_(fm_ctx *c, fm_tensor *res, fm_tensor *x, fm_tensor *w, float eps, fm_tensor **sum);
+#define fm_add_rmsnorm(c, ...) fm_add_rmsnorm_(FM_HERE(c), __VA_ARGS__)
+
+/* x [T,H,Dh], pos i32 [T], freq f64 [n_freqs] (host memory that outlives the tape). In the storage of x. */
+typedef struct fm_rope_options {
+    const double *freq;
+    int32_t n_freqs;
+    bool interleaved;
+    float mscale; /* 0 = 1 */
+} fm_rope_options;
+fm_tensor *fm_rope_(fm_ctx *c, fm_tensor *x, fm_tensor *pos, const fm_rope_options *o);
+#define fm_rope(c, ...) fm_rope_(FM_HERE(c), __VA_ARGS__)
+
+/* q [T,H,Dh], k [S,Hkv,Dh], v [S,Hkv,Dv] -> [T,H,Dv]; see fm_attention_args. q_offsets and kv_offsets are host arrays
+ * that outlive the tape; kv_offsets NULL = q_offsets. With `kv` set, k and v are NULL and keys come from the cache (no gradient). */
+typedef struct fm_attention_options {
+    int32_t n_segments;
+    const int32_t *q_offsets, *kv_offsets;
+    fm_mask_kind mask;
+    int32_t window;
+    float scale; /* 0 = 1/sqrt(Dh) */
+    float softcap;
+    const float *alibi; /* [H] or NULL */
+    const fm_kv_view *kv;
+    int32_t n_kv_heads, v_dim; /* with kv only */
+} fm_attention_options;
+fm_tensor *fm_attention_(fm_ctx *c, fm_tensor *q, fm_tensor *k, fm_tensor *v, fm_tensor *sink, const fm_attention_options *o);
+#define fm_attention(c, ...) fm_attention_(FM_HERE(c), __VA_ARGS__)
+
+/* act(gate) * up; act(x). Same shapes. */
+fm_tensor *fm_glu_(fm_ctx *c, fm_tensor *gate, fm_tensor *up, fm_act act);
+#define fm_glu(c, ...) fm_glu_(FM_HERE(c), __VA_ARGS__)
+fm_tensor *fm_activation_(fm_ctx *c, fm_tensor *x, fm_act act);
+#define fm_activation(c, ...) fm_activation_(FM_HERE(c), __VA_ARGS__)
+
+fm_tensor *fm_add_(fm_ctx *c, fm_tensor *a, fm_tensor *b);
+#define fm_add(c, ...) fm_add_(FM_HERE(c), __VA_ARGS__)
+fm_tensor *fm_mul_(fm_ctx *c, fm_tensor *a, fm_tensor *b);
+#define fm_mul(c, ...) fm_mul_(FM_HERE(c), __VA_ARGS__)
+fm_tensor *fm_scale_(fm_ctx *c, fm_tensor *x, double alpha);
+#define fm_scale(c, ...) fm_scale_(FM_HERE(c), __VA_ARGS__)
+
+/* Dropout with probability p in training mode, x itself otherwise. `stream` names the random stream and must
+ * outlive the tape. Rows are tokens. */
+fm_tensor *fm_dropout_(fm_ctx *c, fm_tensor *x, double p, const char *stream);
+#define fm_dropout(c, ...) fm_dropout_(FM_HERE(c), __VA_ARGS__)
+
+fm_tensor *fm_softmax_(fm_ctx *c, fm_tensor *x);
+#define fm_softmax(c, ...) fm_softmax_(FM_HERE(c), __VA_ARGS__)
+
+/* Over the last dimension: [..,dim] -> [..] in the accumulation type. fm_sum_all gives [1]. */
+fm_tensor *fm_sum_(fm_ctx *c, fm_tensor *x);
+#define fm_sum(c, ...) fm_sum_(FM_HERE(c), __VA_ARGS__)
+fm_tensor *fm_mean_(fm_ctx *c, fm_tensor *x);
+#define fm_mean(c, ...) fm_mean_(FM_HERE(c), __VA_ARGS__)
+fm_tensor *fm_sum_all_(fm_ctx *c, fm_tensor *x);
+#define fm_sum_all(c, ...) fm_sum_all_(FM_HERE(c), __VA_ARGS__)
+
+fm_tensor *fm_cast_(fm_ctx *c, fm_tensor *x, fm_dtype to);
+#define fm_cast(c, ...) fm_cast_(FM_HERE(c), __VA_ARGS__)
+
+/* x [S,..], idx i32 [T] -> rows of x. */
+fm_tensor *fm_gather_(fm_ctx *c, fm_tensor *x, fm_tensor *idx);
+#define fm_gather(c, ...) fm_gather_(FM_HERE(c), __VA_ARGS__)
+
+/* Same elements, other shape; shares storage and gradient. One dimension may be -1. */
+fm_tensor *fm_reshape_(fm_ctx *c, fm_tensor *x, int n_dims, const int64_t *dim);
+#define fm_reshape(c, ...) fm_reshape_(FM_HERE(c), __VA_ARGS__)
+#define fm_view2(c, x, a, b) fm_reshape((c), (x), 2, (const int64_t[]){(a), (b)})
+#define fm_view3(c, x, a, b, d) fm_reshape((c), (x), 3, (const int64_t[]){(a), (b), (d)})
+
+typedef struct fm_loss_options {
+    int32_t ignore_index; /* -100 by habit; targets equal to it carry no loss */
+    float label_smoothing, z_loss;
+    double scale;         /* multiplies the loss sum and its gradient: 1 / trained tokens of the whole step */
+    const float *weight;  /* [T] or NULL */
+    /* The loss is the root and its upstream gradient is 1 (the trainer's case): gradients are formed in the forward
+     * pass, chunk by chunk, so the head's product is not done twice. Backward fails if the upstream is not 1. Without it the
+     * logits are computed again in backward. */
+    bool is_root;
+} fm_loss_options;
+/* logits [T,V] (any dtype), targets i32 [T] -> [1] in A: scale * sum of losses. *token_loss ([T] A, or NULL) is not differentiable. */
+fm_tensor *fm_cross_entropy_(fm_ctx *c, fm_tensor *logits, fm_tensor *targets, const fm_loss_options *o, fm_tensor **token_loss);
+#define fm_cross_entropy(c, ...) fm_cross_entropy_(FM_HERE(c), __VA_ARGS__)
+/* The same from x [T,D] and w [V,D], by chunks of rows: all logits are never held. */
+fm_tensor *fm_linear_ce_(fm_ctx *c, fm_tensor *x, fm_tensor *w, fm_tensor *targets, const fm_loss_options *o, fm_tensor **token_loss);
+#define fm_linear_ce(c, ...) fm_linear_ce_(FM_HERE(c), __VA_ARGS__)
+
+#endif

@@ -1,0 +1,96 @@
+/* The parameter store: what a model's weights are, apart from any computation.
+ *
+ * A store is filled first (fm_params_add), then given memory (fm_params_alloc), or its parameters are pointed at a file
+ * mapping (fm_param_set_external). It may be read from several contexts at once as long as nobody writes; the
+ * optimizer writes between steps. Copies in other dtypes and packed forms are derived: made at first use and renewed
+ * when the version moved.
+ *
+ * Everything that handles weights (load, save, count, optimizer, LoRA, sharding, quantisation, export) goes through this. */
+#ifndef FM_TENSOR_PARAM_H
+#define FM_TENSOR_PARAM_H
+
+#include "tensor/tensor.h"
+
+typedef struct fm_params fm_params;
+
+typedef enum fm_init_kind { FM_INIT_NORMAL, FM_INIT_ONES, FM_INIT_ZEROS } fm_init_kind;
+
+typedef struct fm_derived {
+    fm_dtype dtype;
+    void *data;
+    uint32_t version; /* of the master it was made from; 0 = never */
+} fm_derived;
+
+struct fm_param {
+    char *name; /* Hugging Face name */
+    int32_t index;
+    uint8_t n_dims;
+    int64_t dim[FM_MAX_DIMS]; /* global shape, outermost first */
+    int64_t numel;
+    int64_t shard_begin, shard_end; /* rows of dim[0] held by this process; whole range when not sharded */
+    int32_t owner;                  /* rank that updates it */
+    fm_dtype dtype;                 /* of data (the master) */
+    fm_storage_kind storage;
+    void *data;
+    fm_param *tie;   /* this one is the same memory as *tie (which is never tied itself), or NULL */
+    bool frozen;     /* no gradient, no update */
+    bool decay;      /* weight decay applies */
+    int32_t group;   /* optimizer group */
+    fm_init_kind init;
+    double init_std;
+    void *grad;        /* fm_dtype_acc(dtype); NULL until fm_params_alloc_grads */
+    bool grad_written; /* false: next write is = */
+    uint32_t version;  /* starts at 1, bumped by every change of data */
+    fm_derived copy;   /* the compute-dtype copy */
+    void *packed;      /* as backend->matmul_pack made it, of the compute dtype, as trans_b */
+    uint32_t packed_version;
+    int64_t packed_bytes;
+    fm_dtype packed_dtype;
+    /* Called when the last gradient contribution of a backward pass was written, or NULL. */
+    void (*grad_ready)(void *user, fm_param *p);
+    void *grad_ready_user;
+};
+
+typedef struct fm_param_desc {
+    const char *name;
+    uint8_t n_dims;
+    int64_t dim[FM_MAX_DIMS];
+    fm_init_kind init;
+    double init_std;
+    bool no_decay;
+    fm_param *tie;
+} fm_param_desc;
+
+FM_MUST_CHECK fm_status fm_params_new(fm_params **out);
+void fm_params_free(fm_params *ps);
+/* The returned parameter lives as long as the store. A name may occur once. */
+FM_MUST_CHECK fm_status fm_params_add(fm_params *ps, const fm_param_desc *d, fm_param **out);
+int fm_params_count(const fm_params *ps);
+fm_param *fm_params_at(const fm_params *ps, int i); /* in the order of adding */
+fm_param *fm_params_find(const fm_params *ps, const char *name);
+int64_t fm_params_numel(const fm_params *ps); /* tied ones counted once */
+
+/* One zeroed block for all untied parameters without memory of their own, in `dtype`. */
+FM_MUST_CHECK fm_status fm_params_alloc(fm_params *ps, fm_dtype dtype);
+/* One zeroed block of gradients for all that are not frozen. */
+FM_MUST_CHECK fm_status fm_params_alloc_grads(fm_params *ps);
+/* One block of compute-dtype copies (so that the optimizer can write them in its pass). No-op when dtype is the master's. */
+FM_MUST_CHECK fm_status fm_params_alloc_copies(fm_params *ps, fm_dtype dtype);
+void fm_params_free_grads(fm_params *ps);
+/* Points a parameter at memory it does not own (a file mapping). */
+void fm_param_set_external(fm_param *p, fm_dtype dtype, void *data, fm_storage_kind kind);
+void fm_params_begin_step(fm_params *ps); /* grad_written = false for all */
+
+/* Fills every untied parameter by its init rule: N(0, init_std^2) truncated at 3 std, ones or zeros; random numbers
+ * are keyed by (seed, name, element index), so that the values do not depend on order, sharding or threads. */
+FM_MUST_CHECK fm_status fm_params_init(fm_params *ps, uint64_t seed, fm_pool *pool);
+
+void fm_param_changed(fm_param *p); /* bumps the version */
+
+/* Data in `dtype`, through the derived copy when it is not the master's. Contexts call this through fm_data. */
+FM_MUST_CHECK fm_status fm_param_acquire(const fm_backend *b, const fm_exec *x, fm_param *p, fm_dtype dtype, void **out);
+void fm_param_release(fm_param *p);
+/* Packed form of a 2-D weight [n,k] for y = x W^T, or NULL in *out when the backend packs nothing. */
+FM_MUST_CHECK fm_status fm_param_packed(const fm_backend *b, const fm_exec *x, fm_param *p, fm_dtype dtype, void **out);
+
+#endif
