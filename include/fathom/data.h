@@ -1,0 +1,60 @@
+/* Data: check rows, pack token shards.
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef FATHOM_DATA_H
+#define FATHOM_DATA_H
+
+#include "fathom/option.h"
+#include "fathom/status.h"
+#include "fathom/tokenizer.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* How rows become text. */
+typedef struct fm_rows_config {
+    fm_strlist input;   /* files, folders, globs, "-" */
+    int format;         /* FM_OPT_ENUM auto|txt|jsonl|csv|tsv */
+    char *text_column;  /* default "text" */
+    char *text_template; /* "{question} {answer}"; overrides text_column */
+    int txt_unit;       /* file|paragraph|line */
+} fm_rows_config;
+
+typedef struct fm_check_config fm_check_config;
+typedef struct fm_pack_config fm_pack_config;
+FM_API const fm_option *fm_check_options(void);
+FM_API const fm_option *fm_pack_options(void);
+FM_API FM_MUST_CHECK fm_status fm_check_config_new(fm_check_config **out);
+FM_API FM_MUST_CHECK fm_status fm_pack_config_new(fm_pack_config **out);
+FM_API void fm_check_config_free(fm_check_config *c);
+FM_API void fm_pack_config_free(fm_pack_config *c);
+
+/* One bad row. */
+typedef struct fm_bad_row {
+    const char *file;
+    int64_t line;
+    const char *reason;
+} fm_bad_row;
+typedef void (*fm_bad_row_fn)(void *user, const fm_bad_row *row);
+
+typedef struct fm_check_report {
+    size_t size;
+    int64_t n_files, n_rows, n_bad, n_empty, n_bytes, n_chars;
+    int64_t n_tokens, n_cut, n_cut_tokens; /* with a tokenizer: rows longer than cutoff_len */
+    int64_t n_loss_tokens;
+    int64_t longest_tokens, longest_line;
+} fm_check_report;
+FM_API FM_MUST_CHECK fm_status fm_data_check(fm_check_report *out, const fm_check_config *c, fm_bad_row_fn fn, void *user);
+
+typedef struct fm_pack_report {
+    size_t size;
+    int64_t n_files, n_rows, n_bad, n_documents, n_tokens, n_bytes, n_shards, n_cut, n_split, n_dropped, n_eval_tokens, n_eval_bytes;
+    double seconds, tokens_per_s, mb_per_s;
+} fm_pack_report;
+/* Resumable: finished input files are skipped when the folder holds an unfinished run of the same settings. */
+FM_API FM_MUST_CHECK fm_status fm_data_pack(fm_pack_report *out, const fm_pack_config *c, fm_bad_row_fn fn, void *user);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,69 @@
+/* Models: open, describe, run.
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef FATHOM_MODEL_H
+#define FATHOM_MODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fathom/status.h"
+#include "fathom/tokenizer.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct fm_model fm_model;
+
+typedef struct fm_model_options {
+    size_t size;       /* sizeof(fm_model_options) */
+    const char *dtype; /* "auto" (bf16 where the file is bf16 and the CPU has it, else f32), "bf16", "f32" */
+    int threads;       /* 0 = all */
+} fm_model_options;
+
+/* A Hugging Face folder. Weights are mapped; opt may be NULL. */
+FM_API FM_MUST_CHECK fm_status fm_model_open(fm_model **out, const char *path, const fm_model_options *opt);
+FM_API void fm_model_close(fm_model *m);
+/* The folder's tokenizer, owned by the model, opened at first use. */
+FM_API FM_MUST_CHECK fm_status fm_model_tokenizer(const fm_tokenizer **out, fm_model *m);
+
+/* What `fathom info` shows. Strings are owned by the model. */
+typedef struct fm_model_info {
+    const char *family;       /* "llama" */
+    const char *architecture; /* "LlamaForCausalLM" */
+    int64_t n_params, n_params_active, n_params_embedding;
+    int32_t n_layers, d_model, n_heads, n_kv_heads, head_dim, d_ff, vocab_size;
+    int64_t max_position;
+    bool tied_embeddings, qkv_bias, qk_norm;
+    double rope_theta;
+    const char *rope_scaling; /* "none", "linear" ... */
+    const char *dtype;        /* of the stored weights */
+    int64_t file_bytes;
+    int32_t n_files;
+    int64_t train_bytes_per_param; /* weights, copy, gradient, AdamW state in the default precision */
+    int64_t kv_bytes_per_token;    /* bf16 cache */
+    const char *chat_template;     /* NULL when none */
+    const char *license;           /* NULL when unknown */
+} fm_model_info;
+FM_API FM_MUST_CHECK fm_status fm_model_get_info(fm_model_info *out, fm_model *m);
+
+/* Logits of every position of one sequence: out [n_ids, vocab] float32, caller's memory. */
+FM_API FM_MUST_CHECK fm_status fm_model_logits(fm_model *m, const int32_t *ids, int32_t n_ids, float *out);
+
+/* Presets: one row per named size. */
+typedef struct fm_preset {
+    const char *name; /* "26m" */
+    int32_t d_model, n_layers, n_heads, n_kv_heads, d_ff, vocab_size;
+    bool tied;
+    int64_t n_params;
+    const char *use;
+} fm_preset;
+FM_API int fm_preset_count(void);
+FM_API const fm_preset *fm_preset_at(int i);
+FM_API const fm_preset *fm_preset_find(const char *name); /* NULL when unknown */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,81 @@
+/* Model families and whole models (internal side of fathom/model.h).
+ *
+ * A family is one file and one row of families.def: which config.json it reads, its weight map, its forward. The weight map
+ * is made once, by build(): it adds every parameter to the store with its Hugging Face name, shape, init and tie; load, save,
+ * count, shard and quantise walk the store. */
+#ifndef FM_MODEL_MODEL_H
+#define FM_MODEL_MODEL_H
+
+#include "base/json.h"
+#include "fathom/model.h"
+#include "nn/nn.h"
+
+typedef struct fm_model_config {
+    char family[32];
+    int32_t vocab_size, d_model, n_layers, n_heads, n_kv_heads, head_dim, d_ff;
+    int64_t max_position;
+    fm_act act; /* of the gated MLP */
+    double norm_eps;
+    double init_std;
+    fm_rope_config rope;
+    bool tied, qkv_bias, o_bias, mlp_bias, qk_norm;
+    int32_t window;         /* sliding window, 0 = none */
+    int32_t window_from_layer; /* Qwen2 max_window_layers: layers below it attend fully */
+    double attention_dropout, hidden_dropout, embedding_dropout; /* training only */
+    int32_t bos_id, eos_id, pad_id; /* -1 = none */
+} fm_model_config;
+
+typedef struct fm_family {
+    const char *name;               /* "llama" */
+    const char *const *architectures; /* NULL-terminated: "LlamaForCausalLM" */
+    const char *const *model_types; /* NULL-terminated: "llama" */
+    /* config.json -> config; keys that change the mathematics and are not supported are an error naming key and value. */
+    fm_status (*parse)(fm_model_config *cfg, const fm_json *json);
+    /* config -> members of config.json that transformers needs. */
+    fm_status (*write)(const fm_model_config *cfg, fm_json *json);
+    /* Adds all parameters; *state holds handles for forward (fm_free). */
+    fm_status (*build)(const fm_model_config *cfg, fm_params *ps, void **state);
+    /* Hidden states after the final norm [n_tokens,D]. */
+    fm_tensor *(*forward)(fm_ctx *c, const fm_model *m, const fm_batch *b);
+} fm_family;
+extern const fm_family *const fm_families[];
+extern const int fm_n_families;
+
+struct fm_model {
+    fm_model_config cfg;
+    const fm_family *family;
+    fm_params *params;
+    void *state;       /* family's handles */
+    fm_param *head;    /* [V,D]: lm_head, or the embedding when tied */
+    double *rope_freq; /* [rope.dim/2] */
+    double rope_mscale;
+    bool checkpoint_layers; /* recompute each layer in backward */
+    char *path;
+    fm_pool *pool;     /* owned when opened through the public API */
+    fm_dtype compute;
+    fm_tokenizer *tokenizer;
+    fm_json *json;     /* config.json as read, kept for writing back unknown keys; may be NULL */
+    void *files;       /* mapped weight files (src/model/load.c) */
+};
+
+/* An empty model from a config: parameters described, no memory. */
+FM_MUST_CHECK fm_status fm_model_build(fm_model **out, const fm_model_config *cfg);
+/* As fm_model_build from a folder's config.json; weights are mapped (map = true: master dtype is the file's) or copied into
+ * allocated master weights of dtype `master`. Every parameter must be found with its shape; extra tensors are an error
+ * unless known to be harmless (rotary inv_freq). */
+FM_MUST_CHECK fm_status fm_model_load(fm_model **out, const char *path, bool map, fm_dtype master);
+/* Writes config.json, model.safetensors (sharded past max_shard bytes), generation_config.json, in dtype. The folder must exist;
+ * tokenizer files are the caller's business. */
+FM_MUST_CHECK fm_status fm_model_save(const fm_model *m, const char *dir, fm_dtype dtype, int64_t max_shard);
+FM_MUST_CHECK fm_status fm_model_config_load(fm_model_config *cfg, const fm_family **family, const char *path);
+FM_MUST_CHECK fm_status fm_model_config_from_preset(fm_model_config *cfg, const char *name, int32_t vocab_size);
+/* Any size by one number: depth, width and head count that give n_params within 3%. */
+FM_MUST_CHECK fm_status fm_model_config_from_params(fm_model_config *cfg, int64_t n_params, int32_t vocab_size);
+int64_t fm_model_config_params(const fm_model_config *cfg);
+
+/* Hidden states after the final norm [n_tokens,D]. */
+fm_tensor *fm_model_forward(fm_ctx *c, const fm_model *m, const fm_batch *b);
+/* Logits [n_rows,V] in f32 of the rows of hidden given by idx (i32 [n_rows] tensor), or of all when idx is NULL. */
+fm_tensor *fm_model_head(fm_ctx *c, const fm_model *m, fm_tensor *hidden, fm_tensor *idx);
+
+#endif
