@@ -1,0 +1,232 @@
+/* Vector primitives with 64-bit NEON. Included by vec.h only. */
+#ifndef FM_BACKEND_CPU_SIMD_VEC_NEON_H
+#define FM_BACKEND_CPU_SIMD_VEC_NEON_H
+
+#include <arm_neon.h>
+
+#define VF_N 4
+
+typedef float32x4_t vf;
+typedef uint32x4_t vu;
+typedef int32x4_t vi;
+typedef uint32x4_t vm;
+typedef float64x2_t vd;
+
+static inline vf vf_zero(void) {
+    return vdupq_n_f32(0.0F);
+}
+static inline vf vf_set1(float x) {
+    return vdupq_n_f32(x);
+}
+static inline vf vf_load(const float *p) {
+    return vld1q_f32(p);
+}
+static inline void vf_store(float *p, vf v) {
+    vst1q_f32(p, v);
+}
+static inline vf vf_loadn(const float *p, int n) {
+    float t[VF_N] = {0};
+    memcpy(t, p, (size_t)n * sizeof *p);
+    return vld1q_f32(t);
+}
+static inline void vf_storen(float *p, vf v, int n) {
+    float t[VF_N];
+    vst1q_f32(t, v);
+    memcpy(p, t, (size_t)n * sizeof *p);
+}
+static inline vf vf_add(vf a, vf b) {
+    return vaddq_f32(a, b);
+}
+static inline vf vf_sub(vf a, vf b) {
+    return vsubq_f32(a, b);
+}
+static inline vf vf_mul(vf a, vf b) {
+    return vmulq_f32(a, b);
+}
+static inline vf vf_div(vf a, vf b) {
+    return vdivq_f32(a, b);
+}
+/* As on x86: the second operand when either is NaN. */
+static inline vf vf_max(vf a, vf b) {
+    return vbslq_f32(vcgtq_f32(a, b), a, b);
+}
+static inline vf vf_min(vf a, vf b) {
+    return vbslq_f32(vcltq_f32(a, b), a, b);
+}
+static inline vf vf_sqrt(vf a) {
+    return vsqrtq_f32(a);
+}
+static inline vf vf_fma(vf a, vf b, vf c) {
+    return vfmaq_f32(c, a, b);
+}
+static inline vf vf_fnma(vf a, vf b, vf c) {
+    return vfmsq_f32(c, a, b);
+}
+static inline vf vf_round(vf a) {
+    return vrndnq_f32(a);
+}
+static inline vf vf_from_vi(vi a) {
+    return vreinterpretq_f32_s32(a);
+}
+static inline vi vi_from_vf(vf a) {
+    return vreinterpretq_s32_f32(a);
+}
+static inline vi vf_to_int(vf a) {
+    return vcvtnq_s32_f32(a);
+}
+static inline vf vi_to_float(vi a) {
+    return vcvtq_f32_s32(a);
+}
+
+static inline vm vf_lt(vf a, vf b) {
+    return vcltq_f32(a, b);
+}
+static inline vm vf_le(vf a, vf b) {
+    return vcleq_f32(a, b);
+}
+static inline vm vf_isnan(vf a) {
+    return vmvnq_u32(vceqq_f32(a, a));
+}
+static inline vm vf_firstn(int n) {
+    const int32_t iota[VF_N] = {0, 1, 2, 3};
+    return vcgtq_s32(vdupq_n_s32(n), vld1q_s32(iota));
+}
+static inline vf vf_select(vm m, vf a, vf b) {
+    return vbslq_f32(m, a, b);
+}
+
+static inline vi vi_set1(int32_t x) {
+    return vdupq_n_s32(x);
+}
+static inline vi vi_load(const void *p) {
+    return vreinterpretq_s32_u8(vld1q_u8(p));
+}
+static inline void vi_store(void *p, vi v) {
+    vst1q_u8(p, vreinterpretq_u8_s32(v));
+}
+static inline vi vi_add(vi a, vi b) {
+    return vaddq_s32(a, b);
+}
+static inline vi vi_sub(vi a, vi b) {
+    return vsubq_s32(a, b);
+}
+static inline vi vi_mul(vi a, vi b) {
+    return vmulq_s32(a, b);
+}
+static inline vi vi_and(vi a, vi b) {
+    return vandq_s32(a, b);
+}
+static inline vi vi_or(vi a, vi b) {
+    return vorrq_s32(a, b);
+}
+static inline vi vi_xor(vi a, vi b) {
+    return veorq_s32(a, b);
+}
+#define vi_shl(a, k) vshlq_n_s32((a), (k))
+#define vi_shr(a, k) vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(a), (k)))
+#define vi_sar(a, k) vshrq_n_s32((a), (k))
+static inline vi vi_select(vm m, vi a, vi b) {
+    return vbslq_s32(m, a, b);
+}
+/* High halves of the unsigned 32x32 products. */
+static inline vi vi_mulhi_u32(vi a, vi b) {
+    uint32x4_t ua = vreinterpretq_u32_s32(a);
+    uint32x4_t ub = vreinterpretq_u32_s32(b);
+    uint64x2_t lo = vmull_u32(vget_low_u32(ua), vget_low_u32(ub));
+    uint64x2_t hi = vmull_high_u32(ua, ub);
+    return vreinterpretq_s32_u32(vuzp2q_u32(vreinterpretq_u32_u64(lo), vreinterpretq_u32_u64(hi)));
+}
+
+static inline uint16x4_t vf_narrow_bf16(vf v) {
+    uint32x4_t u = vreinterpretq_u32_f32(v);
+    uint32x4_t odd = vandq_u32(vshrq_n_u32(u, 16), vdupq_n_u32(1));
+    uint32x4_t r = vaddq_u32(vaddq_u32(u, vdupq_n_u32(0x7fff)), odd);
+    r = vbslq_u32(vf_isnan(v), vorrq_u32(u, vdupq_n_u32(0x400000)), r);
+    return vshrn_n_u32(r, 16);
+}
+static inline vf vf_load_bf16(const fm_bf16 *p) {
+    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
+}
+static inline uint16x4_t vf_loadn_words(const fm_bf16 *p, int n) {
+    fm_bf16 t[VF_N] = {0};
+    memcpy(t, p, (size_t)n * sizeof *p);
+    return vld1_u16(t);
+}
+static inline vf vf_loadn_bf16(const fm_bf16 *p, int n) {
+    return vreinterpretq_f32_u32(vshll_n_u16(vf_loadn_words(p, n), 16));
+}
+static inline void vf_store_bf16(fm_bf16 *p, vf v) {
+    vst1_u16(p, vf_narrow_bf16(v));
+}
+static inline void vf_storen_bf16(fm_bf16 *p, vf v, int n) {
+    fm_bf16 t[VF_N];
+    vst1_u16(t, vf_narrow_bf16(v));
+    memcpy(p, t, (size_t)n * sizeof *p);
+}
+
+static inline float vf_hsum(vf v) {
+    float32x2_t h = vadd_f32(vget_low_f32(v), vget_high_f32(v));
+    return vget_lane_f32(h, 0) + vget_lane_f32(h, 1);
+}
+static inline float vf_hmax(vf v) {
+    float t[VF_N];
+    vst1q_f32(t, v);
+    float a = t[0] > t[2] ? t[0] : t[2];
+    float b = t[1] > t[3] ? t[1] : t[3];
+    return a > b ? a : b;
+}
+
+static inline vu vu_zero(void) {
+    return vdupq_n_u32(0);
+}
+static inline vu vu_load(const void *p) {
+    return vreinterpretq_u32_u8(vld1q_u8(p));
+}
+static inline vu vu_loadn(const void *p, int n_pairs) {
+    uint32_t t[VF_N] = {0};
+    memcpy(t, p, (size_t)n_pairs * sizeof *t);
+    return vld1q_u32(t);
+}
+static inline void vu_store(void *p, vu v) {
+    vst1q_u8(p, vreinterpretq_u8_u32(v));
+}
+static inline vu vu_set1_pair(const void *p) {
+    uint32_t pair;
+    memcpy(&pair, p, sizeof pair);
+    return vdupq_n_u32(pair);
+}
+static inline vf vf_dot_bf16(vf acc, vu a, vu b) {
+    uint32x4_t odd = vdupq_n_u32(0xffff0000u);
+    acc = vfmaq_f32(acc, vreinterpretq_f32_u32(vshlq_n_u32(a, 16)), vreinterpretq_f32_u32(vshlq_n_u32(b, 16)));
+    return vfmaq_f32(acc, vreinterpretq_f32_u32(vandq_u32(a, odd)), vreinterpretq_f32_u32(vandq_u32(b, odd)));
+}
+static inline vu vu_zip_words(uint16x4_t lo, uint16x4_t hi) {
+    return vorrq_u32(vmovl_u16(lo), vshll_n_u16(hi, 16));
+}
+static inline vu vu_zip(const fm_bf16 *p0, const fm_bf16 *p1) {
+    return vu_zip_words(vld1_u16(p0), vld1_u16(p1));
+}
+static inline vu vu_zipn(const fm_bf16 *p0, const fm_bf16 *p1, int n) {
+    return vu_zip_words(vf_loadn_words(p0, n), vf_loadn_words(p1, n));
+}
+
+static inline vd vd_zero(void) {
+    return vdupq_n_f64(0.0);
+}
+static inline vd vd_lo(vf v) {
+    return vcvt_f64_f32(vget_low_f32(v));
+}
+static inline vd vd_hi(vf v) {
+    return vcvt_high_f64_f32(v);
+}
+static inline vd vd_add(vd a, vd b) {
+    return vaddq_f64(a, b);
+}
+static inline vd vd_fma(vd a, vd b, vd c) {
+    return vfmaq_f64(c, a, b);
+}
+static inline double vd_hsum(vd v) {
+    return vgetq_lane_f64(v, 0) + vgetq_lane_f64(v, 1);
+}
+
+#endif
