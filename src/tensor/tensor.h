@@ -20,6 +20,7 @@
 
 #include "backend/backend.h"
 #include "base/error.h"
+#include "base/str.h"
 
 #define FM_MAX_DIMS 4
 #define FM_MAX_IN 8
@@ -47,6 +48,7 @@ typedef struct fm_storage {
     void *data; /* NULL on the meta device */
     fm_storage_kind kind;
     uint32_t version;
+    int64_t arena_offset; /* FM_STORAGE_ARENA: where it begins, also on meta */
 } fm_storage;
 
 struct fm_tensor {
@@ -219,7 +221,7 @@ const char *fm_tensor_describe(char *buf, size_t cap, const fm_tensor *t);
 fm_tensor *fm_apply(fm_ctx *c, const fm_op *op, int n_required, int n_in, fm_tensor *const *in, const void *attr,
                     size_t attr_size, fm_tensor **outs);
 fm_tensor *fm_node_out(fm_ctx *c, fm_node *n, fm_dtype dtype, int n_dims, const int64_t *dim);  /* next output */
-fm_tensor *fm_node_save(fm_ctx *c, fm_node *n, fm_dtype dtype, int n_dims, const int64_t *dim); /* next saved; kept only if recorded */
+fm_tensor *fm_node_save(fm_ctx *c, fm_node *n, fm_dtype dtype, int n_dims, const int64_t *dim); /* next saved; always made: ask fm_node_records first for what only backward needs */
 /* Next output in the storage of in[i] (an in-place op). Bumps the version when the op has run. */
 fm_tensor *fm_node_out_inplace(fm_ctx *c, fm_node *n, int i);
 bool fm_node_records(const fm_ctx *c, const fm_node *n); /* will backward be asked for? valid inside shape and forward */
