@@ -1,0 +1,39 @@
+/* Rows chosen by index: embeddings, gather, scatter. */
+#include "backend/cpu/ref/ref.h"
+
+static fm_status embedding_fwd_any(fm_dtype d, const fm_exec *x, const fm_embedding_args *a) {
+    FM_UNUSED(x);
+    for (int64_t i = 0; i < a->n_tokens * a->dim; i++) {
+        fm_store_from_f64(d, a->y, i, FM_LD(d, a->w, a->ids[i / a->dim] * a->dim + i % a->dim));
+    }
+    return FM_OK;
+}
+
+static fm_status embedding_bwd_any(fm_dtype d, const fm_exec *x, const fm_embedding_bwd_args *a) {
+    FM_UNUSED(x);
+    for (int64_t i = 0; i < a->n_tokens * a->dim; i++) {
+        fm_ref_put(fm_dtype_acc(d), a->dw, a->ids[i / a->dim] * a->dim + i % a->dim, FM_LD(d, a->dy, i), true);
+    }
+    return FM_OK;
+}
+
+static fm_status gather_rows_any(fm_dtype d, const fm_exec *x, const fm_rows_args *a) {
+    FM_UNUSED(x);
+    for (int64_t i = 0; i < a->n * a->dim; i++) {
+        fm_store_from_f64(d, a->y, i, FM_LD(d, a->x, a->idx[i / a->dim] * a->dim + i % a->dim));
+    }
+    return FM_OK;
+}
+
+static fm_status scatter_add_rows_any(fm_dtype d, const fm_exec *x, const fm_rows_args *a) {
+    FM_UNUSED(x);
+    for (int64_t i = 0; i < a->n * a->dim; i++) {
+        fm_ref_put(d, a->x, a->idx[i / a->dim] * a->dim + i % a->dim, FM_LD(d, a->y, i), true);
+    }
+    return FM_OK;
+}
+
+FM_REF_KERNEL(embedding_fwd, fm_embedding_args)
+FM_REF_KERNEL(embedding_bwd, fm_embedding_bwd_args)
+FM_REF_KERNEL(gather_rows, fm_rows_args)
+FM_REF_KERNEL(scatter_add_rows, fm_rows_args)
