@@ -54,6 +54,8 @@ const char *cli_bytes(char *buf, size_t cap, double v);
 const char *cli_count(char *buf, size_t cap, double v);
 const char *cli_seconds(char *buf, size_t cap, double v);
 void cli_json_string(FILE *f, const char *s);
+/* Text of n bytes; bytes that are not UTF-8 become U+FFFD. */
+void cli_json_bytes(FILE *f, const char *s, size_t n);
 void cli_json_number(FILE *f, double v); /* null when not finite */
 
 /* A growing line reader over a stream; the returned buffer is reused. NULL at the end. */

@@ -241,22 +241,48 @@ const char *cli_seconds(char *buf, size_t cap, double v) {
     return buf;
 }
 
+/* Length of the valid UTF-8 character at p, 0 when there is none. */
+static size_t utf8_length(const unsigned char *p, size_t n) {
+    size_t want = p[0] < 0x80 ? 1 : p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : p[0] >= 0xe0 && p[0] < 0xf0 ? 3 : p[0] >= 0xf0 && p[0] < 0xf5 ? 4 : 0;
+    if (want == 0 || want > n) {
+        return 0;
+    }
+    for (size_t i = 1; i < want; i++) {
+        if ((p[i] & 0xc0) != 0x80) {
+            return 0;
+        }
+    }
+    bool overlong = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xf0 && p[1] < 0x90);
+    bool outside = (p[0] == 0xed && p[1] >= 0xa0) || (p[0] == 0xf4 && p[1] >= 0x90);
+    return overlong || outside ? 0 : want;
+}
+
+void cli_json_bytes(FILE *f, const char *s, size_t n) {
+    const unsigned char *p = (const unsigned char *)s;
+    fputc('"', f);
+    for (size_t i = 0; i < n;) {
+        size_t len = utf8_length(p + i, n - i);
+        if (len == 0) {
+            fputs("\\ufffd", f);
+            len = 1;
+        } else if (p[i] == '"' || p[i] == '\\') {
+            fprintf(f, "\\%c", p[i]);
+        } else if (p[i] < 0x20) {
+            fprintf(f, "\\u%04x", p[i]);
+        } else {
+            fwrite(p + i, 1, len, f);
+        }
+        i += len;
+    }
+    fputc('"', f);
+}
+
 void cli_json_string(FILE *f, const char *s) {
     if (!s) {
         fputs("null", f);
         return;
     }
-    fputc('"', f);
-    for (const unsigned char *p = (const unsigned char *)s; *p; p++) {
-        if (*p == '"' || *p == '\\') {
-            fprintf(f, "\\%c", *p);
-        } else if (*p < 0x20) {
-            fprintf(f, "\\u%04x", *p);
-        } else {
-            fputc(*p, f);
-        }
-    }
-    fputc('"', f);
+    cli_json_bytes(f, s, strlen(s));
 }
 
 void cli_json_number(FILE *f, double v) {
