@@ -48,11 +48,15 @@ FM_API void fm_options_free(void *obj, const fm_option *table);
  * the message. Dashes and underscores are the same. */
 FM_API FM_MUST_CHECK fm_status fm_options_set(void *obj, const fm_option *table, const char *key,
                                               const char *value, const char *where);
+/* Adds one item to a list (the value is not split at commas); other types as fm_options_set. */
+FM_API FM_MUST_CHECK fm_status fm_options_append(void *obj, const fm_option *table, const char *key,
+                                                 const char *value, const char *where);
 /* A YAML file: flat or nested mappings (joined by dots), sequences for lists. */
 FM_API FM_MUST_CHECK fm_status fm_options_load_yaml(void *obj, const fm_option *table, const char *path);
 FM_API FM_MUST_CHECK fm_status fm_options_parse_yaml(void *obj, const fm_option *table, const char *text,
                                                      size_t n, const char *name);
-/* argv items: --key value, --key=value, --flag, --no-flag, -k value, key=value. What is none of these goes to
+/* argv items: --key value, --key=value, --flag, --no-flag, -k value, key=value. A list flag given
+ * again adds to the list. What is none of these goes to
  * positional (pointers into argv; room for argc). "--" ends options. */
 FM_API FM_MUST_CHECK fm_status fm_options_parse_args(void *obj, const fm_option *table, int argc, char **argv,
                                                      char **positional, int *n_positional);

@@ -303,3 +303,24 @@ fm_status fm_options_set(void *obj, const fm_option *table, const char *key, con
 void fm_string_free(char *s) {
     fm_free(s);
 }
+
+fm_status fm_options_append(void *obj, const fm_option *table, const char *key, const char *value, const char *where) {
+    const fm_option *row = fm_option_find(table, key, strlen(key));
+    if (!row) {
+        return fm_option_unknown(table, key, "", where);
+    }
+    if (row->type != FM_OPT_LIST) {
+        return fm_option_store(obj, row, value, where);
+    }
+    fm_strlist *l = FIELD(fm_strlist, obj, row);
+    char **grown = fm_realloc(l->item, (l->n + 1) * sizeof *grown);
+    if (grown) {
+        l->item = grown;
+    }
+    char *copy = grown ? fm_strdup(value) : NULL;
+    if (!copy) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "%s: %s: cannot allocate a list", where, row->key);
+    }
+    l->item[l->n++] = copy;
+    return FM_OK;
+}

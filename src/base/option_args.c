@@ -30,8 +30,19 @@ static fm_status cut(char *buf, size_t cap, const char *p, size_t n) {
     return FM_OK;
 }
 
+/* Stores the value of a flag. A list flag given again adds to the list: -i a -i b. */
+static fm_status store_flag(void *obj, const fm_option *table, const fm_option *row, const char *value, uint64_t *seen) {
+    uint64_t bit = (uint64_t)1 << ((row - table) & 63);
+    if (row->type == FM_OPT_LIST && (*seen & bit)) {
+        return fm_options_append(obj, table, row->key, value, WHERE);
+    }
+    *seen |= row->type == FM_OPT_LIST ? bit : 0;
+    return fm_option_store(obj, row, value, WHERE);
+}
+
 /* One word that begins with a dash; *used says whether the next word was taken as the value. */
-static fm_status flag(void *obj, const fm_option *table, const char *word, const char *next, bool *used) {
+static fm_status flag(void *obj, const fm_option *table, const char *word, const char *next, bool *used,
+                      uint64_t *seen) {
     char key[128];
     bool is_long = word[1] == '-';
     const char *name = word + (is_long ? 2 : 1);
@@ -50,7 +61,7 @@ static fm_status flag(void *obj, const fm_option *table, const char *word, const
         return fm_option_unknown(table, key, is_long ? "--" : "-", WHERE);
     }
     if (eq) {
-        return fm_option_store(obj, row, eq + 1, WHERE);
+        return store_flag(obj, table, row, eq + 1, seen);
     }
     if (row->type == FM_OPT_BOOL) {
         return fm_option_store(obj, row, "true", WHERE);
@@ -59,12 +70,13 @@ static fm_status flag(void *obj, const fm_option *table, const char *word, const
         FM_FAIL(FM_ERR_CONFIG, WHERE ": option '%s' needs a value", word);
     }
     *used = true;
-    return fm_option_store(obj, row, next, WHERE);
+    return store_flag(obj, table, row, next, seen);
 }
 
 fm_status fm_options_parse_args(void *obj, const fm_option *table, int argc, char **argv, char **positional,
                                 int *n_positional) {
     bool ended = false;
+    uint64_t seen = 0; /* list rows given so far; tables have fewer than 64 lists */
     *n_positional = 0;
     for (int i = 0; i < argc; i++) {
         char *word = argv[i];
@@ -73,7 +85,7 @@ fm_status fm_options_parse_args(void *obj, const fm_option *table, int argc, cha
             ended = true;
         } else if (!ended && word[0] == '-' && word[1]) {
             bool used;
-            FM_TRY(flag(obj, table, word, i + 1 < argc ? argv[i + 1] : NULL, &used));
+            FM_TRY(flag(obj, table, word, i + 1 < argc ? argv[i + 1] : NULL, &used, &seen));
             i += used;
         } else if (n) {
             char key[128];

@@ -24,7 +24,7 @@ static int run(const cli_command *cmd, int argc, char **argv) {
     }
     int rc = argc > 256 ? cli_usage(cmd, "too many arguments; use a folder or a glob") : cli_parse(cmd, argc, argv, cfg, pos, &n, 0, 256);
     for (int i = 0; rc < 0 && i < n; i++) {
-        s = fm_options_set(cfg, cmd->options(), "input", pos[i], "command line");
+        s = fm_options_append(cfg, cmd->options(), "input", pos[i], "command line");
         rc = s == FM_OK ? -1 : cli_fail(s);
     }
     if (rc < 0) {
