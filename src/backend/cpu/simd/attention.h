@@ -1,0 +1,96 @@
+/* What the attention sources share: shapes of tiles, visibility, row addresses, scratch carving.
+ *
+ * Both directions work on "rows": the queries of one segment that read one kv head, position-major, so that
+ * row r is position r / group of head kv_head * group + r % group. Rows see keys [lo, hi), and both borders
+ * never fall as r grows. Keys come in tiles of ATT_KT counted from key 0 of the segment.
+ *
+ * Why a row has the same bits in decode, prefill and training: each score is one chain of products over the
+ * head dimension; each output is one chain over the keys from key 0, interrupted at tile borders only by the
+ * rescaling of the online softmax; keys that are not visible enter as an exact 0. None of this
+ * depends on how many rows are in flight. */
+#ifndef FM_BACKEND_CPU_SIMD_ATTENTION_H
+#define FM_BACKEND_CPU_SIMD_ATTENTION_H
+
+#include <string.h>
+
+#include "backend/cpu/simd/simd.h"
+
+#define ATT_KT 64 /* keys in a tile */
+#define ATT_MR 6  /* rows of the micro-kernel */
+
+/* Products of one element below which waking the pool costs more than it saves. */
+#define ATT_INLINE_WORK 262144.0
+
+/* The engines: tiles of f32 (sources f32 or bf16, converted while packing) and of bf16 pairs. */
+fm_status FM_SIMD_FN(attention_fwd_f32)(const fm_exec *x, const fm_attention_args *f, fm_dtype d);
+fm_status FM_SIMD_FN(attention_bwd_f32)(const fm_exec *x, const fm_attention_bwd_args *b, fm_dtype d);
+#if FM_SIMD_avx512
+fm_status FM_SIMD_FN(attention_fwd_bf16)(const fm_exec *x, const fm_attention_args *f, fm_dtype d);
+fm_status FM_SIMD_FN(attention_bwd_bf16)(const fm_exec *x, const fm_attention_bwd_args *b, fm_dtype d);
+#endif
+
+static inline int64_t att_round_up(int64_t n, int64_t to) {
+    return (n + to - 1) / to * to;
+}
+static inline int64_t att_min(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+static inline int64_t att_max(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
+/* Takes `bytes` from a block, keeping 64-byte alignment. With base NULL only the size is counted. */
+typedef struct att_carver {
+    char *base;
+    int64_t used;
+} att_carver;
+static inline void *att_carve(att_carver *c, int64_t bytes) {
+    int64_t at = c->used;
+    c->used += att_round_up(bytes, 64);
+    return c->base == NULL ? NULL : c->base + at;
+}
+
+/* One segment seen from one kv head. */
+typedef struct att_seg {
+    const fm_attention_args *f;
+    int32_t s, kv_head, group;
+    int64_t nq, nk, q0; /* q0: first row of q */
+} att_seg;
+
+static inline att_seg att_seg_at(const fm_attention_args *f, int32_t s, int32_t kv_head) {
+    att_seg g = {f, s, kv_head, f->n_heads / f->n_kv_heads, 0, 0, 0};
+    g.q0 = f->q_offsets[s];
+    g.nq = f->q_offsets[s + 1] - g.q0;
+    g.nk = f->kv.kv_offsets[s + 1] - f->kv.kv_offsets[s];
+    return g;
+}
+static inline int64_t att_n_rows(const att_seg *g) {
+    return g->nq * g->group;
+}
+/* Index of (token, head) of row r in a [n_tokens,n_heads] array. */
+static inline int64_t att_row_index(const att_seg *g, int64_t r) {
+    return (g->q0 + r / g->group) * g->f->n_heads + (int64_t)g->kv_head * g->group + r % g->group;
+}
+static inline int32_t att_row_head(const att_seg *g, int64_t r) {
+    return g->kv_head * g->group + (int32_t)(r % g->group);
+}
+static inline int64_t att_row_pos(const att_seg *g, int64_t r) {
+    return g->nk - g->nq + r / g->group;
+}
+static inline int64_t att_row_hi(const att_seg *g, int64_t r) {
+    return g->f->mask == FM_MASK_CAUSAL ? att_max(0, att_min(g->nk, att_row_pos(g, r) + 1)) : g->nk;
+}
+static inline int64_t att_row_lo(const att_seg *g, int64_t r) {
+    return g->f->window > 0 ? att_max(0, att_row_pos(g, r) - g->f->window + 1) : 0;
+}
+/* Row of the key/value arrays that holds key j of the segment. */
+static inline int64_t att_kv_row(const att_seg *g, int64_t j) {
+    const fm_kv_view *kv = &g->f->kv;
+    if (kv->block_table == NULL) {
+        return kv->kv_offsets[g->s] + j;
+    }
+    int64_t block = kv->block_table[(int64_t)g->s * kv->max_blocks + j / kv->block_tokens];
+    return block * kv->block_tokens + j % kv->block_tokens;
+}
+
+#endif

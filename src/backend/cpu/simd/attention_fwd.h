@@ -1,0 +1,267 @@
+/* Attention forward for one engine (Dao et al. 2022, 2023; online softmax: Milakov & Gimelshein 2018).
+ *
+ * A task is one (segment, kv head, block of rows). For each key tile it packs K (keys across) and V once and
+ * then takes the rows in groups of ATT_MR: scores, running maximum, exponentials and the product with V of a
+ * group stay in L1. */
+
+#define ATT_FWD_ROWS 264       /* rows in a task: amortises the packing of K and V */
+#define ATT_LDS (ATT_KT + VF_N) /* score rows: a mask store may run over by a vector */
+
+typedef struct att_fwd {
+    const fm_attention_args *f;
+    fm_dtype d;
+    bool plain;           /* scores need no more than a positive scale */
+    int64_t block_rows;   /* rows in a task */
+    int64_t steps, ldq;   /* of the head dimension */
+    int64_t ldo;          /* v_dim in whole vectors */
+    const int64_t *first; /* [n_segments+1] first task of each segment */
+    char *scratch;        /* per thread */
+    int64_t scratch_bytes;
+} att_fwd;
+
+typedef struct att_fwd_tile {
+    att_e *q;  /* rows [block_rows][ldq] */
+    att_e *k;  /* panels, keys across */
+    att_e *v;  /* panels, keys summed over */
+    float *o;  /* [block_rows][ldo] */
+    float *l;  /* [block_rows][VF_N] sums of exponentials by lane */
+    float *m;  /* [block_rows] running maximum */
+} att_fwd_tile;
+
+static int64_t att_fwd_carve(const att_fwd *c, char *base, att_fwd_tile *t) {
+    att_carver cv = {base, 0};
+    t->q = att_carve(&cv, c->block_rows * c->ldq * 4);
+    t->k = att_carve(&cv, ATT_KT / ATT_W * c->steps * ATT_W * 4);
+    t->v = att_carve(&cv, att_panels(c->f->v_dim) * (ATT_KT / ATT_STEP) * ATT_W * 4);
+    t->o = att_carve(&cv, c->block_rows * c->ldo * 4);
+    t->l = att_carve(&cv, c->block_rows * VF_N * 4);
+    t->m = att_carve(&cv, c->block_rows * 4);
+    return cv.used;
+}
+
+/* Scores that need more than a scale: scale, softcap, position bias. */
+static void att_scores_general(const att_seg *g, int64_t r, int64_t k0, int64_t n, float *s) {
+    const fm_attention_args *f = g->f;
+    static const float iota[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    float slope = f->alibi == NULL ? 0.0F : f->alibi[att_row_head(g, r)];
+    for (int64_t j = 0; j < n; j += VF_N) {
+        vf x = vf_mul(vf_load(s + j), vf_set1(f->scale));
+        if (f->softcap != 0.0F) {
+            x = vf_mul(vf_set1(f->softcap), vf_tanh(vf_div(x, vf_set1(f->softcap))));
+        }
+        if (f->alibi != NULL) {
+            vf dist = vf_add(vf_load(iota), vf_set1((float)(k0 + j - att_row_pos(g, r))));
+            x = vf_fma(vf_set1(slope), dist, x);
+        }
+        vf_store(s + j, x);
+    }
+}
+
+/* s[0..n) = -inf outside [lo, hi). */
+static inline void att_mask_row(float *s, int64_t lo, int64_t hi, int64_t n) {
+    vf none = vf_set1(-INFINITY);
+    for (int64_t j = 0; j < att_min(lo, n); j += VF_N) {
+        vf_storen(s + j, none, (int)att_min(VF_N, att_min(lo, n) - j));
+    }
+    for (int64_t j = att_max(hi, 0); j < n; j += VF_N) {
+        vf_store(s + j, none);
+    }
+}
+
+/* Exponentials of mr rows of scores: s[r][0..n) becomes p (f32 engine) or goes to p as bf16; m, l move on and alpha is
+ * the factor of the old sums. */
+ATT_INLINE void att_softmax(float scale, int64_t mr, int64_t n, float *s, uint16_t *p, float *m, float *l, float *alpha) {
+    _Alignas(64) float m_new[16];
+    for (int64_t r = 0; r < mr; r++) {
+        const float *row = s + r * ATT_LDS;
+        vf top = vf_load(row);
+        for (int64_t j = VF_N; j < n; j += VF_N) {
+            top = vf_max(top, vf_load(row + j));
+        }
+        float t = vf_hmax(top) * scale;
+        m_new[r] = m[r] > t ? m[r] : t;
+        /* no key yet: exp(-inf - 0) = 0 instead of NaN */
+        alpha[r] = m[r] - (m_new[r] == -INFINITY ? 0.0F : m_new[r]);
+        m[r] = m_new[r];
+    }
+    for (int64_t r = 0; r < mr; r += VF_N) {
+        vf_store(alpha + r, vf_exp(vf_load(alpha + r)));
+    }
+    vf sc = vf_set1(scale);
+    for (int64_t r = 0; r < mr; r++) {
+        float *row = s + r * ATT_LDS;
+        vf top = vf_set1(m[r] == -INFINITY ? 0.0F : -m[r]);
+        vf sum = vf_zero();
+        for (int64_t j = 0; j < n; j += VF_N) {
+            vf e = vf_exp(vf_fma(vf_load(row + j), sc, top));
+            sum = vf_add(sum, e);
+#if ATT_BF16
+            vf_narrow_store(p + r * ATT_KT + j, e);
+#else
+            (void)p;
+            vf_store(row + j, e);
+#endif
+        }
+        vf_store(l + r * VF_N, vf_fma(vf_load(l + r * VF_N), vf_set1(alpha[r]), sum));
+    }
+}
+
+/* Rows r0..r0+mr (in the block: at..) against the packed tile of keys k0... */
+static void att_fwd_group(const att_fwd *c, const att_seg *g, const att_fwd_tile *t, int64_t r0, int64_t at, int64_t mr,
+                          int64_t k0) {
+    const fm_attention_args *f = c->f;
+    int64_t n = att_min(ATT_KT, att_row_hi(g, r0 + mr - 1) - k0);
+    if (n <= 0 || att_row_lo(g, r0) >= k0 + ATT_KT) {
+        return;
+    }
+    _Alignas(64) float s[ATT_MR * ATT_LDS];
+    _Alignas(64) float alpha[16] = {0};
+    int64_t nv = (n + VF_N - 1) / VF_N;
+    int64_t cols = nv * VF_N;
+    att_product(att_mk_rows, mr, t->q + at * c->ldq, c->ldq, t->k, c->steps * ATT_W, c->steps, 0, nv, s, ATT_LDS, NULL,
+                false);
+    if (!c->plain) {
+        for (int64_t r = 0; r < mr; r++) {
+            att_scores_general(g, r0 + r, k0, cols, s + r * ATT_LDS);
+        }
+    }
+    if (att_row_hi(g, r0) < k0 + cols || att_row_lo(g, r0 + mr - 1) > k0) {
+        for (int64_t r = 0; r < mr; r++) {
+            att_mask_row(s + r * ATT_LDS, att_row_lo(g, r0 + r) - k0, att_row_hi(g, r0 + r) - k0, cols);
+        }
+    }
+#if ATT_BF16
+    _Alignas(64) uint16_t p[ATT_MR * ATT_KT];
+    const att_e *pa = (const att_e *)(const void *)p;
+    const int64_t ldp = ATT_KT / 2;
+#else
+    uint16_t *p = NULL;
+    const att_e *pa = s;
+    const int64_t ldp = ATT_LDS;
+#endif
+    att_softmax(c->plain ? f->scale : 1.0F, mr, cols, s, p, t->m + at, t->l + at * VF_N, alpha);
+    att_product(att_mk_rows, mr, pa, ldp, t->v, ATT_KT / ATT_STEP * ATT_W, att_steps(n), 0, c->ldo / VF_N,
+                t->o + at * c->ldo, c->ldo, alpha, true);
+}
+
+static void att_fwd_finish(const att_fwd *c, const att_seg *g, const att_fwd_tile *t, int64_t r, int64_t at) {
+    const fm_attention_args *f = c->f;
+    float m = t->m[at];
+    float l = vf_hsum(vf_load(t->l + at * VF_N));
+    float factor = 1.0F;
+    if (f->sink != NULL) {
+        float sink = (float)fm_load_as_f64(c->d, f->sink, att_row_head(g, r));
+        float top = m > sink ? m : sink;
+        factor = expf(m - top);
+        l = l * factor + expf(sink - top);
+        m = top;
+    }
+    float *o = t->o + at * c->ldo;
+    vf inv = vf_set1(l > 0.0F || l != l ? factor / l : 0.0F);
+    for (int64_t i = 0; i < c->ldo; i += VF_N) {
+        vf_store(o + i, vf_fma(vf_load(o + i), inv, vf_zero())); /* -0 becomes 0 */
+    }
+    int64_t at_out = att_row_index(g, r);
+    att_store_row(f->out, c->d, at_out * f->v_dim, false, o, f->v_dim, 1.0F);
+    if (f->lse != NULL) {
+        ((float *)f->lse)[at_out] = l > 0.0F || l != l ? m + logf(l) : -INFINITY;
+    }
+}
+
+static fm_status att_fwd_part(void *arg, int64_t part, int64_t n_parts, int thread) {
+    (void)n_parts;
+    const att_fwd *c = arg;
+    const fm_attention_args *f = c->f;
+    int32_t lo = 0;
+    int32_t hi = f->n_segments; /* first[lo] <= part < first[hi] */
+    while (hi - lo > 1) {
+        int32_t mid = lo + (hi - lo) / 2;
+        if (c->first[mid] <= part) {
+            lo = mid;
+        } else {
+            hi = mid;
+        }
+    }
+    int64_t n_blocks = (c->first[lo + 1] - c->first[lo]) / f->n_kv_heads;
+    int64_t in = part - c->first[lo];
+    att_seg g = att_seg_at(f, lo, (int32_t)(in / n_blocks));
+    int64_t begin = in % n_blocks * c->block_rows;
+    int64_t n = att_min(c->block_rows, att_n_rows(&g) - begin);
+    att_fwd_tile t;
+    (void)att_fwd_carve(c, c->scratch + thread * c->scratch_bytes, &t);
+
+    const void *src[ATT_KT];
+    for (int64_t r0 = 0; r0 < n; r0 += ATT_KT) {
+        int64_t m = att_min(ATT_KT, n - r0);
+        for (int64_t r = 0; r < m; r++) {
+            src[r] = att_elem(f->q, c->d, att_row_index(&g, begin + r0 + r) * f->head_dim);
+        }
+        att_pack_rows(t.q + r0 * c->ldq, c->ldq, src, m, f->head_dim, c->d == FM_BF16);
+    }
+    memset(t.o, 0, (size_t)(n * c->ldo) * 4);
+    memset(t.l, 0, (size_t)(n * VF_N) * 4);
+    for (int64_t r = 0; r < n; r++) {
+        t.m[r] = -INFINITY;
+    }
+    bool kv_bf16 = f->kv.dtype == FM_BF16;
+    int64_t end = att_row_hi(&g, begin + n - 1);
+    for (int64_t k0 = att_row_lo(&g, begin) / ATT_KT * ATT_KT; k0 < end; k0 += ATT_KT) {
+        int64_t nk = att_min(ATT_KT, end - k0);
+        int64_t rows[ATT_KT];
+        for (int64_t j = 0; j < nk; j++) {
+            rows[j] = att_kv_row(&g, k0 + j);
+            src[j] = att_elem(f->kv.k, f->kv.dtype, rows[j] * f->kv.k_stride + (int64_t)g.kv_head * f->head_dim);
+        }
+        att_pack_across(t.k, src, nk, f->head_dim, kv_bf16);
+        for (int64_t j = 0; j < nk; j++) {
+            src[j] = att_elem(f->kv.v, f->kv.dtype, rows[j] * f->kv.v_stride + (int64_t)g.kv_head * f->v_dim);
+        }
+        att_pack_along(t.v, src, nk, f->v_dim, kv_bf16);
+        for (int64_t r = 0; r < n; r += ATT_MR) {
+            att_fwd_group(c, &g, &t, begin + r, r, att_min(ATT_MR, n - r), k0);
+        }
+    }
+    for (int64_t r = 0; r < n; r++) {
+        att_fwd_finish(c, &g, &t, begin + r, r);
+    }
+    return FM_OK;
+}
+
+fm_status ATT_FN(attention_fwd)(const fm_exec *x, const fm_attention_args *f, fm_dtype d) {
+    int32_t group = f->n_heads / f->n_kv_heads;
+    att_fwd c = {.f = f, .d = d};
+    c.plain = f->softcap == 0.0F && f->alibi == NULL && f->scale > 0.0F;
+    c.steps = att_steps(f->head_dim);
+    c.ldq = att_round_up(c.steps, VF_N);
+    c.ldo = att_round_up(f->v_dim, VF_N);
+    int64_t most = 0;
+    double work = 0.0; /* elements of keys and values, weighed by the rows that read them */
+    for (int32_t s = 0; s < f->n_segments; s++) {
+        int64_t rows = (int64_t)(f->q_offsets[s + 1] - f->q_offsets[s]) * group;
+        most = att_max(most, rows);
+        work += (double)(rows + 4) * (double)(f->kv.kv_offsets[s + 1] - f->kv.kv_offsets[s]);
+    }
+    work *= (double)f->n_kv_heads * (double)(f->head_dim + f->v_dim);
+    c.block_rows = att_min(ATT_FWD_ROWS, most);
+    if (most == 0) {
+        return FM_OK;
+    }
+    att_fwd_tile t;
+    c.scratch_bytes = att_fwd_carve(&c, NULL, &t);
+    int64_t first_bytes = att_round_up(((int64_t)f->n_segments + 1) * 8, 64);
+    fm_pool *pool = work < ATT_INLINE_WORK ? NULL : x->pool;
+    char *block = fm_scratch_take(x, first_bytes + fm_pool_threads(pool) * c.scratch_bytes);
+    if (block == NULL) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "attention: no memory for %lld bytes of scratch",
+                (long long)(first_bytes + fm_pool_threads(pool) * c.scratch_bytes));
+    }
+    int64_t *first = (int64_t *)(void *)block;
+    c.first = first;
+    c.scratch = block + first_bytes;
+    first[0] = 0;
+    for (int32_t s = 0; s < f->n_segments; s++) {
+        int64_t rows = (int64_t)(f->q_offsets[s + 1] - f->q_offsets[s]) * group;
+        first[s + 1] = first[s] + (rows + c.block_rows - 1) / c.block_rows * f->n_kv_heads;
+    }
+    return fm_pool_run_dynamic(pool, first[f->n_segments], att_fwd_part, &c);
+}
