@@ -112,6 +112,8 @@ typedef struct fm_op_case {
     /* The same value through simpler operations, or NULL. */
     int (*decomposed)(fm_ctx *c, fm_tensor **in, int64_t n_rows, fm_tensor **out);
     bool row_invariant;
+    bool prefix_only, suffix_only; /* row invariance: only the first, only the last rows may stand alone */
+    bool unit_upstream;            /* the op is the root of the loss and refuses another upstream gradient than 1 */
 } fm_op_case;
 
 struct fm_op {
@@ -129,6 +131,7 @@ struct fm_op {
     double tol_fwd, tol_bwd; /* in spacings of the output dtype, relative to the largest magnitude of the row/tensor */
     const fm_op_case *cases;
     int n_cases;
+    bool grads_via_d; /* weight gradients (A) pass through values rounded to D: their tolerance counts in spacings of D */
 };
 
 /* All ops, from ops.def. */

@@ -1,0 +1,174 @@
+/* Matrix product with a weight stored [out,in], and an optional bias. */
+#include <string.h>
+
+#include "tensor/ops_util.h"
+
+static fm_status shape(fm_ctx *c, fm_node *n) {
+    const fm_tensor *x = n->in[0], *w = n->in[1];
+    FM_TRY(fm_in_check(n, 0, "x", FM_ANY_FLOAT, 0, NULL));
+    FM_TRY(fm_in_check(n, 1, "w", (int)x->dtype, 2, (int64_t[]){-1, fm_last(x)}));
+    FM_TRY(fm_in_vector(n, 2, "b", w->dim[0], 1));
+    if (w->dim[0] < 1 || w->dim[1] < 1) {
+        FM_FAIL(FM_ERR_SHAPE, "input w: expected at least one row and column, found [%lld,%lld]", (long long)w->dim[0],
+                (long long)w->dim[1]);
+    }
+    n->keeps_in[0] = fm_wants(n, 1);
+    n->keeps_in[1] = fm_wants(n, 0);
+    n->keeps_in[2] = false;
+    n->keeps_out[0] = false;
+    int64_t dim[FM_MAX_DIMS];
+    memcpy(dim, x->dim, sizeof dim);
+    dim[x->n_dims - 1] = w->dim[0];
+    return fm_make_out(c, n, x->dtype, x->n_dims, dim);
+}
+
+static fm_status forward(fm_ctx *c, fm_node *n) {
+    const fm_tensor *x = n->in[0], *w = n->in[1];
+    fm_matmul_args a = {
+        .m = fm_rows(x),
+        .n = w->dim[0],
+        .k = w->dim[1],
+        .a = fm_data(c, x),
+        .lda = w->dim[1],
+        .ldb = w->dim[1],
+        .trans_b = true,
+        .c = fm_data(c, n->out[0]),
+        .ldc = w->dim[0],
+        .c_dtype = x->dtype,
+        .bias = fm_data(c, n->in[2]),
+    };
+    if (fm_ctx_pack(c) && w->param) {
+        void *packed = NULL;
+        FM_TRY(fm_param_packed(fm_ctx_backend(c), fm_ctx_exec(c), w->param, w->dtype, &packed));
+        a.b_packed = packed;
+    }
+    if (!a.b_packed) {
+        a.b = fm_data(c, w);
+    }
+    return fm_op_run(c, FM_K_matmul, x->dtype, &a);
+}
+
+/* dx [m,k] (+)= dy [m,n] w [n,k]. The product adds only into the accumulation type, so a narrower dx goes through a
+ * temporary when it holds something already. */
+static fm_status backward_x(fm_ctx *c, fm_node *n) {
+    const fm_tensor *x = n->in[0], *w = n->in[1];
+    fm_dwrite dx = {0};
+    fm_matmul_args a = {
+        .m = fm_rows(x),
+        .n = w->dim[1],
+        .k = w->dim[0],
+        .a = fm_dout(c, n, 0),
+        .lda = w->dim[0],
+        .b = fm_data(c, w),
+        .ldb = w->dim[1],
+        .ldc = w->dim[1],
+        .c_dtype = x->dtype,
+    };
+    if (x->dtype == fm_dtype_acc(x->dtype)) {
+        FM_TRY(fm_din(c, n, 0, &a.c, &a.accumulate));
+        return fm_op_run(c, FM_K_matmul, x->dtype, &a);
+    }
+    FM_TRY(fm_dwrite_begin(c, n, 0, &dx));
+    a.c = dx.data;
+    FM_TRY(fm_op_run(c, FM_K_matmul, x->dtype, &a));
+    return fm_dwrite_end(c, &dx);
+}
+
+static fm_status backward(fm_ctx *c, fm_node *n) {
+    const fm_tensor *x = n->in[0], *w = n->in[1];
+    int64_t rows = fm_rows(x);
+    if (fm_wants(n, 0)) {
+        FM_TRY(backward_x(c, n));
+    }
+    if (fm_wants(n, 1) && rows == 0) { /* a product over no rows writes nothing */
+        void *dw;
+        FM_TRY(fm_dweight_add(c, n, 1, &dw));
+    } else if (fm_wants(n, 1)) {
+        fm_matmul_args a = {
+            .m = w->dim[0],
+            .n = w->dim[1],
+            .k = rows,
+            .a = fm_dout(c, n, 0),
+            .lda = w->dim[0],
+            .trans_a = true,
+            .b = fm_data(c, x),
+            .ldb = w->dim[1],
+            .ldc = w->dim[1],
+            .c_dtype = fm_dtype_acc(x->dtype),
+        };
+        FM_TRY(fm_dweight(c, n, 1, &a.c, &a.accumulate));
+        FM_TRY(fm_op_run(c, FM_K_matmul, x->dtype, &a));
+    }
+    if (fm_wants(n, 2) && rows == 0) {
+        void *db;
+        FM_TRY(fm_dweight_add(c, n, 2, &db));
+    } else if (fm_wants(n, 2)) {
+        fm_bias_grad_args a = {.m = rows, .n = w->dim[0], .dy = fm_dout(c, n, 0)};
+        FM_TRY(fm_dweight(c, n, 2, &a.dbias, &a.acc_dbias));
+        FM_TRY(fm_op_run(c, FM_K_bias_grad, x->dtype, &a));
+    }
+    return FM_OK;
+}
+
+static int run(fm_ctx *c, fm_tensor **in, int64_t n_rows, fm_tensor **out) {
+    FM_UNUSED(n_rows);
+    out[0] = fm_linear(c, in[0], in[1], in[2]);
+    return out[0] ? 1 : 0;
+}
+/* x reaches the loss twice, so that the second gradient of x and of w is added. */
+static int run_twice(fm_ctx *c, fm_tensor **in, int64_t n_rows, fm_tensor **out) {
+    FM_UNUSED(n_rows);
+    out[0] = fm_linear(c, in[0], in[1], in[2]);
+    out[1] = fm_linear(c, in[0], in[1], NULL);
+    return out[0] && out[1] ? 2 : 0;
+}
+/* With packed weights, where the backend packs. */
+static int run_packed(fm_ctx *c, fm_tensor **in, int64_t n_rows, fm_tensor **out) {
+    fm_ctx_set_pack(c, true);
+    int r = run(c, in, n_rows, out);
+    fm_ctx_set_pack(c, false);
+    return r;
+}
+
+#define X(...)                                                                                                         \
+    { .name = "x", .n_dims = sizeof((int64_t[]){__VA_ARGS__}) / 8, .dim = {__VA_ARGS__}, .rows = true }
+#define W(N, K)                                                                                                        \
+    { .name = "w", .n_dims = 2, .dim = {N, K}, .scale = 0.25, .weight = true }
+#define B(N)                                                                                                           \
+    { .name = "b", .n_dims = 1, .dim = {N}, .weight = true }
+static const fm_op_case cases[] = {
+    {.name = "odd", .n_in = 2, .in = {X(5, 7), W(3, 7)}, .run = run, .row_invariant = true},
+    {.name = "bias", .n_in = 3, .in = {X(9, 17), W(13, 17), B(13)}, .run = run, .row_invariant = true},
+    {.name = "three dims", .n_in = 3, .in = {X(4, 3, 6), W(5, 6), B(5)}, .run = run, .row_invariant = true},
+    {.name = "one row", .n_in = 3, .in = {X(1, 33), W(34, 33), B(34)}, .run = run},
+    {.name = "vector", .n_in = 2, .in = {{.name = "x", .n_dims = 1, .dim = {8}}, W(4, 8)}, .run = run},
+    {.name = "twice", .n_in = 3, .in = {X(6, 8), W(10, 8), B(10)}, .run = run_twice},
+    {.name = "no grad of x",
+     .n_in = 2,
+     .in = {{.name = "x", .n_dims = 2, .dim = {6, 8}, .no_grad = true}, W(10, 8)},
+     .run = run},
+    {.name = "large", .n_in = 3, .in = {X(131, 259), W(150, 259), B(150)}, .run = run, .row_invariant = true},
+    {.name = "deep", .n_in = 2, .in = {X(37, 1031), W(65, 1031)}, .run = run, .row_invariant = true},
+    {.name = "packed", .n_in = 3, .in = {X(35, 96), W(80, 96), B(80)}, .run = run_packed, .row_invariant = true},
+};
+#undef X
+#undef W
+#undef B
+
+const fm_op fm_op_linear = {
+    .name = "linear",
+    .formula = "y = x w^T + b",
+    .onnx = "Transpose, MatMul, Add",
+    .kernels = {FM_K_matmul, FM_K_bias_grad, FM_KERNEL_COUNT},
+    .shape = shape,
+    .forward = forward,
+    .backward = backward,
+    .tol_fwd = 4,
+    .tol_bwd = 8,
+    .cases = cases,
+    .n_cases = (int)FM_ARRAY_LEN(cases),
+};
+
+fm_tensor *fm_linear_(fm_ctx *c, fm_tensor *x, fm_tensor *w, fm_tensor *b) {
+    return fm_apply(c, &fm_op_linear, 2, 3, (fm_tensor *[]){x, w, b}, NULL, 0, NULL);
+}

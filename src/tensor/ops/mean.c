@@ -1,0 +1,44 @@
+/* Mean over the last dimension. */
+#include "tensor/ops_util.h"
+
+static int run(fm_ctx *c, fm_tensor **in, int64_t n_rows, fm_tensor **out) {
+    FM_UNUSED(n_rows);
+    out[0] = fm_mean(c, in[0]);
+    return out[0] ? 1 : 0;
+}
+static int run_twice(fm_ctx *c, fm_tensor **in, int64_t n_rows, fm_tensor **out) {
+    out[1] = fm_scale(c, in[0], 3);
+    return run(c, in, n_rows, out) && out[1] ? 2 : 0;
+}
+static int decomposed(fm_ctx *c, fm_tensor **in, int64_t n_rows, fm_tensor **out) {
+    FM_UNUSED(n_rows);
+    out[0] = fm_scale(c, fm_sum(c, in[0]), 1.0 / (double)fm_last(in[0]));
+    return out[0] ? 1 : 0;
+}
+
+#define IN(T, D) .n_in = 1, .in = {{.name = "x", .n_dims = 2, .dim = {T, D}, .rows = true}}
+static const fm_op_case cases[] = {
+    {.name = "odd", IN(7, 19), .run = run, .decomposed = decomposed},
+    {.name = "vector", .n_in = 1, .in = {{.name = "x", .n_dims = 1, .dim = {13}}}, .run = run},
+    {.name = "twice", IN(5, 9), .run = run_twice},
+    {.name = "large", IN(67, 1031), .run = run},
+};
+
+const fm_op fm_op_mean = {
+    .name = "mean",
+    .formula = "y = sum_j x_j / D",
+    .onnx = "ReduceMean",
+    .kernels = {FM_K_reduce_fwd, FM_K_reduce_bwd, FM_KERNEL_COUNT},
+    .shape = fm_reduce_shape,
+    .forward = fm_reduce_forward,
+    .backward = fm_reduce_backward,
+    .tol_fwd = 256, /* A type, relative to the mean, which may cancel */
+    .tol_bwd = 2,
+    .cases = cases,
+    .n_cases = (int)FM_ARRAY_LEN(cases),
+};
+
+fm_tensor *fm_mean_(fm_ctx *c, fm_tensor *x) {
+    fm_reduce_attr a = {.mean = true};
+    return fm_apply(c, &fm_op_mean, 1, 1, &x, &a, sizeof a, NULL);
+}
