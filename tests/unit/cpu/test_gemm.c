@@ -208,6 +208,37 @@ static void test_against_double(void **state) {
     bench_close(&b);
 }
 
+/* oneDNN, when its library is there, computes the same products. */
+static void test_onednn(void **state) {
+    (void)state;
+    const fm_dnnl_info *info = fm_dnnl_get();
+    if (!info->available) {
+        assert_non_null(info->why_not);
+        skip();
+    }
+    fm_backend be = {.name = "onednn", .kind = FM_DEVICE_CPU};
+    be.kernel[FM_K_matmul][FM_F32] = fm_dnnl_matmul_f32;
+    be.kernel[FM_K_matmul][FM_BF16] = fm_dnnl_matmul_bf16;
+    for (int threads = 1; threads <= 3; threads++) {
+        bench b;
+        bench_open(&b, threads);
+        for (size_t d = 0; d < FM_ARRAY_LEN(dtypes); d++) {
+            if (dtypes[d] == FM_BF16 && !fm_cpu_get()->avx512_bf16) {
+                continue;
+            }
+            for (size_t s = 0; s < FM_ARRAY_LEN(shapes); s++) {
+                if (shapes[s].k > 0) {
+                    all_forms(&be, &b.exec, dtypes[d], shapes[s]);
+                }
+            }
+        }
+        float x[4] = {0};
+        fm_matmul_args empty = {.m = 2, .n = 2, .a = x, .b = x, .c = x, .ldc = 2, .c_dtype = FM_F32};
+        assert_int_equal(fm_dnnl_matmul_f32(&b.exec, &empty), FM_ERR_UNSUPPORTED);
+        bench_close(&b);
+    }
+}
+
 static void test_random_shapes(void **state) {
     (void)state;
     bench b;
@@ -389,7 +420,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_double),         cmocka_unit_test(test_random_shapes),
         cmocka_unit_test(test_rows_are_independent),   cmocka_unit_test(test_gradient_threads),
-        cmocka_unit_test(test_nonfinite_stays_in_row),
+        cmocka_unit_test(test_nonfinite_stays_in_row), cmocka_unit_test(test_onednn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -49,9 +49,17 @@
 #define GT_BF16    1
 #include "backend/cpu/simd/gemm_tile.h"
 
-#define KC           512          /* units of k per chunk, at most */
-#define A_BYTES      (384 * 1024) /* of A per block, about */
-#define MIN_BLOCK    192          /* rows per block, at least, so that packing B stays small */
+#ifndef KC
+#define KC 512 /* units of k per chunk, at most */
+#endif
+#ifndef A_BYTES
+#define A_BYTES (384 * 1024) /* of A per block, about */
+#endif
+#ifndef KEEP_BYTES
+#define KEEP_BYTES                                                                                                     \
+    (4 * 1024 * 1024) /* of packed B kept per thread, at most, instead of packing it again for each block */
+#endif
+#define MIN_BLOCK    192          /* rows per block, at least */
 #define PARTIAL_MAX  (256 * 1024) /* bytes of f32 partial sums per thread, about */
 #define INLINE_MACS  300000
 #define INLINE_BYTES 65536
@@ -72,7 +80,7 @@ typedef struct gemm_plan {
     int64_t part_m, part_n; /* parts along m and n */
     int64_t block;          /* rows per block, a multiple of mr */
     int64_t group;          /* panels per group: all, or as many as partial sums are kept for */
-    bool pack_a, partial;
+    bool pack_a, partial, keep;
     int64_t a_off, partial_off; /* in a thread's scratch; the panel buffer is at 0 */
     int64_t thread_bytes;
     char *scratch;
@@ -188,11 +196,16 @@ static fm_status run_part(void *arg, int64_t part, int64_t n_parts, int thread) 
                     pack_a_block(p, i0, rows, u0, ks, a_block);
                 }
                 for (int64_t j = group; j < end; j++) {
-                    const char *panel = buffer;
+                    const int64_t at = panel_width(g->n, j) * u0; /* of the chunk in its panel */
+                    const char *panel;
                     if (g->b_packed) {
-                        panel = (const char *)g->b_packed + (j * NR * p->ks + panel_width(g->n, j) * u0) * 4;
+                        panel = (const char *)g->b_packed + (j * NR * p->ks + at) * 4;
                     } else {
-                        pack_panel(p->bf16, g->n, g->k, g->b, g->ldb, g->trans_b, j, u0, ks, buffer);
+                        char *dst = buffer + (p->keep ? ((j - p0) * NR * p->ks + at) * 4 : 0);
+                        if (!p->keep || i0 == m0) {
+                            pack_panel(p->bf16, g->n, g->k, g->b, g->ldb, g->trans_b, j, u0, ks, dst);
+                        }
+                        panel = dst;
                     }
                     run_panel(p, i0, rows, j, c, a_block, panel, partial + (j - group) * NR, p->group * NR);
                 }
@@ -242,7 +255,9 @@ static void make_plan(gemm_plan *p, const fm_matmul_args *g, bool bf16, int64_t 
     p->partial = g->c_dtype != FM_F32 && p->n_chunks > 1;
     p->group = p->partial ? FM_MIN(FM_MAX(PARTIAL_MAX / (p->block * NR * 4), 1), cols) : cols;
 
-    p->a_off = g->b_packed ? 0 : round_up(p->chunk * NR * 4, 4096);
+    const int64_t keep_bytes = cols * NR * p->ks * 4;
+    p->keep = !g->b_packed && p->block < rows && keep_bytes <= KEEP_BYTES;
+    p->a_off = g->b_packed ? 0 : round_up(p->keep ? keep_bytes : p->chunk * NR * 4, 4096);
     int64_t a_bytes = 0;
     if (p->pack_a) {
         a_bytes = g->trans_a ? p->block / p->mr * sliver_bytes(p, p->chunk) : p->block * p->chunk * 4;

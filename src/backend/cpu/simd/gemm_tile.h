@@ -32,38 +32,41 @@ static inline __attribute__((always_inline)) void GT_NAME(tile_body)(int mr, int
     const char *a6 = a0 + 6 * rs;
     const char *b = t->b;
     const int64_t bs = (int64_t)nv * VF_N * 4;
-#define GT_ROW(r) vf c##r##0 = vf_zero(), c##r##1 = vf_zero(), c##r##2 = vf_zero(), c##r##3 = vf_zero();
-    GT_ROW(0)
-    GT_ROW(1) GT_ROW(2) GT_ROW(3) GT_ROW(4) GT_ROW(5) GT_ROW(6) GT_ROW(7)
+    gemm_prefetch_c(t, mr);
+#define GT_ROW(r) vf c##r##0 = vf_zero(), c##r##1 = vf_zero(), c##r##2 = vf_zero(), c##r##3 = vf_zero()
+    GT_ROW(0);
+    GT_ROW(1);
+    GT_ROW(2);
+    GT_ROW(3);
+    GT_ROW(4);
+    GT_ROW(5);
+    GT_ROW(6);
+    GT_ROW(7);
 #undef GT_ROW
 #define GT_ROW(r, p)                                                                                                   \
-    if (mr > r) {                                                                                                      \
-        GT_AT a = GT_A(p);                                                                                             \
-        c##r##0 = GT_MAC(c##r##0, a, b0);                                                                              \
-        if (nv > 1) {                                                                                                  \
-            c##r##1 = GT_MAC(c##r##1, a, b1);                                                                          \
+    do {                                                                                                               \
+        if (mr > r) {                                                                                                  \
+            GT_AT a = GT_A(p);                                                                                         \
+            c##r##0 = GT_MAC(c##r##0, a, b0);                                                                          \
+            c##r##1 = nv > 1 ? GT_MAC(c##r##1, a, b1) : c##r##1;                                                       \
+            c##r##2 = nv > 2 ? GT_MAC(c##r##2, a, b2) : c##r##2;                                                       \
+            c##r##3 = nv > 3 ? GT_MAC(c##r##3, a, b3) : c##r##3;                                                       \
         }                                                                                                              \
-        if (nv > 2) {                                                                                                  \
-            c##r##2 = GT_MAC(c##r##2, a, b2);                                                                          \
-        }                                                                                                              \
-        if (nv > 3) {                                                                                                  \
-            c##r##3 = GT_MAC(c##r##3, a, b3);                                                                          \
-        }                                                                                                              \
-    }
-        for (int64_t s = t->ks; s > 0; s--) {
+    } while (0)
+    for (int64_t s = t->ks; s > 0; s--) {
         GT_AT b0 = GT_B(b);
         GT_AT b1 = nv > 1 ? GT_B(b + 4 * VF_N) : b0;
         GT_AT b2 = nv > 2 ? GT_B(b + 8 * VF_N) : b0;
         GT_AT b3 = nv > 3 ? GT_B(b + 12 * VF_N) : b0;
         gemm_prefetch_b(b + GEMM_AHEAD, nv);
-        GT_ROW(0, a0)
-        GT_ROW(1, a0 + rs)
-        GT_ROW(2, a0 + 2 * rs)
-        GT_ROW(3, a3)
-        GT_ROW(4, a3 + rs)
-        GT_ROW(5, a3 + 2 * rs)
-        GT_ROW(6, a6)
-        GT_ROW(7, a6 + rs)
+        GT_ROW(0, a0);
+        GT_ROW(1, a0 + rs);
+        GT_ROW(2, a0 + 2 * rs);
+        GT_ROW(3, a3);
+        GT_ROW(4, a3 + rs);
+        GT_ROW(5, a3 + 2 * rs);
+        GT_ROW(6, a6);
+        GT_ROW(7, a6 + rs);
         a0 += as;
         a3 += as;
         a6 += as;
@@ -71,10 +74,19 @@ static inline __attribute__((always_inline)) void GT_NAME(tile_body)(int mr, int
     }
 #undef GT_ROW
 #define GT_ROW(r)                                                                                                      \
-    if (mr > r) {                                                                                                      \
-        gemm_finish(t, r, nv, GT_BF16, c##r##0, c##r##1, c##r##2, c##r##3);                                            \
-    }
-    GT_ROW(0) GT_ROW(1) GT_ROW(2) GT_ROW(3) GT_ROW(4) GT_ROW(5) GT_ROW(6) GT_ROW(7)
+    do {                                                                                                               \
+        if (mr > r) {                                                                                                  \
+            gemm_finish(t, r, nv, GT_BF16, c##r##0, c##r##1, c##r##2, c##r##3);                                        \
+        }                                                                                                              \
+    } while (0)
+    GT_ROW(0);
+    GT_ROW(1);
+    GT_ROW(2);
+    GT_ROW(3);
+    GT_ROW(4);
+    GT_ROW(5);
+    GT_ROW(6);
+    GT_ROW(7);
 #undef GT_ROW
 }
 
@@ -97,7 +109,9 @@ static inline __attribute__((always_inline)) void GT_NAME(tile_body)(int mr, int
 #endif
 
 GT_DEFS(1)
-GT_DEFS(2) GT_DEFS(3) GT_DEFS(4)
+GT_DEFS(2)
+GT_DEFS(3)
+GT_DEFS(4)
 #if GT_MR > 4
     GT_DEFS(5) GT_DEFS(6)
 #endif

@@ -5,7 +5,9 @@
 #include "backend/cpu/simd/vec.h"
 
 /* Bytes of the panel asked for ahead of use: far enough to cover a miss of the first-level cache. */
+#ifndef GEMM_AHEAD
 #define GEMM_AHEAD 1024
+#endif
 
 /* One tile over one block of k: sum = A B over ks units; v = sum [+ add] [+ bias]; C = v.
  * A unit is 32 bits: one f32 or two bf16 along k. */
@@ -33,6 +35,17 @@ static inline vf gemm_set1(const char *p) {
 static inline __attribute__((always_inline)) void gemm_prefetch_b(const char *p, int nv) {
     for (int i = 0; i < nv * VF_N * 4; i += 64) {
         __builtin_prefetch(p + i);
+    }
+}
+
+/* Asks for the tile of C, which is needed when the sums are done. */
+static inline __attribute__((always_inline)) void gemm_prefetch_c(const gemm_tile *t, int mr) {
+    const int64_t es = t->c_bf16 ? 2 : 4;
+    for (int i = 0; i < mr; i++) {
+        const char *row = t->c + i * t->ldc * es;
+        for (int64_t j = 0; j < t->cols * es; j += 64) {
+            __builtin_prefetch(row + j, 1);
+        }
     }
 }
 
