@@ -1,0 +1,203 @@
+/* Plain, gzip and zstd input. See stream.h. */
+#include "io/stream.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zlib.h>
+#include <zstd.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+
+#define IN_BYTES ((size_t)1 << 17)
+
+typedef enum kind { PLAIN, GZIP, ZSTD } kind;
+
+struct fm_stream {
+    char *name;
+    int fd;
+    kind kind;
+    bool at_end;    /* of the file */
+    bool in_member; /* inside a gzip member or zstd frame: the file may not end here */
+    int64_t consumed;
+    size_t in_pos, in_len;
+    z_stream z;
+    ZSTD_DStream *zstd;
+    uint8_t in[IN_BYTES];
+};
+
+static void *z_alloc(void *opaque, unsigned n, unsigned size) {
+    FM_UNUSED(opaque);
+    return fm_calloc(n, size);
+}
+
+static void z_free(void *opaque, void *p) {
+    FM_UNUSED(opaque);
+    fm_free(p);
+}
+
+/* Appends to the input buffer (which is moved to its start when all was used). */
+static fm_status fill(fm_stream *s) {
+    if (s->in_pos == s->in_len) {
+        s->in_pos = s->in_len = 0;
+    }
+    ssize_t k;
+    do {
+        k = read(s->fd, s->in + s->in_len, IN_BYTES - s->in_len);
+    } while (k < 0 && errno == EINTR);
+    if (k < 0) {
+        FM_FAIL(FM_ERR_IO, "cannot read '%s': %s", s->name, strerror(errno));
+    }
+    s->at_end = k == 0;
+    s->in_len += (size_t)k;
+    s->consumed += k;
+    return FM_OK;
+}
+
+static fm_status start(fm_stream *s) {
+    while (s->in_len < 4 && !s->at_end) { /* a pipe may give single bytes */
+        FM_TRY(fill(s));
+    }
+    if (s->in_len >= 2 && s->in[0] == 0x1f && s->in[1] == 0x8b) {
+        s->z.zalloc = z_alloc;
+        s->z.zfree = z_free;
+        if (inflateInit2(&s->z, 15 + 16) != Z_OK) {
+            FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate the gzip reader for '%s'", s->name);
+        }
+        s->kind = GZIP;
+        s->in_member = true;
+    } else if (s->in_len >= 4 && memcmp(s->in, "\x28\xB5\x2F\xFD", 4) == 0) {
+        s->zstd = ZSTD_createDStream();
+        if (!s->zstd) {
+            FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate the zstd reader for '%s'", s->name);
+        }
+        s->kind = ZSTD;
+        s->in_member = true;
+    }
+    return FM_OK;
+}
+
+fm_status fm_stream_open(fm_stream **out, const char *path) {
+    *out = NULL;
+    bool is_stdin = strcmp(path, "-") == 0;
+    int fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        FM_FAIL(errno == ENOENT ? FM_ERR_NOT_FOUND : FM_ERR_IO, "cannot open '%s': %s", path, strerror(errno));
+    }
+    fm_stream *s = fm_malloc(sizeof *s);
+    if (s) {
+        memset(s, 0, offsetof(fm_stream, in)); /* not the buffer */
+        s->fd = fd;
+        s->name = fm_strdup(is_stdin ? "stdin" : path);
+    }
+    if (!s || !s->name) {
+        fm_free(s);
+        if (!is_stdin) {
+            close(fd);
+        }
+        FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate a reader for '%s'", path);
+    }
+    fm_status status = start(s);
+    if (status != FM_OK) {
+        fm_stream_close(s);
+        return status;
+    }
+    *out = s;
+    return FM_OK;
+}
+
+void fm_stream_close(fm_stream *s) {
+    if (!s) {
+        return;
+    }
+    if (s->kind == GZIP) {
+        inflateEnd(&s->z);
+    }
+    ZSTD_freeDStream(s->zstd);
+    if (s->fd != STDIN_FILENO) {
+        close(s->fd);
+    }
+    fm_free(s->name);
+    fm_free(s);
+}
+
+static fm_status cut_short(const fm_stream *s) {
+    fm_error_set(FM_ERR_CORRUPT, __FILE__, __LINE__, "'%s': the compressed data ends in the middle (after %lld bytes)",
+                 s->name, (long long)s->consumed);
+    return fm_error_hint("the file was not copied or downloaded completely");
+}
+
+static fm_status read_gzip(fm_stream *s, uint8_t *buf, size_t cap, size_t *n) {
+    s->z.next_in = s->in + s->in_pos;
+    s->z.avail_in = (unsigned)(s->in_len - s->in_pos);
+    s->z.next_out = buf;
+    s->z.avail_out = (unsigned)FM_MIN(cap, (size_t)1 << 30);
+    unsigned room = s->z.avail_out;
+    if (!s->in_member) { /* another member follows */
+        if (inflateReset(&s->z) != Z_OK) {
+            FM_FAIL(FM_ERR_CORRUPT, "'%s': cannot read the next gzip member", s->name);
+        }
+        s->in_member = true;
+    }
+    int rc = inflate(&s->z, Z_NO_FLUSH);
+    s->in_pos = s->in_len - s->z.avail_in;
+    *n = room - s->z.avail_out;
+    if (rc == Z_STREAM_END) {
+        s->in_member = false;
+    } else if (rc == Z_MEM_ERROR) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate memory to unpack '%s'", s->name);
+    } else if (rc != Z_OK && rc != Z_BUF_ERROR) {
+        FM_FAIL(FM_ERR_CORRUPT, "'%s': damaged gzip data: %s", s->name, s->z.msg ? s->z.msg : "unknown problem");
+    }
+    return FM_OK;
+}
+
+static fm_status read_zstd(fm_stream *s, uint8_t *buf, size_t cap, size_t *n) {
+    ZSTD_inBuffer in = {s->in, s->in_len, s->in_pos};
+    ZSTD_outBuffer out = {buf, cap, 0};
+    size_t rc = ZSTD_decompressStream(s->zstd, &out, &in);
+    s->in_pos = in.pos;
+    *n = out.pos;
+    if (ZSTD_isError(rc)) {
+        FM_FAIL(FM_ERR_CORRUPT, "'%s': damaged zstd data: %s", s->name, ZSTD_getErrorName(rc));
+    }
+    s->in_member = rc != 0;
+    return FM_OK;
+}
+
+fm_status fm_stream_read(fm_stream *s, void *buf, size_t cap, size_t *n) {
+    *n = 0;
+    while (cap && *n == 0) {
+        bool was_empty = s->in_pos == s->in_len;
+        if (was_empty && !s->at_end) {
+            FM_TRY(fill(s));
+            was_empty = s->in_pos == s->in_len;
+        }
+        if (s->kind == PLAIN) {
+            *n = FM_MIN(cap, s->in_len - s->in_pos);
+            memcpy(buf, s->in + s->in_pos, *n);
+            s->in_pos += *n;
+            return FM_OK;
+        }
+        if (was_empty && !s->in_member) {
+            return FM_OK;
+        }
+        /* With no input left the decoder may still hold output. */
+        FM_TRY(s->kind == GZIP ? read_gzip(s, buf, cap, n) : read_zstd(s, buf, cap, n));
+        if (was_empty && *n == 0 && s->in_member) {
+            return cut_short(s);
+        }
+    }
+    return FM_OK;
+}
+
+const char *fm_stream_name(const fm_stream *s) {
+    return s->name;
+}
+
+int64_t fm_stream_consumed(const fm_stream *s) {
+    return s->consumed;
+}

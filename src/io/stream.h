@@ -1,0 +1,25 @@
+/* Bytes of a file, a gzip or zstd file (told by content, not by name), or stdin, in constant memory.
+ * Joined gzip members and zstd frames are read as one. */
+#ifndef FM_IO_STREAM_H
+#define FM_IO_STREAM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fathom/status.h"
+
+typedef struct fm_stream fm_stream;
+
+/* path "-" is stdin. */
+FM_MUST_CHECK fm_status fm_stream_open(fm_stream **out, const char *path);
+void fm_stream_close(fm_stream *s);
+
+/* Up to cap bytes into buf; *n is 0 at the end alone. FM_ERR_CORRUPT for a damaged or cut compressed
+ * file. */
+FM_MUST_CHECK fm_status fm_stream_read(fm_stream *s, void *buf, size_t cap, size_t *n);
+
+const char *fm_stream_name(const fm_stream *s); /* the path; "stdin" for "-" */
+/* Bytes taken from the file so far (compressed ones), for progress reports. */
+int64_t fm_stream_consumed(const fm_stream *s);
+
+#endif
