@@ -39,6 +39,14 @@ static inline int64_t att_max(int64_t a, int64_t b) {
     return a > b ? a : b;
 }
 
+/* Heads of one kv head lie a whole token apart: too far for the hardware to see the pattern. */
+static inline void att_prefetch(const void *p, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i += 64) {
+        __builtin_prefetch((const char *)p + i);
+    }
+    __builtin_prefetch((const char *)p + bytes - 1);
+}
+
 /* Takes `bytes` from a block, keeping 64-byte alignment. With base NULL only the size is counted. */
 typedef struct att_carver {
     char *base;
@@ -91,6 +99,28 @@ static inline int64_t att_kv_row(const att_seg *g, int64_t j) {
     }
     int64_t block = kv->block_table[(int64_t)g->s * kv->max_blocks + j / kv->block_tokens];
     return block * kv->block_tokens + j % kv->block_tokens;
+}
+
+static inline int64_t att_elem_bytes(fm_dtype d) {
+    return d == FM_BF16 ? 2 : 4;
+}
+static inline const void *att_elem(const void *base, fm_dtype d, int64_t i) {
+    return (const char *)base + i * att_elem_bytes(d);
+}
+static inline const void *att_k_row(const att_seg *g, int64_t j) {
+    const fm_attention_args *f = g->f;
+    return att_elem(f->kv.k, f->kv.dtype, att_kv_row(g, j) * f->kv.k_stride + (int64_t)g->kv_head * f->head_dim);
+}
+static inline const void *att_v_row(const att_seg *g, int64_t j) {
+    const fm_attention_args *f = g->f;
+    return att_elem(f->kv.v, f->kv.dtype, att_kv_row(g, j) * f->kv.v_stride + (int64_t)g->kv_head * f->v_dim);
+}
+/* Keys k0.. of the tile, up to key `end`. */
+static inline void att_prefetch_keys(const att_seg *g, int64_t k0, int64_t end) {
+    for (int64_t j = k0; j < att_min(k0 + ATT_KT, end); j++) {
+        att_prefetch(att_k_row(g, j), g->f->head_dim * att_elem_bytes(g->f->kv.dtype));
+        att_prefetch(att_v_row(g, j), g->f->v_dim * att_elem_bytes(g->f->kv.dtype));
+    }
 }
 
 #endif

@@ -35,7 +35,8 @@ typedef struct att_bwd_tile {
     att_e *qt, *dot; /* panels, rows across */
     att_e *qb, *dob; /* panels, rows summed over */
     float *dq;       /* [ATT_RT][ldk_acc] */
-    float *neg_lse, *delta, *lo, *hi, *pos, *slope; /* [ATT_RT]; lo and hi: keys that the row sees */
+    float *neg_lse; /* [ATT_RT] -lse in units of log 2 */
+    float *delta, *lo, *hi, *pos, *slope; /* [ATT_RT]; lo and hi: keys that the row sees */
     /* A strip of keys against the block. */
     float *s, *dp; /* [ATT_STRIP][ATT_RT] */
     att_e *p, *ds; /* rows [ATT_STRIP][ATT_RT] */
@@ -76,13 +77,14 @@ static void att_bwd_pack_keys(const att_bwd *c, const att_seg *g, const att_bwd_
     const void *src[ATT_KT];
     for (int64_t k0 = 0; k0 < g->nk; k0 += ATT_KT) {
         int64_t n = att_min(ATT_KT, g->nk - k0);
+        att_prefetch_keys(g, k0 + ATT_KT, g->nk);
         for (int64_t j = 0; j < n; j++) {
-            src[j] = att_elem(f->kv.k, c->d, att_kv_row(g, k0 + j) * f->kv.k_stride + (int64_t)g->kv_head * f->head_dim);
+            src[j] = att_k_row(g, k0 + j);
         }
         att_pack_rows(t->k + k0 * c->ldk, c->ldk, src, n, f->head_dim, c->d == FM_BF16);
         att_pack_along(t->kb + k0 / ATT_KT * c->kb_tile, src, n, f->head_dim, c->d == FM_BF16);
         for (int64_t j = 0; j < n; j++) {
-            src[j] = att_elem(f->kv.v, c->d, att_kv_row(g, k0 + j) * f->kv.v_stride + (int64_t)g->kv_head * f->v_dim);
+            src[j] = att_v_row(g, k0 + j);
         }
         att_pack_rows(t->v + k0 * c->ldv, c->ldv, src, n, f->v_dim, c->d == FM_BF16);
     }
@@ -137,7 +139,7 @@ static void att_bwd_pack_rows(const att_bwd *c, const att_seg *g, att_bwd_tile *
         bool there = r < n;
         int64_t at = there ? att_row_index(g, r0 + r) : 0;
         float lse = there ? ((const float *)f->lse)[at] : -INFINITY;
-        t->neg_lse[r] = lse == -INFINITY ? -INFINITY : -lse; /* exp(-inf) = 0 for a row without keys */
+        t->neg_lse[r] = lse == -INFINITY ? -INFINITY : -lse * ATT_LOG2E; /* exp(-inf) = 0 for a row without keys */
         t->delta[r] = there ? att_dot_rows(src[r], att_elem(f->out, c->d, at * f->v_dim), c->d, f->v_dim) : 0.0F;
         t->lo[r] = there ? (float)att_row_lo(g, r0 + r) : 0.0F;
         t->hi[r] = there ? (float)att_row_hi(g, r0 + r) : 0.0F;
@@ -150,6 +152,18 @@ static void att_bwd_pack_rows(const att_bwd *c, const att_seg *g, att_bwd_tile *
         }
     }
     memset(t->dq, 0, (size_t)(ATT_RT * c->ldk_acc) * 4);
+}
+
+/* Rows of the next block, while this one is worked on. */
+static void att_bwd_prefetch_rows(const att_bwd *c, const att_seg *g, int64_t r0, int64_t end) {
+    const fm_attention_args *f = &c->b->f;
+    int64_t es = att_elem_bytes(c->d);
+    for (int64_t r = r0; r < att_min(r0 + ATT_RT, end); r++) {
+        int64_t at = att_row_index(g, r);
+        att_prefetch(att_elem(f->q, c->d, at * f->head_dim), f->head_dim * es);
+        att_prefetch(att_elem(c->b->dout, c->d, at * f->v_dim), f->v_dim * es);
+        att_prefetch(att_elem(f->out, c->d, at * f->v_dim), f->v_dim * es);
+    }
 }
 
 static void att_bwd_store_rows(const att_bwd *c, const att_seg *g, const att_bwd_tile *t, int64_t r0, int64_t n) {
@@ -170,7 +184,7 @@ ATT_INLINE void att_bwd_key(const att_bwd *c, const att_bwd_tile *t, int64_t i, 
         vf s = vf_load(t->s + i * ATT_RT + r);
         vf gain = vf_zero();
         if (plain) {
-            s = vf_fma(s, vf_set1(f->scale), vf_load(t->neg_lse + r));
+            s = vf_fma(s, vf_set1(f->scale * ATT_LOG2E), vf_load(t->neg_lse + r));
         } else {
             s = vf_mul(s, vf_set1(f->scale));
             if (f->softcap != 0.0F) {
@@ -181,9 +195,9 @@ ATT_INLINE void att_bwd_key(const att_bwd *c, const att_bwd_tile *t, int64_t i, 
             if (f->alibi != NULL) {
                 s = vf_fma(vf_load(t->slope + r), vf_sub(vf_set1((float)key), vf_load(t->pos + r)), s);
             }
-            s = vf_add(s, vf_load(t->neg_lse + r));
+            s = vf_fma(s, vf_set1(ATT_LOG2E), vf_load(t->neg_lse + r));
         }
-        vf p = vf_exp(s);
+        vf p = att_exp2(s);
         if (masked) {
             vf k = vf_set1((float)key);
             p = vf_select(vf_lt(k, vf_load(t->hi + r)), p, vf_zero());
@@ -294,11 +308,13 @@ static fm_status att_bwd_part(void *arg, int64_t part, int64_t n_parts, int thre
     att_seg g = att_seg_at(f, (int32_t)(part / f->n_kv_heads), (int32_t)(part % f->n_kv_heads));
     att_bwd_tile t;
     (void)att_bwd_carve(c, c->scratch + thread * c->scratch_bytes, &t);
+    att_prefetch_keys(&g, 0, g.nk);
     att_bwd_pack_keys(c, &g, &t);
     int64_t rows = att_n_rows(&g);
     for (int64_t r0 = 0; r0 < rows; r0 += ATT_RT) {
         int64_t n = att_min(ATT_RT, rows - r0);
         att_bwd_pack_rows(c, &g, &t, r0, n);
+        att_bwd_prefetch_rows(c, &g, r0 + ATT_RT, rows);
         int64_t end = att_row_hi(&g, r0 + n - 1);
         for (int64_t k0 = att_row_lo(&g, r0) / ATT_KT * ATT_KT; k0 < end; k0 += ATT_KT) {
             att_bwd_block(c, &g, &t, r0, n, k0);

@@ -25,7 +25,8 @@ typedef struct att_fwd_tile {
     att_e *v;  /* panels, keys summed over */
     float *o;  /* [block_rows][ldo] */
     float *l;  /* [block_rows][VF_N] sums of exponentials by lane */
-    float *m;  /* [block_rows] running maximum */
+    float *m;  /* [block_rows] running maximum, in units of log 2 */
+    int32_t *lo, *hi; /* [block_rows] keys that the row sees */
 } att_fwd_tile;
 
 static int64_t att_fwd_carve(const att_fwd *c, char *base, att_fwd_tile *t) {
@@ -36,6 +37,8 @@ static int64_t att_fwd_carve(const att_fwd *c, char *base, att_fwd_tile *t) {
     t->o = att_carve(&cv, c->block_rows * c->ldo * 4);
     t->l = att_carve(&cv, c->block_rows * VF_N * 4);
     t->m = att_carve(&cv, c->block_rows * 4);
+    t->lo = att_carve(&cv, c->block_rows * 4);
+    t->hi = att_carve(&cv, c->block_rows * 4);
     return cv.used;
 }
 
@@ -85,7 +88,7 @@ ATT_INLINE void att_softmax(float scale, int64_t mr, int64_t n, float *s, uint16
         m[r] = m_new[r];
     }
     for (int64_t r = 0; r < mr; r += VF_N) {
-        vf_store(alpha + r, vf_exp(vf_load(alpha + r)));
+        vf_store(alpha + r, att_exp2(vf_load(alpha + r)));
     }
     vf sc = vf_set1(scale);
     for (int64_t r = 0; r < mr; r++) {
@@ -93,7 +96,7 @@ ATT_INLINE void att_softmax(float scale, int64_t mr, int64_t n, float *s, uint16
         vf top = vf_set1(m[r] == -INFINITY ? 0.0F : -m[r]);
         vf sum = vf_zero();
         for (int64_t j = 0; j < n; j += VF_N) {
-            vf e = vf_exp(vf_fma(vf_load(row + j), sc, top));
+            vf e = att_exp2(vf_fma(vf_load(row + j), sc, top));
             sum = vf_add(sum, e);
 #if ATT_BF16
             vf_narrow_store(p + r * ATT_KT + j, e);
@@ -110,8 +113,10 @@ ATT_INLINE void att_softmax(float scale, int64_t mr, int64_t n, float *s, uint16
 static void att_fwd_group(const att_fwd *c, const att_seg *g, const att_fwd_tile *t, int64_t r0, int64_t at, int64_t mr,
                           int64_t k0) {
     const fm_attention_args *f = c->f;
-    int64_t n = att_min(ATT_KT, att_row_hi(g, r0 + mr - 1) - k0);
-    if (n <= 0 || att_row_lo(g, r0) >= k0 + ATT_KT) {
+    const int32_t *lo = t->lo + at;
+    const int32_t *hi = t->hi + at;
+    int64_t n = att_min(ATT_KT, hi[mr - 1] - k0);
+    if (n <= 0 || lo[0] >= k0 + ATT_KT) {
         return;
     }
     _Alignas(64) float s[ATT_MR * ATT_LDS];
@@ -125,9 +130,9 @@ static void att_fwd_group(const att_fwd *c, const att_seg *g, const att_fwd_tile
             att_scores_general(g, r0 + r, k0, cols, s + r * ATT_LDS);
         }
     }
-    if (att_row_hi(g, r0) < k0 + cols || att_row_lo(g, r0 + mr - 1) > k0) {
+    if (hi[0] < k0 + cols || lo[mr - 1] > k0) {
         for (int64_t r = 0; r < mr; r++) {
-            att_mask_row(s + r * ATT_LDS, att_row_lo(g, r0 + r) - k0, att_row_hi(g, r0 + r) - k0, cols);
+            att_mask_row(s + r * ATT_LDS, lo[r] - k0, hi[r] - k0, cols);
         }
     }
 #if ATT_BF16
@@ -139,7 +144,7 @@ static void att_fwd_group(const att_fwd *c, const att_seg *g, const att_fwd_tile
     const att_e *pa = s;
     const int64_t ldp = ATT_LDS;
 #endif
-    att_softmax(c->plain ? f->scale : 1.0F, mr, cols, s, p, t->m + at, t->l + at * VF_N, alpha);
+    att_softmax((c->plain ? f->scale : 1.0F) * ATT_LOG2E, mr, cols, s, p, t->m + at, t->l + at * VF_N, alpha);
     att_product(att_mk_rows, mr, pa, ldp, t->v, ATT_KT / ATT_STEP * ATT_W, att_steps(n), 0, c->ldo / VF_N,
                 t->o + at * c->ldo, c->ldo, alpha, true);
 }
@@ -150,10 +155,10 @@ static void att_fwd_finish(const att_fwd *c, const att_seg *g, const att_fwd_til
     float l = vf_hsum(vf_load(t->l + at * VF_N));
     float factor = 1.0F;
     if (f->sink != NULL) {
-        float sink = (float)fm_load_as_f64(c->d, f->sink, att_row_head(g, r));
+        float sink = (float)fm_load_as_f64(c->d, f->sink, att_row_head(g, r)) * ATT_LOG2E;
         float top = m > sink ? m : sink;
-        factor = expf(m - top);
-        l = l * factor + expf(sink - top);
+        factor = exp2f(m - top);
+        l = l * factor + exp2f(sink - top);
         m = top;
     }
     float *o = t->o + at * c->ldo;
@@ -164,7 +169,7 @@ static void att_fwd_finish(const att_fwd *c, const att_seg *g, const att_fwd_til
     int64_t at_out = att_row_index(g, r);
     att_store_row(f->out, c->d, at_out * f->v_dim, false, o, f->v_dim, 1.0F);
     if (f->lse != NULL) {
-        ((float *)f->lse)[at_out] = l > 0.0F || l != l ? m + logf(l) : -INFINITY;
+        ((float *)f->lse)[at_out] = l > 0.0F || l != l ? m * ATT_LN2 + logf(l) : -INFINITY;
     }
 }
 
@@ -190,11 +195,16 @@ static fm_status att_fwd_part(void *arg, int64_t part, int64_t n_parts, int thre
     att_fwd_tile t;
     (void)att_fwd_carve(c, c->scratch + thread * c->scratch_bytes, &t);
 
+    const int64_t es = att_elem_bytes(c->d);
+    int64_t end = att_row_hi(&g, begin + n - 1);
+    int64_t k_first = att_row_lo(&g, begin) / ATT_KT * ATT_KT;
+    att_prefetch_keys(&g, k_first, end);
     const void *src[ATT_KT];
     for (int64_t r0 = 0; r0 < n; r0 += ATT_KT) {
         int64_t m = att_min(ATT_KT, n - r0);
         for (int64_t r = 0; r < m; r++) {
             src[r] = att_elem(f->q, c->d, att_row_index(&g, begin + r0 + r) * f->head_dim);
+            att_prefetch(src[r], f->head_dim * es);
         }
         att_pack_rows(t.q + r0 * c->ldq, c->ldq, src, m, f->head_dim, c->d == FM_BF16);
     }
@@ -202,19 +212,19 @@ static fm_status att_fwd_part(void *arg, int64_t part, int64_t n_parts, int thre
     memset(t.l, 0, (size_t)(n * VF_N) * 4);
     for (int64_t r = 0; r < n; r++) {
         t.m[r] = -INFINITY;
+        t.lo[r] = (int32_t)att_row_lo(&g, begin + r);
+        t.hi[r] = (int32_t)att_row_hi(&g, begin + r);
     }
     bool kv_bf16 = f->kv.dtype == FM_BF16;
-    int64_t end = att_row_hi(&g, begin + n - 1);
-    for (int64_t k0 = att_row_lo(&g, begin) / ATT_KT * ATT_KT; k0 < end; k0 += ATT_KT) {
+    for (int64_t k0 = k_first; k0 < end; k0 += ATT_KT) {
         int64_t nk = att_min(ATT_KT, end - k0);
-        int64_t rows[ATT_KT];
+        att_prefetch_keys(&g, k0 + ATT_KT, end);
         for (int64_t j = 0; j < nk; j++) {
-            rows[j] = att_kv_row(&g, k0 + j);
-            src[j] = att_elem(f->kv.k, f->kv.dtype, rows[j] * f->kv.k_stride + (int64_t)g.kv_head * f->head_dim);
+            src[j] = att_k_row(&g, k0 + j);
         }
         att_pack_across(t.k, src, nk, f->head_dim, kv_bf16);
         for (int64_t j = 0; j < nk; j++) {
-            src[j] = att_elem(f->kv.v, f->kv.dtype, rows[j] * f->kv.v_stride + (int64_t)g.kv_head * f->v_dim);
+            src[j] = att_v_row(&g, k0 + j);
         }
         att_pack_along(t.v, src, nk, f->v_dim, kv_bf16);
         for (int64_t r = 0; r < n; r += ATT_MR) {

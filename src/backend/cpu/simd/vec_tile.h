@@ -2,6 +2,7 @@
  *
  * vf_transpose(t)   t[i] lane j <-> t[j] lane i, VF_N vectors of VF_N lanes
  * vu_transpose(t)   the same for pairs of bf16 (AVX-512 only)
+ * vf_scale2(p, n)   p * 2^n for whole n in [-127, 127]; at VF_EXP2_MIN the product with p in [1/2, 2] is 0
  * vf_narrow_store(p, v)  to bf16, round to nearest even; numbers below 2^-126 become 0 (AVX-512 only) */
 #ifndef FM_BACKEND_CPU_SIMD_VEC_TILE_H
 #define FM_BACKEND_CPU_SIMD_VEC_TILE_H
@@ -10,6 +11,10 @@
 
 #if defined(FM_SIMD_avx512)
 
+#define VF_EXP2_MIN (-160.0F)
+static inline vf vf_scale2(vf p, vf n) {
+    return _mm512_scalef_ps(p, n);
+}
 static inline void vf_transpose(vf t[16]) {
     __m512d a[16];
     for (int i = 0; i < 16; i += 4) {
@@ -85,4 +90,12 @@ static inline void vf_transpose(vf t[4]) {
 }
 
 #endif
+
+#if !defined(FM_SIMD_avx512)
+#define VF_EXP2_MIN (-127.0F) /* below, the exponent field would wrap */
+static inline vf vf_scale2(vf p, vf n) {
+    return vf_mul(p, vf_from_vi(vi_shl(vi_add(vf_to_int(n), vi_set1(127)), 23)));
+}
+#endif
+
 #endif
