@@ -8,6 +8,8 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/pool.h"
+#include "base/rng.h"
+#include "base/str.h"
 #include "fathom/tokenizer.h"
 #include "measure/measure.h"
 
