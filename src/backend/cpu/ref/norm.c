@@ -64,7 +64,7 @@ static fm_status norm_bwd(fm_dtype d, const fm_norm_bwd_args *a, bool centre) {
             fm_ref_put(d, a->dx, o + j, g, a->acc_dx);
         }
     }
-    for (int64_t j = 0; j < n && (a->dw || a->db); j++) {
+    for (int64_t j = 0; j < n && (a->dw || (centre && a->db)); j++) {
         double dw = 0.0, db = 0.0;
         for (int64_t r = 0; r < a->n_rows; r++) {
             double rstd = FM_LD(acc, a->rstd, r), mean = centre ? FM_LD(acc, a->mean, r) : 0.0;
@@ -75,7 +75,7 @@ static fm_status norm_bwd(fm_dtype d, const fm_norm_bwd_args *a, bool centre) {
         if (a->dw) {
             fm_ref_put(acc, a->dw, j, dw, true);
         }
-        if (a->db) {
+        if (centre && a->db) {
             fm_ref_put(acc, a->db, j, db, true);
         }
     }

@@ -231,5 +231,41 @@ static inline double vd_hsum(vd v) {
     __m128d q = _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
     return _mm_cvtsd_f64(_mm_add_sd(q, _mm_unpackhi_pd(q, q)));
 }
+static inline vd vd_set1(double x) {
+    return _mm256_set1_pd(x);
+}
+static inline vd vd_load(const double *p) {
+    return _mm256_loadu_pd(p);
+}
+static inline vd vd_mul(vd a, vd b) {
+    return _mm256_mul_pd(a, b);
+}
+static inline vd vd_fnma(vd a, vd b, vd c) {
+    return _mm256_fnmadd_pd(a, b, c);
+}
+static inline vd vd_round(vd a) {
+    return _mm256_round_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+static inline vf vf_from_vd(vd lo, vd hi) {
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(lo)), _mm256_cvtpd_ps(hi), 1);
+}
+
+static inline vf vf_swap_pairs(vf v) {
+    return _mm256_permute_ps(v, 0xb1);
+}
+static inline vf vf_load_f16(const uint16_t *p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+static inline vf vf_loadn_f16(const uint16_t *p, int n) {
+    return _mm256_cvtph_ps(vf_loadn_words(p, n));
+}
+static inline void vf_store_f16(uint16_t *p, vf v) {
+    _mm_storeu_si128((__m128i *)(void *)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+static inline void vf_storen_f16(uint16_t *p, vf v, int n) {
+    uint16_t t[VF_N];
+    vf_store_f16(t, v);
+    memcpy(p, t, (size_t)n * sizeof *p);
+}
 
 #endif

@@ -222,5 +222,39 @@ static inline double vd_hsum(vd v) {
     __m128d q = _mm_add_pd(_mm256_castpd256_pd128(h), _mm256_extractf128_pd(h, 1));
     return _mm_cvtsd_f64(_mm_add_sd(q, _mm_unpackhi_pd(q, q)));
 }
+static inline vd vd_set1(double x) {
+    return _mm512_set1_pd(x);
+}
+static inline vd vd_load(const double *p) {
+    return _mm512_loadu_pd(p);
+}
+static inline vd vd_mul(vd a, vd b) {
+    return _mm512_mul_pd(a, b);
+}
+static inline vd vd_fnma(vd a, vd b, vd c) {
+    return _mm512_fnmadd_pd(a, b, c);
+}
+static inline vd vd_round(vd a) {
+    return _mm512_roundscale_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+static inline vf vf_from_vd(vd lo, vd hi) {
+    return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(lo)), _mm512_cvtpd_ps(hi), 1);
+}
+
+static inline vf vf_swap_pairs(vf v) {
+    return _mm512_permute_ps(v, 0xb1);
+}
+static inline vf vf_load_f16(const uint16_t *p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)p));
+}
+static inline vf vf_loadn_f16(const uint16_t *p, int n) {
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(vf_tail_mask(n), p));
+}
+static inline void vf_store_f16(uint16_t *p, vf v) {
+    _mm256_storeu_si256((void *)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+static inline void vf_storen_f16(uint16_t *p, vf v, int n) {
+    _mm256_mask_storeu_epi16(p, vf_tail_mask(n), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
 
 #endif

@@ -228,5 +228,41 @@ static inline vd vd_fma(vd a, vd b, vd c) {
 static inline double vd_hsum(vd v) {
     return vgetq_lane_f64(v, 0) + vgetq_lane_f64(v, 1);
 }
+static inline vd vd_set1(double x) {
+    return vdupq_n_f64(x);
+}
+static inline vd vd_load(const double *p) {
+    return vld1q_f64(p);
+}
+static inline vd vd_mul(vd a, vd b) {
+    return vmulq_f64(a, b);
+}
+static inline vd vd_fnma(vd a, vd b, vd c) {
+    return vfmsq_f64(c, a, b);
+}
+static inline vd vd_round(vd a) {
+    return vrndnq_f64(a);
+}
+static inline vf vf_from_vd(vd lo, vd hi) {
+    return vcombine_f32(vcvt_f32_f64(lo), vcvt_f32_f64(hi));
+}
+
+static inline vf vf_swap_pairs(vf v) {
+    return vrev64q_f32(v);
+}
+static inline vf vf_load_f16(const uint16_t *p) {
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
+static inline vf vf_loadn_f16(const uint16_t *p, int n) {
+    return vcvt_f32_f16(vreinterpret_f16_u16(vf_loadn_words(p, n)));
+}
+static inline void vf_store_f16(uint16_t *p, vf v) {
+    vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v)));
+}
+static inline void vf_storen_f16(uint16_t *p, vf v, int n) {
+    uint16_t t[VF_N];
+    vf_store_f16(t, v);
+    memcpy(p, t, (size_t)n * sizeof *p);
+}
 
 #endif
