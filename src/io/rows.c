@@ -273,6 +273,7 @@ static fm_status load_array(fm_rows *r) {
     fm_line l;
     bool more;
     fm_str_clear(&r->doc);
+    r->rest_line = r->has_held ? r->held.number : 1;
     for (;;) {
         FM_TRY(next_line(r, &l, &more));
         if (!more) {
@@ -284,7 +285,6 @@ static fm_status load_array(fm_rows *r) {
     }
     r->rest.ptr = r->doc.data;
     r->rest.len = r->doc.len;
-    r->rest_line = 1;
     return FM_OK;
 }
 

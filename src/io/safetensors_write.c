@@ -200,8 +200,8 @@ static fm_status begin_shard(fm_st_writer *w, size_t k, item *const *items, size
 
 static fm_status plan(fm_st_writer *w, item **place, int64_t *total) {
     int64_t used = 0;
+    size_t n_shards = 1;
     *total = 0;
-    w->n_shards = 1;
     for (size_t i = 0; i < w->n; i++) {
         item *t = &w->items[i];
         place[i] = w->sorted[i] = t;
@@ -209,11 +209,11 @@ static fm_status plan(fm_st_writer *w, item **place, int64_t *total) {
             FM_FAIL(FM_ERR_SHAPE, "the sizes of %zu tensors do not fit in 63 bits", w->n);
         }
         if (used > 0 && t->bytes > w->max_shard - used) {
-            w->n_shards++;
+            n_shards++;
             used = 0;
         }
         used += t->bytes;
-        t->shard = w->n_shards - 1;
+        t->shard = n_shards - 1;
     }
     if (w->n) {
         qsort(w->sorted, w->n, sizeof *w->sorted, by_name);
@@ -224,11 +224,11 @@ static fm_status plan(fm_st_writer *w, item **place, int64_t *total) {
             FM_FAIL(FM_ERR_ARGUMENT, "tensor '%s' is declared twice", w->sorted[i]->name);
         }
     }
-    w->shards = fm_calloc(w->n_shards, sizeof *w->shards);
+    w->shards = fm_calloc(n_shards, sizeof *w->shards);
     if (!w->shards) {
-        w->n_shards = 0;
         FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate the list of shards");
     }
+    w->n_shards = n_shards;
     for (size_t k = 0; k < w->n_shards; k++) {
         w->shards[k].fd = -1;
     }
