@@ -128,7 +128,9 @@ struct fm_op {
     fm_status (*shape)(fm_ctx *c, fm_node *n);
     fm_status (*forward)(fm_ctx *c, fm_node *n);
     fm_status (*backward)(fm_ctx *c, fm_node *n); /* NULL: no gradient */
-    double tol_fwd, tol_bwd; /* in spacings of the output dtype, relative to the largest magnitude of the row/tensor */
+    /* In spacings of the output dtype, relative to the largest magnitude of the row (outputs) or tensor (gradients). The
+     * test allows bf16 and f16 at most 3, as sums are kept in A. */
+    double tol_fwd, tol_bwd;
     const fm_op_case *cases;
     int n_cases;
     bool grads_via_d; /* weight gradients (A) pass through values rounded to D: their tolerance counts in spacings of D */

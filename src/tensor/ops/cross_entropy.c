@@ -129,8 +129,8 @@ const fm_op fm_op_cross_entropy = {
     .shape = shape,
     .forward = forward,
     .backward = backward,
-    .tol_fwd = 16,
-    .tol_bwd = 8,
+    .tol_fwd = 4,
+    .tol_bwd = 4,
     .cases = cases,
     .n_cases = (int)FM_ARRAY_LEN(cases),
 };

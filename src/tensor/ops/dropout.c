@@ -104,7 +104,7 @@ const fm_op fm_op_dropout = {
     .forward = forward,
     .backward = backward,
     .tol_fwd = 2,
-    .tol_bwd = 4,
+    .tol_bwd = 2,
     .cases = cases,
     .n_cases = (int)FM_ARRAY_LEN(cases),
 };

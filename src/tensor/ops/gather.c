@@ -52,7 +52,7 @@ static int run(fm_ctx *c, fm_tensor **in, int64_t n_rows, fm_tensor **out) {
     return out[0] ? 1 : 0;
 }
 static int run_twice(fm_ctx *c, fm_tensor **in, int64_t n_rows, fm_tensor **out) {
-    out[1] = fm_scale(c, in[0], 3);
+    out[1] = fm_add(c, in[0], in[0]); /* exact in every type */
     return run(c, in, n_rows, out) && out[1] ? 2 : 0;
 }
 
@@ -80,7 +80,7 @@ const fm_op fm_op_gather = {
     .forward = forward,
     .backward = backward,
     .tol_fwd = 0,
-    .tol_bwd = 8,
+    .tol_bwd = 4,
     .cases = cases,
     .n_cases = (int)FM_ARRAY_LEN(cases),
 };

@@ -163,8 +163,8 @@ const fm_op fm_op_linear = {
     .shape = shape,
     .forward = forward,
     .backward = backward,
-    .tol_fwd = 4,
-    .tol_bwd = 8,
+    .tol_fwd = 16,
+    .tol_bwd = 12,
     .cases = cases,
     .n_cases = (int)FM_ARRAY_LEN(cases),
 };

@@ -90,8 +90,8 @@ const fm_op fm_op_reshape = {
     .formula = "y = x under other dimensions",
     .onnx = "Reshape",
     .kernels = {FM_KERNEL_COUNT},
-    .tol_fwd = 8,
-    .tol_bwd = 8,
+    .tol_fwd = 4,
+    .tol_bwd = 4,
     .cases = cases,
     .n_cases = (int)FM_ARRAY_LEN(cases),
 };

@@ -104,7 +104,7 @@ const fm_op fm_op_rmsnorm = {
     .forward = forward,
     .backward = backward,
     .tol_fwd = 4,
-    .tol_bwd = 8,
+    .tol_bwd = 6,
     .cases = cases,
     .n_cases = (int)FM_ARRAY_LEN(cases),
 };
