@@ -1,14 +1,16 @@
 /* Model families and whole models (internal side of fathom/model.h).
  *
- * A family is one file and one row of families.def: which config.json it reads, its weight map, its forward. The weight map
- * is made once, by build(): it adds every parameter to the store with its Hugging Face name, shape, init and tie; load, save,
- * count, shard and quantise walk the store. */
+ * A family is one file and one row of families.def: which config.json it reads, its weight map, its forward. The weight
+ * map is made once, by build(): it adds every parameter to the store with its Hugging Face name, shape, init and tie;
+ * load, save, count, shard and quantise walk the store. */
 #ifndef FM_MODEL_MODEL_H
 #define FM_MODEL_MODEL_H
 
 #include "base/json.h"
 #include "fathom/model.h"
 #include "nn/nn.h"
+
+#define FM_MAX_EOS 16
 
 typedef struct fm_model_config {
     char family[32];
@@ -19,19 +21,22 @@ typedef struct fm_model_config {
     double init_std;
     fm_rope_config rope;
     bool tied, qkv_bias, o_bias, mlp_bias, qk_norm;
-    int32_t window;         /* sliding window, 0 = none */
+    int32_t window;            /* sliding window, 0 = none */
     int32_t window_from_layer; /* Qwen2 max_window_layers: layers below it attend fully */
     double attention_dropout, hidden_dropout, embedding_dropout; /* training only */
-    int32_t bos_id, eos_id, pad_id; /* -1 = none */
+    int32_t bos_id, eos_id, pad_id;                              /* -1 = none */
 } fm_model_config;
+/* Ranges and divisibility; FM_ERR_CONFIG naming the field by its config.json key. */
+FM_MUST_CHECK fm_status fm_model_config_check(const fm_model_config *cfg);
 
 typedef struct fm_family {
-    const char *name;               /* "llama" */
+    const char *name;                 /* "llama" */
     const char *const *architectures; /* NULL-terminated: "LlamaForCausalLM" */
-    const char *const *model_types; /* NULL-terminated: "llama" */
-    /* config.json -> config; keys that change the mathematics and are not supported are an error naming key and value. */
+    const char *const *model_types;   /* NULL-terminated: "llama" */
+    /* config.json -> config; keys that change the mathematics and are not supported are an error naming key and value.
+     */
     fm_status (*parse)(fm_model_config *cfg, const fm_json *json);
-    /* config -> members of config.json that transformers needs. */
+    /* config -> members of config.json that transformers needs, set or replaced in an object. */
     fm_status (*write)(const fm_model_config *cfg, fm_json *json);
     /* Adds all parameters; *state holds handles for forward (fm_free). */
     fm_status (*build)(const fm_model_config *cfg, fm_params *ps, void **state);
@@ -51,31 +56,53 @@ struct fm_model {
     double rope_mscale;
     bool checkpoint_layers; /* recompute each layer in backward */
     char *path;
-    fm_pool *pool;     /* owned when opened through the public API */
+    fm_pool *pool; /* owned when opened through the public API */
     fm_dtype compute;
     fm_tokenizer *tokenizer;
-    fm_json *json;     /* config.json as read, kept for writing back unknown keys; may be NULL */
-    void *files;       /* mapped weight files (src/model/load.c) */
+    fm_json *json;           /* config.json as read, kept for writing back unknown keys; may be NULL */
+    void *files;             /* mapped weight files (src/model/load.c) */
+    int32_t eos[FM_MAX_EOS]; /* every id that ends a text: generation_config.json, else config.json */
+    int n_eos;
+    fm_dtype stored; /* of the weights in the files, by bytes; of a built model f32 */
+    int64_t file_bytes;
+    int32_t n_files;
+    char *license; /* or NULL */
 };
 
-/* An empty model from a config: parameters described, no memory. */
+const fm_family *fm_family_find(const char *name); /* NULL when unknown */
+
+/* An empty model from a config: parameters described, no memory. Freed by fm_model_close. Then: fm_params_alloc and
+ * fm_params_init on m->params, or fm_model_load instead. Normal weights have std cfg->init_std (0.02 in every published
+ * config of these families), residual projections included, as transformers initialises them; norms are ones, biases
+ * zeros. */
 FM_MUST_CHECK fm_status fm_model_build(fm_model **out, const fm_model_config *cfg);
-/* As fm_model_build from a folder's config.json; weights are mapped (map = true: master dtype is the file's) or copied into
- * allocated master weights of dtype `master`. Every parameter must be found with its shape; extra tensors are an error
- * unless known to be harmless (rotary inv_freq). */
+/* As fm_model_build from a folder's config.json; weights are mapped (map = true: master dtype is the file's) or copied
+ * into allocated master weights of dtype `master`. Every parameter must be found with its shape; extra tensors are an
+ * error unless known to be harmless (rotary inv_freq). */
 FM_MUST_CHECK fm_status fm_model_load(fm_model **out, const char *path, bool map, fm_dtype master);
-/* Writes config.json, model.safetensors (sharded past max_shard bytes), generation_config.json, in dtype. The folder must exist;
- * tokenizer files are the caller's business. */
+/* Writes config.json, model.safetensors (sharded past max_shard bytes), generation_config.json, in dtype. The folder
+ * must exist; tokenizer files are the caller's business. */
 FM_MUST_CHECK fm_status fm_model_save(const fm_model *m, const char *dir, fm_dtype dtype, int64_t max_shard);
 FM_MUST_CHECK fm_status fm_model_config_load(fm_model_config *cfg, const fm_family **family, const char *path);
 FM_MUST_CHECK fm_status fm_model_config_from_preset(fm_model_config *cfg, const char *name, int32_t vocab_size);
 /* Any size by one number: depth, width and head count that give n_params within 3%. */
 FM_MUST_CHECK fm_status fm_model_config_from_params(fm_model_config *cfg, int64_t n_params, int32_t vocab_size);
+/* Parameters of the model on paper (tied ones counted once). */
 int64_t fm_model_config_params(const fm_model_config *cfg);
+int64_t fm_model_config_params_embedding(const fm_model_config *cfg); /* of these, in embedding and head */
+int64_t fm_model_kv_bytes_per_token(const fm_model_config *cfg, fm_dtype dtype);
 
-/* Hidden states after the final norm [n_tokens,D]. */
+/* Hidden states after the final norm [n_tokens,D]. The arrays of b outlive the tape; b itself need not. With the tape
+ * off the arena holds one layer's temporaries at a time. */
 fm_tensor *fm_model_forward(fm_ctx *c, const fm_model *m, const fm_batch *b);
-/* Logits [n_rows,V] in f32 of the rows of hidden given by idx (i32 [n_rows] tensor), or of all when idx is NULL. */
+/* Logits [n_rows,V] in f32 of the rows of hidden given by idx (i32 [n_rows] tensor), or of all when idx is NULL. With
+ * the tape off they are the sums as the product made them, the ones the training loss reads (not rounded to a narrower
+ * compute type). */
 fm_tensor *fm_model_head(fm_ctx *c, const fm_model *m, fm_tensor *hidden, fm_tensor *idx);
+/* Forward, head and loss of a batch with targets, by chunks of rows: logits are never held whole. [1]; see
+ * fm_linear_ce. The weights of o are used, or else those of b. *token_loss ([n_tokens], or NULL) gets the loss of each
+ * row. */
+fm_tensor *fm_model_loss(fm_ctx *c, const fm_model *m, const fm_batch *b, const fm_loss_options *o,
+                         fm_tensor **token_loss);
 
 #endif

@@ -6,7 +6,8 @@
 #include "tensor/ops.h"
 #include "tensor/param.h"
 
-/* Rope scaling rules (config "rope_scaling"): none, linear (Chen et al. 2023), llama3, yarn (Peng et al. 2023), dynamic. */
+/* Rope scaling rules (config "rope_scaling"): none, linear (Chen et al. 2023), llama3, yarn (Peng et al. 2023),
+ * dynamic. */
 typedef enum fm_rope_kind { FM_ROPE_NONE, FM_ROPE_LINEAR, FM_ROPE_LLAMA3, FM_ROPE_YARN, FM_ROPE_DYNAMIC } fm_rope_kind;
 typedef struct fm_rope_config {
     double theta; /* base, 10000 */
@@ -15,23 +16,35 @@ typedef struct fm_rope_config {
     fm_rope_kind kind;
     double factor, low_freq_factor, high_freq_factor, beta_fast, beta_slow, mscale, mscale_all_dim, attention_factor;
     int64_t original_max_position;
+    bool no_truncate; /* yarn: correction range not rounded to whole pairs */
 } fm_rope_config;
-/* Fills freq [dim/2] and the factor for cos and sin. */
+/* Fills freq [dim/2] and the factor for cos and sin. The values are those of transformers, which computes them in f32.
+ */
 FM_MUST_CHECK fm_status fm_rope_frequencies(const fm_rope_config *cfg, double *freq, double *mscale);
+/* The same for a batch whose longest sequence is seq_len: differs for FM_ROPE_DYNAMIC past original_max_position. */
+FM_MUST_CHECK fm_status fm_rope_frequencies_at(const fm_rope_config *cfg, int64_t seq_len, double *freq,
+                                               double *mscale);
+bool fm_rope_depends_on_length(const fm_rope_config *cfg, int64_t seq_len);
+const char *fm_rope_kind_name(fm_rope_kind k);                /* "none", "linear" ... */
+bool fm_rope_kind_parse(fm_rope_kind *out, const char *name); /* "default" is none */
 
 /* Keys and values of earlier tokens. The cache is a pool of rows per layer; where a token's row lives is the caller's
  * business (contiguous or paged), given by slots and the view's table. No tensor is recorded for it. */
 typedef struct fm_kv_cache {
     int32_t n_layers, n_kv_heads, k_dim, v_dim;
     fm_dtype dtype;
-    int64_t n_rows;      /* rows per layer */
-    uint8_t *k, *v;      /* [n_layers,n_rows,n_kv_heads,dim] */
+    int64_t n_rows;       /* rows per layer */
+    uint8_t *k, *v;       /* [n_layers,n_rows,n_kv_heads,dim] */
     int32_t block_tokens; /* paged: rows per block; 0 = contiguous */
 } fm_kv_cache;
-FM_MUST_CHECK fm_status fm_kv_cache_new(fm_kv_cache **out, int32_t n_layers, int32_t n_kv_heads, int32_t k_dim, int32_t v_dim,
-                                        fm_dtype dtype, int64_t n_rows, int32_t block_tokens);
+FM_MUST_CHECK fm_status fm_kv_cache_new(fm_kv_cache **out, int32_t n_layers, int32_t n_kv_heads, int32_t k_dim,
+                                        int32_t v_dim, fm_dtype dtype, int64_t n_rows, int32_t block_tokens);
 void fm_kv_cache_free(fm_kv_cache *kv);
 int64_t fm_kv_cache_bytes(const fm_kv_cache *kv);
+/* Stores rows k [n,Hkv,k_dim], v [n,Hkv,v_dim] of type `dtype` at slots[n] of a layer, converted to the cache's type.
+ * Slots outside the cache are FM_ERR_ARGUMENT. */
+FM_MUST_CHECK fm_status fm_kv_cache_put(fm_kv_cache *kv, fm_pool *pool, int32_t layer, int32_t n, const int32_t *slots,
+                                        fm_dtype dtype, const void *k, const void *v);
 
 /* One packed batch: everything a decoder's forward needs to know besides weights. */
 typedef struct fm_batch {
@@ -43,10 +56,48 @@ typedef struct fm_batch {
     const float *loss_weight; /* [n_tokens] or NULL */
     /* With a cache: */
     fm_kv_cache *kv;
-    const int32_t *kv_offsets;  /* [n_segments+1] total lengths after this batch, as differences; contiguous: row begins */
+    const int32_t
+        *kv_offsets; /* [n_segments+1] total lengths after this batch, as differences; contiguous: row begins */
     const int32_t *block_table; /* paged */
     int32_t max_blocks;
-    const int32_t *slots;       /* [n_tokens] cache row where this token's k and v go */
+    const int32_t *slots; /* [n_tokens] cache row where this token's k and v go */
 } fm_batch;
+
+/* Rotation of a whole forward pass: freq outlives the tape. */
+typedef struct fm_rope_state {
+    const double *freq; /* [n_freqs] */
+    int32_t n_freqs;
+    bool interleaved;
+    double mscale;
+} fm_rope_state;
+
+/* Grouped-query attention (Ainslie et al. 2023) with its projections. Handles that a family does not have are NULL. */
+typedef struct fm_attention_layer {
+    fm_param *q_w, *k_w, *v_w, *o_w; /* [H*Dh,D] [Hkv*Dh,D] [Hkv*Dh,D] [D,H*Dh] */
+    fm_param *q_b, *k_b, *v_b, *o_b;
+    fm_param *q_norm, *k_norm; /* [Dh]: rmsnorm of each head before rope (Qwen3) */
+    int32_t n_heads, n_kv_heads, head_dim;
+    int32_t layer;  /* index in the cache */
+    int32_t window; /* 0 = none */
+    double norm_eps, dropout;
+    char dropout_stream[32];
+} fm_attention_layer;
+/* x [T,D] -> [T,D]. With b->kv the rows' keys and values are stored first and attention reads the cache. Dropout, when
+ * training, falls on the concatenated heads: fused attention keeps no probabilities it could fall on. */
+fm_tensor *fm_attention_forward(fm_ctx *c, const fm_attention_layer *a, const fm_batch *b, const fm_rope_state *rope,
+                                fm_tensor *x);
+
+/* down(act(gate(x)) * up(x)) */
+typedef struct fm_gated_mlp {
+    fm_param *gate_w, *up_w, *down_w; /* [F,D] [F,D] [D,F] */
+    fm_param *gate_b, *up_b, *down_b; /* or NULL */
+    fm_act act;
+} fm_gated_mlp;
+fm_tensor *fm_gated_mlp_forward(fm_ctx *c, const fm_gated_mlp *m, fm_tensor *x);
+
+/* The leaf of a parameter, or NULL for NULL (an optional input). */
+static inline fm_tensor *fm_leaf_or_null(fm_ctx *c, fm_param *p) {
+    return p ? fm_leaf(c, p) : NULL;
+}
 
 #endif

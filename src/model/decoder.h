@@ -1,0 +1,35 @@
+/* The dense decoder that Llama, DeepSeek LLM and Coder, Qwen2, Qwen3 and Mistral share: pre-norm blocks of
+ * grouped-query attention with rope and a gated MLP (Touvron et al. 2023). A family is a thin file that says which keys
+ * its config.json has; weights and forward are here. */
+#ifndef FM_MODEL_DECODER_H
+#define FM_MODEL_DECODER_H
+
+#include "model/model.h"
+
+typedef struct fm_decoder_layer {
+    fm_param *attn_norm, *mlp_norm; /* [D] */
+    fm_attention_layer attn;
+    fm_gated_mlp mlp;
+    char attn_stream[32], mlp_stream[32]; /* of the residual dropout */
+} fm_decoder_layer;
+
+typedef struct fm_decoder {
+    fm_param *embed, *norm;
+    fm_decoder_layer layer[]; /* [n_layers] */
+} fm_decoder;
+
+FM_MUST_CHECK fm_status fm_decoder_build(const fm_model_config *cfg, fm_params *ps, void **state);
+fm_tensor *fm_decoder_forward(fm_ctx *c, const fm_model *m, const fm_batch *b);
+
+/* Keys that all these families have (sizes, norm, rope, ids, tied); then the family's file does the rest. */
+FM_MUST_CHECK fm_status fm_decoder_parse(fm_model_config *cfg, const fm_json *json);
+FM_MUST_CHECK fm_status fm_decoder_write(const fm_model_config *cfg, fm_json *json);
+/* Qwen2 and Qwen3: use_sliding_window, sliding_window, max_window_layers, layer_types. */
+FM_MUST_CHECK fm_status fm_decoder_parse_layer_windows(fm_model_config *cfg, const fm_json *json);
+FM_MUST_CHECK fm_status fm_decoder_write_layer_windows(const fm_model_config *cfg, fm_json *json);
+
+/* rope_parameters (transformers 5) or rope_theta with rope_scaling (before). cfg->head_dim and max_position are set. */
+FM_MUST_CHECK fm_status fm_rope_config_parse(fm_model_config *cfg, const fm_json *json);
+FM_MUST_CHECK fm_status fm_rope_config_write(const fm_model_config *cfg, fm_json *json);
+
+#endif

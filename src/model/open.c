@@ -1,0 +1,161 @@
+/* The public side: open, describe, logits. */
+#include <string.h>
+
+#include "backend/cpu/cpu.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "model/files.h"
+
+/* bf16 pays where the processor multiplies it; elsewhere it is only a rounding. */
+static bool cpu_has_bf16(void) {
+    const fm_cpu_info *i = fm_cpu_get();
+    fm_isa isa = fm_cpu_isa();
+    return (isa == FM_ISA_AVX512 && i->avx512_bf16) || (isa == FM_ISA_NEON && i->neon_bf16);
+}
+
+static fm_status choose_dtype(fm_dtype *out, const fm_model *m, const char *name) {
+    if (!name || strcmp(name, "auto") == 0) {
+        *out = m->stored == FM_BF16 && cpu_has_bf16() ? FM_BF16 : FM_F32;
+        return FM_OK;
+    }
+    if (!fm_dtype_parse(out, name) || (*out != FM_F32 && *out != FM_BF16)) {
+        FM_FAIL(FM_ERR_ARGUMENT, "dtype: expected auto, bf16 or f32, found \"%s\"", name);
+    }
+    return FM_OK;
+}
+
+fm_status fm_model_open(fm_model **out, const char *path, const fm_model_options *opt) {
+    *out = NULL;
+    fm_model *m;
+    FM_TRY(fm_model_load(&m, path, true, FM_F32));
+    fm_status s = choose_dtype(&m->compute, m, opt ? opt->dtype : NULL);
+    if (s == FM_OK) {
+        s = fm_pool_new(&m->pool, opt ? opt->threads : 0);
+    }
+    if (s != FM_OK) {
+        fm_model_close(m);
+        return s;
+    }
+    *out = m;
+    return FM_OK;
+}
+
+fm_status fm_model_tokenizer(const fm_tokenizer **out, fm_model *m) {
+    *out = NULL;
+    if (!m->tokenizer) {
+        if (!m->path) {
+            FM_FAIL(FM_ERR_STATE, "a model that was not opened from a folder has no tokenizer");
+        }
+        FM_TRY(fm_tokenizer_open(&m->tokenizer, m->path));
+    }
+    *out = m->tokenizer;
+    return FM_OK;
+}
+
+static bool has_tokenizer(const fm_model *m) {
+    char path[4096];
+    bool found = m->path && fm_path_join(path, sizeof path, m->path, "tokenizer.json") == FM_OK && fm_path_exists(path);
+    return m->tokenizer || found;
+}
+
+fm_status fm_model_get_info(fm_model_info *out, fm_model *m) {
+    const fm_model_config *cfg = &m->cfg;
+    *out = (fm_model_info){
+        .family = m->family->name,
+        .architecture = m->family->architectures[0],
+        .n_params = fm_params_numel(m->params),
+        .n_params_embedding = fm_model_config_params_embedding(cfg),
+        .n_layers = cfg->n_layers,
+        .d_model = cfg->d_model,
+        .n_heads = cfg->n_heads,
+        .n_kv_heads = cfg->n_kv_heads,
+        .head_dim = cfg->head_dim,
+        .d_ff = cfg->d_ff,
+        .vocab_size = cfg->vocab_size,
+        .max_position = cfg->max_position,
+        .tied_embeddings = cfg->tied,
+        .qkv_bias = cfg->qkv_bias,
+        .qk_norm = cfg->qk_norm,
+        .rope_theta = cfg->rope.theta,
+        .rope_scaling = fm_rope_kind_name(cfg->rope.kind),
+        .dtype = fm_dtype_get(m->stored)->name,
+        .file_bytes = m->file_bytes,
+        .n_files = m->n_files,
+        .train_bytes_per_param = 4 + 2 + 4 + 8, /* f32 weight, bf16 copy, f32 gradient, two f32 moments */
+        .kv_bytes_per_token = fm_model_kv_bytes_per_token(cfg, FM_BF16),
+        .license = m->license,
+    };
+    out->n_params_active = out->n_params;
+    if (has_tokenizer(m)) {
+        const fm_tokenizer *t;
+        if (fm_model_tokenizer(&t, m) == FM_OK) {
+            out->chat_template = fm_tokenizer_chat_template(t);
+        } else {
+            fm_warn("%s: the tokenizer cannot be read: %s", m->path, fm_error_get().message);
+            fm_error_clear();
+        }
+    }
+    return FM_OK;
+}
+
+/* ---- logits of a whole sequence -------------------------------------------------------------- */
+
+#define HEAD_ROWS 64 /* logits held at a time */
+
+static fm_status run_logits(fm_ctx *c, const fm_model *m, const fm_batch *b, float *out) {
+    fm_tensor *h = fm_model_forward(c, m, b);
+    int64_t d = m->cfg.d_model, v = m->cfg.vocab_size;
+    for (int32_t t = 0; t < b->n_tokens && h; t += HEAD_ROWS) {
+        int64_t rows = FM_MIN(HEAD_ROWS, b->n_tokens - t);
+        fm_ctx_mark_t mark = fm_ctx_mark(c);
+        uint8_t *data = fm_data(c, h);
+        fm_tensor *part =
+            fm_from_memory(c, h->dtype, 2, (int64_t[]){rows, d}, data ? data + fm_dtype_bytes(h->dtype, t * d) : NULL);
+        fm_tensor *y = fm_model_head(c, m, part, NULL);
+        if (y && out) {
+            memcpy(out + t * v, fm_data(c, y), (size_t)(rows * v) * sizeof *out);
+        }
+        fm_ctx_release(c, mark);
+        if (!y) {
+            break;
+        }
+    }
+    return fm_ctx_status(c);
+}
+
+fm_status fm_model_logits(fm_model *m, const int32_t *ids, int32_t n_ids, float *out) {
+    if (n_ids < 1) {
+        FM_FAIL(FM_ERR_ARGUMENT, "logits of %d tokens were asked for", (int)n_ids);
+    }
+    int32_t offsets[2] = {0, n_ids};
+    int32_t *pos = fm_malloc((size_t)n_ids * sizeof *pos);
+    if (!pos) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for %d positions", (int)n_ids);
+    }
+    for (int32_t i = 0; i < n_ids; i++) {
+        pos[i] = i;
+    }
+    fm_batch b = {.n_tokens = n_ids, .n_segments = 1, .ids = ids, .pos = pos, .q_offsets = offsets};
+    fm_ctx *c = NULL;
+    fm_ctx_options o = {.size = sizeof o, .compute = m->compute};
+    fm_status s = fm_ctx_new(&c, &o); /* a run without data says how large the arena must be */
+    if (s == FM_OK) {
+        s = run_logits(c, m, &b, NULL);
+        o.arena_bytes = fm_ctx_arena_peak(c) + 4096;
+        o.grad_bytes = fm_ctx_grad_peak(c) + 4096;
+        fm_ctx_free(c);
+        c = NULL;
+    }
+    if (s == FM_OK) {
+        o.backend = fm_cpu_backend();
+        o.pool = m->pool;
+        s = fm_ctx_new(&c, &o);
+    }
+    if (s == FM_OK) {
+        fm_ctx_set_pack(c, true);
+        s = run_logits(c, m, &b, out);
+    }
+    fm_ctx_free(c);
+    fm_free(pos);
+    return s;
+}

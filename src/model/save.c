@@ -1,0 +1,165 @@
+/* Models to Hugging Face folders. */
+#include <string.h>
+
+#include "backend/cpu/cpu.h"
+#include "base/file.h"
+#include "io/safetensors.h"
+#include "model/files.h"
+
+#define CHUNK ((int64_t)1 << 20) /* elements converted at a time */
+
+static fm_status write_json(const fm_json *json, const char *dir, const char *name) {
+    char path[4096];
+    FM_TRY(fm_path_join(path, sizeof path, dir, name));
+    fm_str text = {0};
+    fm_status s = fm_json_dump(&text, json, 2);
+    if (s == FM_OK) {
+        fm_str_putc(&text, '\n');
+        s = fm_str_check(&text);
+    }
+    if (s == FM_OK) {
+        s = fm_file_write_atomic(path, text.data, text.len);
+    }
+    fm_str_free(&text);
+    return s;
+}
+
+/* The config.json the model came from with its own values on top, so that keys unknown to us survive. */
+static fm_status fill_config(const fm_model *m, fm_json *json, fm_dtype dtype) {
+    fm_json *arch = fm_json_new_array();
+    if (!arch) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for config.json");
+    }
+    fm_status s = fm_json_append(arch, fm_json_new_str(m->family->architectures[0]));
+    if (s != FM_OK) {
+        fm_json_free(arch);
+        return s;
+    }
+    FM_TRY(fm_json_set(json, "architectures", arch));
+    FM_TRY(fm_json_set(json, "model_type", fm_json_new_str(m->family->model_types[0])));
+    FM_TRY(m->family->write(&m->cfg, json));
+    const char *name = dtype == FM_BF16 ? "bfloat16" : dtype == FM_F16 ? "float16" : "float32";
+    /* transformers before 4.56 knows torch_dtype only; dtype is its newer name. */
+    return fm_json_set(json, fm_json_get(json, "dtype") ? "dtype" : "torch_dtype", fm_json_new_str(name));
+}
+
+static fm_status save_config(const fm_model *m, const char *dir, fm_dtype dtype) {
+    fm_json *json = NULL;
+    fm_str text = {0};
+    fm_status s = FM_OK;
+    if (m->json) {
+        s = fm_json_dump(&text, m->json, 0);
+        if (s == FM_OK) {
+            s = fm_json_parse(&json, text.data, text.len, "config.json");
+        }
+    } else if (!(json = fm_json_new_object())) {
+        s = fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "no memory for config.json");
+    }
+    if (s == FM_OK) {
+        s = fill_config(m, json, dtype);
+    }
+    if (s == FM_OK) {
+        s = write_json(json, dir, "config.json");
+    }
+    fm_str_free(&text);
+    fm_json_free(json);
+    return s;
+}
+
+static fm_status fill_generation(const fm_model *m, fm_json *json) {
+    FM_TRY(fm_json_set(json, "_from_model_config", fm_json_new_bool(true)));
+    if (m->cfg.bos_id >= 0) {
+        FM_TRY(fm_json_set(json, "bos_token_id", fm_json_new_int(m->cfg.bos_id)));
+    }
+    if (m->cfg.pad_id >= 0) {
+        FM_TRY(fm_json_set(json, "pad_token_id", fm_json_new_int(m->cfg.pad_id)));
+    }
+    if (m->n_eos <= 1) {
+        return m->n_eos == 1 ? fm_json_set(json, "eos_token_id", fm_json_new_int(m->eos[0])) : FM_OK;
+    }
+    fm_json *list = fm_json_new_array();
+    if (!list) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for generation_config.json");
+    }
+    for (int i = 0; i < m->n_eos; i++) {
+        fm_status s = fm_json_append(list, fm_json_new_int(m->eos[i]));
+        if (s != FM_OK) {
+            fm_json_free(list);
+            return s;
+        }
+    }
+    return fm_json_set(json, "eos_token_id", list);
+}
+
+static fm_status save_generation(const fm_model *m, const char *dir) {
+    fm_json *json = fm_json_new_object();
+    if (!json) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for generation_config.json");
+    }
+    fm_status s = fill_generation(m, json);
+    if (s == FM_OK) {
+        s = write_json(json, dir, "generation_config.json");
+    }
+    fm_json_free(json);
+    return s;
+}
+
+static fm_status put_param(fm_st_writer *w, const fm_param *p, fm_dtype dtype, const fm_exec *x, void *buffer) {
+    if (!p->data) {
+        FM_FAIL(FM_ERR_STATE, "parameter %s has no data to save", p->name);
+    }
+    for (int64_t i = 0; i < p->numel; i += CHUNK) {
+        int64_t n = FM_MIN(CHUNK, p->numel - i);
+        const void *src = (const uint8_t *)p->data + fm_dtype_bytes(p->dtype, i);
+        if (p->dtype != dtype) {
+            fm_cast_args a = {.n = n, .to = dtype, .x = src, .y = buffer};
+            FM_TRY(fm_kernel_run(fm_cpu_backend(), x, FM_K_cast, p->dtype, &a));
+            src = buffer;
+        }
+        FM_TRY(fm_st_writer_put(w, p->name, fm_dtype_bytes(dtype, i), src, fm_dtype_bytes(dtype, n)));
+    }
+    return FM_OK;
+}
+
+static fm_status write_weights(const fm_model *m, fm_st_writer *w, fm_dtype dtype, const fm_exec *x, void *buffer) {
+    int n = fm_params_count(m->params);
+    FM_TRY(fm_st_writer_metadata(w, "format", "pt")); /* transformers asks for it */
+    for (int i = 0; i < n; i++) {
+        const fm_param *p = fm_params_at(m->params, i);
+        if (!p->tie) {
+            FM_TRY(fm_st_writer_declare(w, p->name, dtype, p->n_dims, p->dim));
+        }
+    }
+    FM_TRY(fm_st_writer_begin(w));
+    for (int i = 0; i < n; i++) {
+        const fm_param *p = fm_params_at(m->params, i);
+        if (!p->tie) {
+            FM_TRY(put_param(w, p, dtype, x, buffer));
+        }
+    }
+    return fm_st_writer_finish(w);
+}
+
+fm_status fm_model_save(const fm_model *m, const char *dir, fm_dtype dtype, int64_t max_shard) {
+    if (dtype != FM_F32 && dtype != FM_BF16 && dtype != FM_F16) {
+        FM_FAIL(FM_ERR_DTYPE, "models are saved as f32, bf16 or f16, not as %s", fm_dtype_get(dtype)->name);
+    }
+    fm_st_writer *w = NULL;
+    fm_scratch *scratch = NULL;
+    void *buffer = fm_malloc((size_t)fm_dtype_bytes(dtype, CHUNK));
+    fm_status s;
+    if (!buffer) {
+        FM_FAIL_GOTO(s, done, FM_ERR_NO_MEMORY, "no memory to convert weights");
+    }
+    FM_TRY_GOTO(s, done, fm_scratch_new(&scratch));
+    FM_TRY_GOTO(s, done, fm_st_writer_new(&w, dir, &(fm_st_writer_options){.max_shard_bytes = max_shard}));
+    fm_exec x = {.pool = m->pool, .scratch = scratch};
+    FM_TRY_GOTO(s, done, write_weights(m, w, dtype, &x, buffer));
+    FM_TRY_GOTO(s, done, save_generation(m, dir));
+    s = save_config(m, dir, dtype); /* last: a folder with config.json is whole */
+done:
+    fm_st_writer_free(w);
+    fm_scratch_free(scratch);
+    fm_free(buffer);
+    return s;
+}
