@@ -11,7 +11,8 @@ import sys
 
 import regex
 
-BITS = [(r"\p{L}", 1), (r"\p{N}", 2), (r"\p{M}", 4), (r"\p{P}", 8), (r"\p{S}", 16), (r"\s", 32)]
+BITS = [(r"\p{L}", 1), (r"\p{N}", 2), (r"\p{M}", 4), (r"\p{P}", 8), (r"\p{S}", 16), (r"\s", 32),
+        (r"[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]", 64)]
 BLOCK = 128
 EXPECTED_LETTERS = 141028  # Unicode 16.0
 
