@@ -71,7 +71,7 @@ static fm_status load_config(fm_model_config *cfg, const fm_family **family, fm_
     if (s != FM_OK) {
         fm_json_free(*json);
         *json = NULL;
-        return fm_error_context("%s: ", path);
+        return fm_error_context("%s", path);
     }
     return FM_OK;
 }
@@ -320,7 +320,7 @@ fm_status fm_model_load(fm_model **out, const char *path, bool map, fm_dtype mas
     FM_TRY_GOTO(s, fail, load_eos(m, path));
     s = load_weights(m, path, map, master);
     if (s != FM_OK) {
-        s = fm_error_context("loading %s: ", path);
+        s = fm_error_context("loading %s", path);
         goto fail;
     }
     m->license = fm_license_of(path);
