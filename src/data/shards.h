@@ -10,6 +10,7 @@
 #define FM_DATA_SHARDS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "fathom/status.h"
@@ -40,12 +41,18 @@ typedef struct fm_sampler {
     int64_t n_samples; /* windows per epoch */
     fm_cursor at;
 } fm_sampler;
+/* FM_ERR_DATA when the dataset is shorter than one window. When the last window would be short it begins earlier, and the
+ * targets that the window before it trains are masked. */
 FM_MUST_CHECK fm_status fm_sampler_init(fm_sampler *s, const fm_dataset *d, int32_t seq_len, uint64_t seed, bool shuffle);
 /* One packed sample in the caller's arrays: ids, pos, targets [seq_len] (targets -100 where the next token belongs to another document or
  * there is none), seg_end offsets appended to offsets (relative to `base`). Returns the sample's global id in *row (first token index) so that the
  * rows of a bad step can be named. Advances the cursor. */
 FM_MUST_CHECK fm_status fm_sampler_next(fm_sampler *s, int32_t *ids, int32_t *pos, int32_t *targets, int32_t base,
                                         int32_t *offsets, int32_t *n_segments, int64_t *row);
+/* The folder of a part ("train", "val") of what data pack wrote: dir/part when it is a dataset, else dir itself. */
+FM_MUST_CHECK fm_status fm_dataset_part(char *buf, size_t cap, const char *dir, const char *part);
+/* Reads every shard and compares its hash with dataset.json; FM_ERR_CORRUPT names the file. */
+FM_MUST_CHECK fm_status fm_dataset_verify(const fm_dataset *d);
 /* Where a token position comes from: document number and, when the dataset kept it, source file and line. */
 FM_MUST_CHECK fm_status fm_dataset_locate(const fm_dataset *d, int64_t token, int64_t *document, char *where, int64_t where_cap);
 

@@ -1,0 +1,148 @@
+/* Keys of data pack and data check. */
+#include "data/pack.h"
+
+#include "base/error.h"
+#include "base/mem.h"
+
+#define ROWS(T)                                                                                                        \
+    {"input",                                                                                                          \
+     FM_OPT_LIST,                                                                                                      \
+     offsetof(T, rows.input),                                                                                          \
+     NULL,                                                                                                             \
+     0,                                                                                                                \
+     0,                                                                                                                \
+     NULL,                                                                                                             \
+     "i|in",                                                                                                           \
+     "IN",                                                                                                             \
+     "files, folders, glob patterns or - for stdin; plain, gzip or zstd"},                                             \
+        {"format",                                                                                                     \
+         FM_OPT_ENUM,                                                                                                  \
+         offsetof(T, rows.format),                                                                                     \
+         "auto",                                                                                                       \
+         0,                                                                                                            \
+         0,                                                                                                            \
+         "auto|txt|jsonl|csv|tsv",                                                                                     \
+         NULL,                                                                                                         \
+         NULL,                                                                                                         \
+         "how rows are read; auto goes by the file name, then by content"},                                            \
+        {"text_column",                                                                                                \
+         FM_OPT_STR,                                                                                                   \
+         offsetof(T, rows.text_column),                                                                                \
+         "text",                                                                                                       \
+         0,                                                                                                            \
+         0,                                                                                                            \
+         NULL,                                                                                                         \
+         NULL,                                                                                                         \
+         "NAME",                                                                                                       \
+         "column that holds the text (JSONL, CSV, TSV)"},                                                              \
+        {"text_template",                                                                                              \
+         FM_OPT_STR,                                                                                                   \
+         offsetof(T, rows.text_template),                                                                              \
+         NULL,                                                                                                         \
+         0,                                                                                                            \
+         0,                                                                                                            \
+         NULL,                                                                                                         \
+         NULL,                                                                                                         \
+         "TEXT",                                                                                                       \
+         "text made from columns, such as \"{question} {answer}\"; replaces text_column"},                             \
+    {                                                                                                                  \
+        "txt_unit", FM_OPT_ENUM, offsetof(T, rows.txt_unit), "file", 0, 0, "file|paragraph|line", NULL, NULL,          \
+            "what one document of a text file is"                                                                      \
+    }
+
+static const fm_option pack_table[] = {
+    ROWS(fm_pack_config),
+    {"tokenizer", FM_OPT_STR, offsetof(fm_pack_config, tokenizer), NULL, 0, 0, NULL, "t", "DIR",
+     "tokenizer.json or the folder that holds it"},
+    {"output", FM_OPT_STR, offsetof(fm_pack_config, output), NULL, 0, 0, NULL, "o|out|output_dir", "DIR",
+     "folder to write; with val_size it gets the parts train and val"},
+    {"cutoff_len", FM_OPT_INT, offsetof(fm_pack_config, cutoff_len), "0", 0, 1e9, NULL, "max_length|sequence_len",
+     "TOKENS", "longest document in tokens, BOS and EOS counted; 0 = no limit (training cuts windows itself)"},
+    {"long_rows", FM_OPT_ENUM, offsetof(fm_pack_config, long_rows), "cut", 0, 0, "cut|split|drop|refuse", NULL, NULL,
+     "what happens to rows longer than cutoff_len; all are counted"},
+    {"val_size", FM_OPT_FLOAT, offsetof(fm_pack_config, val_size), "0", 0, 0.9, NULL, "val_set_size", "SHARE",
+     "share of documents held out, chosen by the hash of the text, so that added rows move none"},
+    {"shard_tokens", FM_OPT_INT, offsetof(fm_pack_config, shard_tokens), "64M", 1, 4e9, NULL, NULL, "TOKENS",
+     "tokens in one shard file; also what stays in memory while packing"},
+    {"add_bos", FM_OPT_BOOL, offsetof(fm_pack_config, add_bos), "false", 0, 0, NULL, NULL, NULL,
+     "begin each document with the BOS token"},
+    {"add_eos", FM_OPT_BOOL, offsetof(fm_pack_config, add_eos), "true", 0, 0, NULL, NULL, NULL,
+     "end each document with the EOS token (a cut document has no end and gets none)"},
+    {"rejects", FM_OPT_STR, offsetof(fm_pack_config, rejects), NULL, 0, 0, NULL, NULL, "FILE",
+     "file for rows set aside, with the reason; default OUTPUT/rejects.jsonl"},
+    {"overwrite_output_dir", FM_OPT_BOOL, offsetof(fm_pack_config, overwrite_output_dir), "false", 0, 0, NULL,
+     "overwrite", NULL, "replace a dataset that is there"},
+    {"threads", FM_OPT_INT, offsetof(fm_pack_config, threads), "0", 0, 4096, NULL, "preprocessing_num_workers", "N",
+     "threads of the tokenizer; 0 = all CPUs"},
+    {0},
+};
+
+static const fm_option check_table[] = {
+    ROWS(fm_check_config),
+    {"tokenizer", FM_OPT_STR, offsetof(fm_check_config, tokenizer), NULL, 0, 0, NULL, "t", "DIR",
+     "counts tokens with this tokenizer; without it rows are only read"},
+    {"cutoff_len", FM_OPT_INT, offsetof(fm_check_config, cutoff_len), "0", 0, 1e9, NULL, "max_length|sequence_len",
+     "TOKENS", "reports rows longer than this; 0 = none"},
+    {"add_bos", FM_OPT_BOOL, offsetof(fm_check_config, add_bos), "false", 0, 0, NULL, NULL, NULL,
+     "count a BOS token for each row"},
+    {"add_eos", FM_OPT_BOOL, offsetof(fm_check_config, add_eos), "true", 0, 0, NULL, NULL, NULL,
+     "count an EOS token for each row"},
+    {"threads", FM_OPT_INT, offsetof(fm_check_config, threads), "0", 0, 4096, NULL, "preprocessing_num_workers", "N",
+     "threads of the tokenizer; 0 = all CPUs"},
+    {0},
+};
+
+const fm_option *fm_pack_options(void) {
+    return pack_table;
+}
+const fm_option *fm_check_options(void) {
+    return check_table;
+}
+
+static fm_status config_new(void **out, size_t size, const fm_option *table) {
+    *out = fm_calloc(1, size);
+    if (!*out) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for a configuration");
+    }
+    fm_status s = fm_options_init(*out, table);
+    if (s != FM_OK) {
+        fm_options_free(*out, table);
+        fm_free(*out);
+        *out = NULL;
+    }
+    return s;
+}
+
+fm_status fm_pack_config_new(fm_pack_config **out) {
+    void *p;
+    fm_status s = config_new(&p, sizeof **out, pack_table);
+    *out = p;
+    return s;
+}
+fm_status fm_check_config_new(fm_check_config **out) {
+    void *p;
+    fm_status s = config_new(&p, sizeof **out, check_table);
+    *out = p;
+    return s;
+}
+void fm_pack_config_free(fm_pack_config *c) {
+    if (c) {
+        fm_options_free(c, pack_table);
+        fm_free(c);
+    }
+}
+void fm_check_config_free(fm_check_config *c) {
+    if (c) {
+        fm_options_free(c, check_table);
+        fm_free(c);
+    }
+}
+
+fm_source_options fm_source_options_of(const fm_rows_config *c, const char *const *input, size_t n_input) {
+    return (fm_source_options){.input = input ? input : (const char *const *)c->input.item,
+                               .n_input = input ? n_input : c->input.n,
+                               .format = c->format,
+                               .txt_unit = c->txt_unit,
+                               .text_column = c->text_column,
+                               .text_template = c->text_template};
+}

@@ -1,0 +1,80 @@
+/* Windows over a packed dataset.
+ *
+ * Window i of an epoch is the i-th run of seq_len tokens, so all windows together hold each token once. When the last
+ * one would be short it begins earlier, and targets that the window before it has already trained are masked: shapes
+ * stay constant and no token counts twice. */
+#include "base/error.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "data/shards.h"
+
+#define IGNORE (-100)
+
+fm_status fm_sampler_init(fm_sampler *s, const fm_dataset *d, int32_t seq_len, uint64_t seed, bool shuffle) {
+    *s = (fm_sampler){.data = d, .seq_len = seq_len, .seed = seed, .shuffle = shuffle};
+    int64_t n = fm_dataset_tokens(d);
+    if (seq_len < 1 || seq_len >= INT32_MAX) {
+        FM_FAIL(FM_ERR_ARGUMENT, "window length is %d, expected at least 1", seq_len);
+    }
+    if (n < seq_len) {
+        fm_error_set(FM_ERR_DATA, __FILE__, __LINE__, "dataset %s has %lld tokens, fewer than one window of %d",
+                     fm_dataset_dir(d), (long long)n, seq_len);
+        return fm_error_hint("lower cutoff_len to %lld or less, or add data", (long long)n);
+    }
+    s->n_samples = (n + seq_len - 1) / seq_len;
+    return FM_OK;
+}
+
+fm_status fm_sampler_next(fm_sampler *s, int32_t *ids, int32_t *pos, int32_t *targets, int32_t base, int32_t *offsets,
+                          int32_t *n_segments, int64_t *row) {
+    if (s->at.index >= s->n_samples) {
+        s->at = (fm_cursor){.epoch = s->at.epoch + 1, .index = 0};
+    }
+    uint64_t i = (uint64_t)s->at.index;
+    if (s->shuffle) {
+        fm_rng_key key = {.seed = s->seed, .stream = fm_rng_stream("data.order"), .step = (uint32_t)s->at.epoch};
+        uint32_t w[4];
+        fm_rng_u32x4(w, key, 0);
+        i = fm_permute(i, (uint64_t)s->n_samples, (uint64_t)w[0] << 32 | w[1]);
+    }
+    const int32_t n = s->seq_len;
+    int64_t total = fm_dataset_tokens(s->data), nominal = (int64_t)i * n, begin = FM_MIN(nominal, total - n);
+    int32_t trained_before = (int32_t)(nominal - begin); /* targets of these positions belong to the window before */
+    *row = begin;
+    /* One token more than the window: it is the last target. */
+    bool *start = fm_malloc((size_t)n + 1);
+    if (!start) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for a window of %d tokens", n);
+    }
+    fm_status st = fm_dataset_read(s->data, begin, n, ids, start);
+    int32_t next = 0;
+    start[n] = true;
+    if (st == FM_OK && begin + n < total) {
+        st = fm_dataset_read(s->data, begin + n, 1, &next, &start[n]);
+    }
+    if (st != FM_OK) {
+        fm_free(start);
+        return st;
+    }
+    int32_t p = 0, count = *n_segments;
+    for (int32_t t = 0; t < n; t++) {
+        p = start[t] ? 0 : p;
+        pos[t] = p++;
+        if (start[t + 1]) {
+            targets[t] = IGNORE;
+        } else {
+            targets[t] = t + 1 < n ? ids[t + 1] : next;
+        }
+        /* Position t predicts t+1; the window before ended by predicting this window's nominal first token. */
+        if (t < trained_before) {
+            targets[t] = IGNORE;
+        }
+        if (t + 1 == n || start[t + 1]) {
+            offsets[count++] = base + t + 1;
+        }
+    }
+    *n_segments = count;
+    fm_free(start);
+    s->at.index++;
+    return FM_OK;
+}
