@@ -87,6 +87,13 @@ void fm_str_printf(fm_str *s, const char *fmt, ...) {
     va_end(ap);
 }
 
+/* Characters that are written as escapes: controls, and those that YAML or JavaScript take for line ends or
+ * refuse, so that a JSON string is at home in both. */
+static bool needs_escape(uint32_t cp) {
+    return cp < 0x20 || (cp >= 0x7f && cp < 0xA0) || cp == 0x2028 || cp == 0x2029 || cp == 0xFEFF || cp == 0xFFFE ||
+           cp == 0xFFFF;
+}
+
 void fm_str_json(fm_str *s, const char *p, size_t n) {
     const char *end = p + n;
     fm_str_putc(s, '"');
@@ -111,7 +118,7 @@ void fm_str_json(fm_str *s, const char *p, size_t n) {
         if (known) {
             fm_str_putc(s, '\\');
             fm_str_putc(s, letter[known - plain]);
-        } else if (cp < 0x20 || cp == 0x7f) {
+        } else if (needs_escape(cp)) {
             fm_str_printf(s, "\\u%04x", (unsigned)cp);
         } else {
             fm_str_append(s, p, (size_t)len);

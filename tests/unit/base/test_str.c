@@ -42,8 +42,8 @@ static void test_json_string(void **state) {
     fm_str_json(&s, raw, sizeof raw - 1);
     assert_string_equal(s.data, "\"a\\\"b\\\\c\\n\\u0001\xE4\xBD\xA0\xEF\xBF\xBD\xEF\xBF\xBD\"");
     fm_str_clear(&s);
-    fm_str_json(&s, "\0", 1);
-    assert_string_equal(s.data, "\"\\u0000\"");
+    fm_str_json(&s, "\0\xC2\x85\xE2\x80\xA8", 6);
+    assert_string_equal(s.data, "\"\\u0000\\u0085\\u2028\"");
     fm_str_free(&s);
 }
 
