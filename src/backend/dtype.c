@@ -173,7 +173,7 @@ double fm_load_as_f64(fm_dtype d, const void *base, int64_t i) {
     case FM_I64:
         return (double)((const int64_t *)base)[i];
     default:
-        FM_ASSERT(!"a block type has no single elements");
+        FM_ASSERT(false && "a block type has no single elements");
         return 0.0;
     }
 }
@@ -208,7 +208,7 @@ void fm_store_from_f64(fm_dtype d, void *base, int64_t i, double v) {
         ((int64_t *)base)[i] = (int64_t)fm_round_to(d, v);
         break;
     default:
-        FM_ASSERT(!"a block type has no single elements");
+        FM_ASSERT(false && "a block type has no single elements");
     }
 }
 

@@ -118,7 +118,7 @@ static void dropout_args(void *args, void **p, const void *ctx) {
 static void dropout(void **state) {
     (void)state;
     static const int64_t dims[][2] = {{1, 1}, {3, 5}, {7, 33}, {40, 1001}, {64, 1024}};
-    static const double ps[] = {0.0, 0.1, 0.5, 0.999};
+    static const double ps[] = {0.0, 0.1, 0.5, 1.0};
     EACH_TYPE(d) {
         for (int i = 0; i < 5 * 4 * 3; i++) {
             int64_t rows = dims[i % 5][0], dim = dims[i % 5][1];

@@ -48,20 +48,23 @@ FM_INLINE void cast_range(fm_dtype d, const fm_cast_args *a, int64_t begin, int6
     }
 }
 
-/* VF_N blocks of Philox4x32-10 at counters first .. first + VF_N - 1; out[w][lane] is word w of a block. See rng.c. */
-FM_INLINE void philox(fm_rng_key key, uint64_t first, uint32_t out[4][VF_N]) {
+/* VF_N blocks of Philox4x32-10 from counter `first` on (see rng.c): w[0..3] hold their 4 * VF_N words in order.
+ * Lane 4g+k computes block k * VF_N/4 + g, which makes the words of a vector neighbours after the transposition. */
+FM_INLINE void philox(fm_rng_key key, uint64_t first, vi w[4]) {
     uint32_t low[VF_N], high[VF_N];
-    for (int i = 0; i < VF_N; i++) {
-        low[i] = (uint32_t)(first + (uint64_t)i);
-        high[i] = (uint32_t)((first + (uint64_t)i) >> 32);
+    for (unsigned i = 0; i < VF_N; i++) {
+        uint64_t counter = first + (i % 4) * (VF_N / 4) + i / 4;
+        low[i] = (uint32_t)counter;
+        high[i] = (uint32_t)(counter >> 32);
     }
     const vi m0 = vi_set1((int32_t)0xD2511F53u), m1 = vi_set1((int32_t)0xCD9E8D57u);
     vi c0 = vi_load(low), c1 = vi_load(high);
     vi c2 = vi_set1((int32_t)key.stream), c3 = vi_set1((int32_t)key.step);
     uint32_t k0 = (uint32_t)key.seed, k1 = (uint32_t)(key.seed >> 32);
     for (int round = 0; round < 10; round++) {
-        vi hi0 = vi_mulhi_u32(c0, m0), lo0 = vi_mul(c0, m0);
-        vi hi1 = vi_mulhi_u32(c2, m1), lo1 = vi_mul(c2, m1);
+        vi hi0, lo0, hi1, lo1;
+        vi_mul_wide(c0, m0, &hi0, &lo0);
+        vi_mul_wide(c2, m1, &hi1, &lo1);
         c0 = vi_xor(vi_xor(hi1, c1), vi_set1((int32_t)k0));
         c1 = lo1;
         c2 = vi_xor(vi_xor(hi0, c3), vi_set1((int32_t)k1));
@@ -69,33 +72,35 @@ FM_INLINE void philox(fm_rng_key key, uint64_t first, uint32_t out[4][VF_N]) {
         k0 += 0x9E3779B9u;
         k1 += 0xBB67AE85u;
     }
-    vi_store(out[0], c0);
-    vi_store(out[1], c1);
-    vi_store(out[2], c2);
-    vi_store(out[3], c3);
+    w[0] = c0;
+    w[1] = c1;
+    w[2] = c2;
+    w[3] = c3;
+    vi_transpose4(w);
 }
 
-/* factor[i] = 0 or scale for 4 * VF_N elements from word index 4 * block on. */
-FM_INLINE void dropout_factors(const fm_dropout_args *a, uint64_t block, uint64_t limit, float scale, float *factor) {
-    uint32_t words[4][VF_N];
-    philox(a->key, block, words);
-    for (int i = 0; i < VF_N; i++) {
-        for (int w = 0; w < 4; w++) {
-            factor[4 * i + w] = words[w][i] >= limit ? scale : 0.0F;
-        }
+/* factor[i] = 0 or scale for 4 * VF_N elements from word 4 * block on. */
+FM_INLINE void dropout_factors(fm_rng_key key, uint64_t block, vi limit, vf scale, float *factor) {
+    vi w[4];
+    philox(key, block, w);
+    for (int k = 0; k < 4; k++) {
+        vf_store(factor + k * VF_N, vf_select(vi_ge_u32(w[k], limit), scale, vf_zero()));
     }
 }
 
 /* Element i is word `index` of the stream; ranges start anywhere, so the first and the last group may be partial. */
 FM_INLINE void dropout_range(fm_dtype d, const fm_dropout_args *a, int64_t begin, int64_t end) {
-    uint64_t limit = (uint64_t)ceil(a->p * 4294967296.0);
-    float scale = (float)(1.0 / (1.0 - a->p)), factor[4 * VF_N];
+    double limit = ceil(a->p * 4294967296.0);
+    bool none = limit > 4294967295.0; /* p = 1 keeps nothing */
+    vi limit32 = vi_set1((int32_t)(none ? 0u : (uint32_t)limit));
+    vf scale = vf_set1(none ? 0.0F : (float)(1.0 / (1.0 - a->p)));
+    float factor[4 * VF_N];
     uint64_t base = a->first_token * (uint64_t)a->dim;
     int64_t i = begin;
     while (i < end) {
         uint64_t index = base + (uint64_t)i;
         int64_t skip = (int64_t)(index % 4), stop = FM_MIN(end, i + 4 * VF_N - skip);
-        dropout_factors(a, index / 4, limit, scale, factor);
+        dropout_factors(a->key, index / 4, limit32, scale, factor);
         const float *f = factor + skip - i;
         FM_VECTOR_LOOP(j, n, i, stop, {
             vf keep = vf_loadn(f + j, n);

@@ -126,11 +126,24 @@ static inline vi vi_xor(vi a, vi b) {
 static inline vi vi_select(vm m, vi a, vi b) {
     return _mm256_blendv_epi8(b, a, _mm256_castps_si256(m));
 }
-/* High halves of the unsigned 32x32 products. */
-static inline vi vi_mulhi_u32(vi a, vi b) {
+/* Both halves of the unsigned 32x32 products. */
+static inline void vi_mul_wide(vi a, vi b, vi *hi, vi *lo) {
     __m256i even = _mm256_mul_epu32(a, b);
     __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), _mm256_srli_epi64(b, 32));
-    return _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+    *hi = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+    *lo = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
+}
+static inline vm vi_ge_u32(vi a, vi b) {
+    return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_max_epu32(a, b), a));
+}
+/* 4x4 transposition inside each group of four lanes: lane 4g+k of w[j] goes to lane 4g+j of w[k]. */
+static inline void vi_transpose4(vi w[4]) {
+    __m256i t0 = _mm256_unpacklo_epi32(w[0], w[1]), t1 = _mm256_unpackhi_epi32(w[0], w[1]);
+    __m256i t2 = _mm256_unpacklo_epi32(w[2], w[3]), t3 = _mm256_unpackhi_epi32(w[2], w[3]);
+    w[0] = _mm256_unpacklo_epi64(t0, t2);
+    w[1] = _mm256_unpackhi_epi64(t0, t2);
+    w[2] = _mm256_unpacklo_epi64(t1, t3);
+    w[3] = _mm256_unpackhi_epi64(t1, t3);
 }
 
 static inline __m128i vf_narrow_bf16(vf v) {

@@ -126,19 +126,28 @@ static inline vi vi_xor(vi a, vi b) {
 static inline vi vi_select(vm m, vi a, vi b) {
     return _mm512_mask_blend_epi32(m, b, a);
 }
-/* High halves of the unsigned 32x32 products. */
-static inline vi vi_mulhi_u32(vi a, vi b) {
+/* Both halves of the unsigned 32x32 products. */
+static inline void vi_mul_wide(vi a, vi b, vi *hi, vi *lo) {
     __m512i even = _mm512_mul_epu32(a, b);
     __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(a, 32), _mm512_srli_epi64(b, 32));
-    return _mm512_mask_blend_epi32((__mmask16)0xaaaa, _mm512_srli_epi64(even, 32), odd);
+    *hi = _mm512_mask_blend_epi32((__mmask16)0xaaaa, _mm512_srli_epi64(even, 32), odd);
+    *lo = _mm512_mask_blend_epi32((__mmask16)0xaaaa, even, _mm512_slli_epi64(odd, 32));
+}
+static inline vm vi_ge_u32(vi a, vi b) {
+    return _mm512_cmpge_epu32_mask(a, b);
+}
+/* 4x4 transposition inside each group of four lanes: lane 4g+k of w[j] goes to lane 4g+j of w[k]. */
+static inline void vi_transpose4(vi w[4]) {
+    __m512i t0 = _mm512_unpacklo_epi32(w[0], w[1]), t1 = _mm512_unpackhi_epi32(w[0], w[1]);
+    __m512i t2 = _mm512_unpacklo_epi32(w[2], w[3]), t3 = _mm512_unpackhi_epi32(w[2], w[3]);
+    w[0] = _mm512_unpacklo_epi64(t0, t2);
+    w[1] = _mm512_unpackhi_epi64(t0, t2);
+    w[2] = _mm512_unpacklo_epi64(t1, t3);
+    w[3] = _mm512_unpackhi_epi64(t1, t3);
 }
 
 static inline __m256i vf_narrow_bf16(vf v) {
-    __m512i u = _mm512_castps_si512(v);
-    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
-    __m512i r = _mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7fff)), odd);
-    r = _mm512_mask_or_epi32(r, vf_isnan(v), u, _mm512_set1_epi32(0x400000));
-    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(r, 16));
+    return (__m256i)_mm512_cvtneps_pbh(v);
 }
 static inline vf vf_widen_bf16(__m256i h) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));

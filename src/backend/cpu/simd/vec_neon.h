@@ -128,13 +128,25 @@ static inline vi vi_xor(vi a, vi b) {
 static inline vi vi_select(vm m, vi a, vi b) {
     return vbslq_s32(m, a, b);
 }
-/* High halves of the unsigned 32x32 products. */
-static inline vi vi_mulhi_u32(vi a, vi b) {
-    uint32x4_t ua = vreinterpretq_u32_s32(a);
-    uint32x4_t ub = vreinterpretq_u32_s32(b);
-    uint64x2_t lo = vmull_u32(vget_low_u32(ua), vget_low_u32(ub));
-    uint64x2_t hi = vmull_high_u32(ua, ub);
-    return vreinterpretq_s32_u32(vuzp2q_u32(vreinterpretq_u32_u64(lo), vreinterpretq_u32_u64(hi)));
+/* Both halves of the unsigned 32x32 products. */
+static inline void vi_mul_wide(vi a, vi b, vi *hi, vi *lo) {
+    uint32x4_t ua = vreinterpretq_u32_s32(a), ub = vreinterpretq_u32_s32(b);
+    uint32x4_t low = vreinterpretq_u32_u64(vmull_u32(vget_low_u32(ua), vget_low_u32(ub)));
+    uint32x4_t high = vreinterpretq_u32_u64(vmull_high_u32(ua, ub));
+    *hi = vreinterpretq_s32_u32(vuzp2q_u32(low, high));
+    *lo = vreinterpretq_s32_u32(vuzp1q_u32(low, high));
+}
+static inline vm vi_ge_u32(vi a, vi b) {
+    return vcgeq_u32(vreinterpretq_u32_s32(a), vreinterpretq_u32_s32(b));
+}
+/* 4x4 transposition: lane k of w[j] goes to lane j of w[k]. */
+static inline void vi_transpose4(vi w[4]) {
+    int64x2_t t0 = vreinterpretq_s64_s32(vzip1q_s32(w[0], w[1])), t1 = vreinterpretq_s64_s32(vzip2q_s32(w[0], w[1]));
+    int64x2_t t2 = vreinterpretq_s64_s32(vzip1q_s32(w[2], w[3])), t3 = vreinterpretq_s64_s32(vzip2q_s32(w[2], w[3]));
+    w[0] = vreinterpretq_s32_s64(vzip1q_s64(t0, t2));
+    w[1] = vreinterpretq_s32_s64(vzip2q_s64(t0, t2));
+    w[2] = vreinterpretq_s32_s64(vzip1q_s64(t1, t3));
+    w[3] = vreinterpretq_s32_s64(vzip2q_s64(t1, t3));
 }
 
 static inline uint16x4_t vf_narrow_bf16(vf v) {
