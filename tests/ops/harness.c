@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tensor/ctx.h"
+
 int n_failures, n_checks;
 
 void *must(void *p) {
@@ -97,6 +99,14 @@ void values_free(case_values *cv) {
 double upstream(const case_values *cv, int o, int64_t i) {
     static const char *const names[FM_MAX_OUT] = {"R0", "R1", "R2"};
     return fm_round_to(cv->dtype, fm_rng_normal(key_of(cv->op, cv->cs, names[o]), (uint64_t)i));
+}
+
+/* Fills what the next run will be given with NaN, so that a kernel that leaves a gap, or reads before it wrote, shows.
+ */
+static void poison(fm_ctx *c) {
+    int64_t least = 1 << 20;
+    memset(c->data.base, 0xFF, (size_t)FM_MIN(c->data.cap, FM_MAX(least, fm_ctx_arena_peak(c))));
+    memset(c->grads.base, 0xFF, (size_t)FM_MIN(c->grads.cap, FM_MAX(least, fm_ctx_grad_peak(c))));
 }
 
 void place_new(place *p, const case_values *cv, const fm_backend *b, fm_pool *pool, fm_dtype dtype) {
@@ -239,7 +249,15 @@ static bool run_backward(place *p, fm_tensor **in, fm_tensor **out, result *r) {
 bool place_run(place *p, case_fn fn, int64_t begin, int64_t end, bool backward, result *r) {
     fm_tensor *in[FM_MAX_IN] = {0}, *out[FM_MAX_OUT] = {0};
     *r = (result){0};
+    if (!p->fixed) { /* the thousands of runs of finite differences are spared */
+        poison(p->c);
+    }
     fm_error_clear();
+    for (int i = 0; i < FM_MAX_IN; i++) {
+        if (p->param[i] && p->param[i]->grad) {
+            memset(p->param[i]->grad, 0xFF, (size_t)fm_dtype_bytes(fm_dtype_acc(p->dtype), p->param[i]->numel));
+        }
+    }
     fm_params_begin_step(p->params);
     if (backward) {
         fm_tape_begin(p->c);
