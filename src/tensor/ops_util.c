@@ -260,6 +260,6 @@ fm_status fm_loss_upstream(fm_ctx *c, fm_node *n, const fm_loss_options *o, doub
 }
 
 int64_t fm_loss_chunk(int64_t n_rows, int64_t n_classes) {
-    int64_t rows = ((int64_t)8 << 20) / (4 * n_classes) / 64 * 64;
+    int64_t rows = ((int64_t)8 << 20) / (4 * FM_MAX(n_classes, 1)) / 64 * 64;
     return FM_MIN(FM_MAX(rows, 64), n_rows);
 }

@@ -179,6 +179,9 @@ static fm_tensor *make_input(place *p, int i, int64_t begin, int64_t end) {
 static array array_of(fm_dtype dtype, int64_t numel, int64_t last, int64_t dim0, const void *data) {
     array a = {.dtype = dtype, .numel = numel, .last = last, .dim0 = dim0};
     size_t bytes = (size_t)fm_dtype_bytes(dtype, numel);
+    if (!data) { /* meta: a shape and no values */
+        return a;
+    }
     a.v = must(malloc((size_t)numel * sizeof(double) + 1));
     a.bits = must(malloc(bytes + 1));
     memcpy(a.bits, data, bytes);
@@ -208,7 +211,7 @@ static fm_status dot_backward(fm_ctx *c, fm_node *n) {
         bool acc;
         FM_TRY(fm_din(c, n, o, &d, &acc));
         fm_dtype t = n->in[o]->dtype;
-        for (int64_t i = 0; i < fm_numel(n->in[o]); i++) {
+        for (int64_t i = 0; d && i < fm_numel(n->in[o]); i++) {
             double r = fm_round_to(t, upstream(cv, o, i));
             fm_store_from_f64(t, d, i, acc ? fm_load_as_f64(t, d, i) + r : r);
         }
@@ -249,7 +252,7 @@ static bool run_backward(place *p, fm_tensor **in, fm_tensor **out, result *r) {
 bool place_run(place *p, case_fn fn, int64_t begin, int64_t end, bool backward, result *r) {
     fm_tensor *in[FM_MAX_IN] = {0}, *out[FM_MAX_OUT] = {0};
     *r = (result){0};
-    if (!p->fixed) { /* the thousands of runs of finite differences are spared */
+    if (!p->fixed && !fm_ctx_is_meta(p->c)) { /* the thousands of runs of finite differences are spared */
         poison(p->c);
     }
     fm_error_clear();

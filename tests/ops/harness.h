@@ -76,6 +76,8 @@ int mode_check(const char *only);
 int mode_grad(const char *only);
 int mode_fused(const char *only);
 int mode_rows(const char *only);
-int mode_coverage(void);
+int mode_coverage(const char *only);
+int mode_meta(const char *only);
+int mode_errors(const char *only);
 
 #endif

@@ -398,9 +398,58 @@ int mode_rows(const char *only) {
     return n_failures;
 }
 
+/* ---- meta -------------------------------------------------------------------------------------- */
+
+/* On the meta device nothing runs, and shapes and peaks of memory come out as on one that runs. */
+static void meta_one(const case_values *cv) {
+    const char *op = cv->op->name, *name = cv->cs->name;
+    place real, meta;
+    result a, b = {0};
+    place_new(&real, cv, overlay(SET_DEFAULT), NULL, cv->dtype);
+    place_new(&meta, cv, NULL, NULL, cv->dtype);
+    if (run_or_fail(&real, cv->cs->run, true, &a, "default") && run_or_fail(&meta, cv->cs->run, true, &b, "meta")) {
+        int64_t arena = fm_ctx_arena_peak(real.c), arena_meta = fm_ctx_arena_peak(meta.c);
+        int64_t grads = fm_ctx_grad_peak(real.c), grads_meta = fm_ctx_grad_peak(meta.c);
+        bool same = a.n_out == b.n_out;
+        for (int o = 0; same && o < a.n_out; o++) {
+            same = a.out[o].dtype == b.out[o].dtype && a.out[o].numel == b.out[o].numel &&
+                   a.out[o].dim0 == b.out[o].dim0 && a.out[o].last == b.out[o].last;
+        }
+        n_checks += 3;
+        if (!same) {
+            fail("%s/%s: outputs on meta have other shapes", op, name);
+        }
+        if (arena != arena_meta) {
+            fail("%s/%s: activations take %lld bytes, on meta %lld", op, name, (long long)arena, (long long)arena_meta);
+        }
+        if (grads != grads_meta) {
+            fail("%s/%s: gradients take %lld bytes, on meta %lld", op, name, (long long)grads, (long long)grads_meta);
+        }
+    }
+    result_free(&a);
+    result_free(&b);
+    place_free(&real);
+    place_free(&meta);
+}
+
+int mode_meta(const char *only) {
+    for (int k = 0; k < fm_n_ops; k++) {
+        for (int ci = 0; wanted(fm_ops[k], only) && ci < fm_ops[k]->n_cases; ci++) {
+            for (int d = 0; d < 2; d++) {
+                case_values cv;
+                values_new(&cv, fm_ops[k], &fm_ops[k]->cases[ci], test_dtypes[d]);
+                meta_one(&cv);
+                values_free(&cv);
+            }
+        }
+    }
+    return n_failures;
+}
+
 /* ---- coverage ---------------------------------------------------------------------------------- */
 
-int mode_coverage(void) {
+int mode_coverage(const char *only) {
+    FM_UNUSED(only);
     static const fm_dtype ref_dtypes[] = {FM_F64, FM_F32, FM_BF16, FM_F16}, simd_dtypes[] = {FM_F32, FM_BF16};
     fm_coverage_column col[4 + 2 * FM_ISA_COUNT];
     int n = 0, n_missing = 0;

@@ -5,7 +5,13 @@
 static fm_status shape(fm_ctx *c, fm_node *n) {
     const fm_tensor *x = n->in[0];
     FM_TRY(fm_in_check(n, 0, "logits", FM_ANY_FLOAT, 2, NULL));
-    return fm_loss_shape(c, n, 1, x->dim[0], x->dim[1], fm_dtype_acc(x->dtype), n->attr);
+    fm_dtype acc = fm_dtype_acc(x->dtype);
+    if (fm_ctx_is_meta(c) && x->dtype != acc) { /* forward will not run here: let the peak know of its chunk */
+        fm_temp wide;
+        FM_TRY(fm_temp_take(c, &wide, acc, fm_loss_chunk(x->dim[0], x->dim[1]) * x->dim[1]));
+        fm_temp_drop(c, &wide);
+    }
+    return fm_loss_shape(c, n, 1, x->dim[0], x->dim[1], acc, n->attr);
 }
 
 /* Losses of all rows to `loss`; with dx not NULL also dx [T,V] D = dscale * d(loss)/d(logits). */
