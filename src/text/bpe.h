@@ -126,6 +126,8 @@ struct fm_tokenizer {
     size_t n_merges, cap_merges;
     fm_pairmap pairs;     /* (left, right) -> (rank, id) */
     int32_t byte_id[256]; /* -1 = no such token */
+    uint64_t
+        *byte_pairs; /* [65536] rank << 32 | id of two bytes, UINT64_MAX = no merge; NULL unless all bytes have ids */
     bool ignore_merges, fuse_unk;
     char *unk_token; /* of the model, or NULL */
 

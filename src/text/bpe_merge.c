@@ -12,7 +12,7 @@
 #include "text/bpe.h"
 
 #define NO_PAIR   UINT64_MAX
-#define SHORT_MAX 48
+#define SHORT_MAX 64
 #define NO_NODE   UINT32_MAX
 
 fm_status fm_bpe_worker_new(fm_bpe_worker **out, const fm_tokenizer *t) {
@@ -80,6 +80,21 @@ static inline uint64_t pair_of(const fm_bpe_worker *w, uint32_t a, uint32_t b) {
     return s && s->x < w->rank_limit ? (uint64_t)s->x << 32 | s->y : NO_PAIR;
 }
 
+/* Pairs of the first ids, pair[0 .. n-2]; n ids of the len bytes at p. */
+static void first_pairs(const fm_bpe_worker *w, uint64_t *pair, const uint32_t *id, size_t n, const uint8_t *p) {
+    const uint64_t *table = w->t->byte_pairs;
+    if (!table) {
+        for (size_t i = 0; i + 1 < n; i++) {
+            pair[i] = pair_of(w, id[i], id[i + 1]);
+        }
+        return;
+    }
+    for (size_t i = 0; i + 1 < n; i++) {
+        uint64_t v = table[(size_t)p[i] << 8 | p[i + 1]];
+        pair[i] = v >> 32 < w->rank_limit ? v : NO_PAIR;
+    }
+}
+
 static fm_status reserve(fm_tokens *out, size_t more) {
     if (out->cap - out->n >= more) {
         return FM_OK;
@@ -112,9 +127,7 @@ static size_t merge_short(const fm_bpe_worker *w, int32_t *out, const uint8_t *p
     uint32_t id[SHORT_MAX];
     uint64_t pair[SHORT_MAX];
     size_t n = first_ids(w->t, id, p, len);
-    for (size_t i = 0; i + 1 < n; i++) {
-        pair[i] = pair_of(w, id[i], id[i + 1]);
-    }
+    first_pairs(w, pair, id, n, p);
     while (n > 1) {
         size_t best = 0;
         uint64_t low = pair[0];
@@ -201,11 +214,13 @@ static fm_status merge_long(fm_bpe_worker *w, fm_tokens *out, const uint8_t *p, 
     uint32_t *id = w->node, *prev = id + w->cap_nodes, *next = prev + w->cap_nodes;
     uint64_t *pair = w->pair, *heap = w->heap;
     size_t n = first_ids(w->t, id, p, len), n_heap = 0;
+    first_pairs(w, pair, id, n, p);
     for (size_t i = 0; i < n; i++) {
         prev[i] = i ? (uint32_t)(i - 1) : NO_NODE;
         next[i] = i + 1 < n ? (uint32_t)(i + 1) : NO_NODE;
-        pair[i] = i + 1 < n ? pair_of(w, id[i], id[i + 1]) : NO_PAIR;
-        if (pair[i] != NO_PAIR) {
+        if (i + 1 == n) {
+            pair[i] = NO_PAIR;
+        } else if (pair[i] != NO_PAIR) {
             heap[n_heap++] = (pair[i] & 0xFFFFFFFF00000000u) | i;
         }
     }

@@ -37,6 +37,7 @@ void fm_tokenizer_free(fm_tokenizer *t) {
     fm_strtab_free(&t->by_added);
     fm_free(t->merges);
     fm_pairmap_free(&t->pairs);
+    fm_free(t->byte_pairs);
     fm_free(t->unk_token);
     fm_free(t->added);
     fm_added_set_free(&t->raw_set);
@@ -91,6 +92,25 @@ fm_status fm_tok_put_merge(fm_tokenizer *t, uint32_t left, uint32_t right, uint3
     return FM_OK;
 }
 
+/* Half of all look-ups are for two bytes. */
+static fm_status build_byte_pairs(fm_tokenizer *t) {
+    for (int b = 0; b < 256; b++) {
+        if (t->byte_id[b] < 0) {
+            return FM_OK;
+        }
+    }
+    t->byte_pairs = fm_malloc(65536 * sizeof(*t->byte_pairs));
+    if (!t->byte_pairs) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for the pairs of bytes");
+    }
+    for (int k = 0; k < 65536; k++) {
+        const fm_pairmap_slot *s =
+            fm_pairmap_get(&t->pairs, (uint32_t)t->byte_id[k >> 8], (uint32_t)t->byte_id[k & 255]);
+        t->byte_pairs[k] = s ? (uint64_t)s->x << 32 | s->y : UINT64_MAX;
+    }
+    return FM_OK;
+}
+
 fm_status fm_tok_finish(fm_tokenizer *t) {
     for (size_t i = 0; i < t->n_ids; i++) {
         const fm_tok_entry *e = &t->entry[i];
@@ -123,6 +143,7 @@ fm_status fm_tok_finish(fm_tokenizer *t) {
         const fm_merge *m = &t->merges[r];
         FM_TRY(fm_pairmap_put(&t->pairs, m->left, m->right, (uint32_t)r, m->id));
     }
+    FM_TRY(build_byte_pairs(t));
     FM_TRY(fm_added_set_build(&t->raw_set, t, false));
     return fm_added_set_build(&t->norm_set, t, true);
 }

@@ -21,6 +21,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import unicodedata
 
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
@@ -147,6 +148,9 @@ def check_train(fm, splitter, corpus, texts, folder):
 
 def check_ids(label, ours, hf, texts, add=False):
     bad, lossy, example = 0, 0, ""
+    if hf.normalizer:
+        # The library's NFC knows an older Unicode than utf8proc: texts with newer marks are left out.
+        texts = [t for t in texts if hf.normalizer.normalize_str(t) == unicodedata.normalize("NFC", t)]
     for t in texts:
         a, b = ours.encode(t, True, add), hf.encode(t, add_special_tokens=add).ids
         if a != b:
