@@ -27,6 +27,9 @@ static fm_status choose_dtype(fm_dtype *out, const fm_model *m, const char *name
 fm_status fm_model_open(fm_model **out, const char *path, const fm_model_options *opt) {
     *out = NULL;
     fm_model *m;
+    if (opt && opt->size != sizeof *opt) {
+        FM_FAIL(FM_ERR_ARGUMENT, "fm_model_options: expected size %zu, found %zu", sizeof *opt, opt->size);
+    }
     FM_TRY(fm_model_load(&m, path, true, FM_F32));
     fm_status s = choose_dtype(&m->compute, m, opt ? opt->dtype : NULL);
     if (s == FM_OK) {

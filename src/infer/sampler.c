@@ -1,0 +1,262 @@
+/* Samplers. */
+#include "infer/sampler.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+
+fm_status fm_sampler_init(fm_sampler *s, int32_t vocab) {
+    *s = (fm_sampler){.vocab = vocab};
+    s->score = fm_malloc((size_t)vocab * sizeof *s->score);
+    s->order = fm_malloc((size_t)vocab * sizeof *s->order);
+    s->seen = fm_calloc((size_t)vocab, 1);
+    if (!s->score || !s->order || !s->seen) {
+        fm_sampler_deinit(s);
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for a sampler over %d tokens", (int)vocab);
+    }
+    return FM_OK;
+}
+
+void fm_sampler_deinit(fm_sampler *s) {
+    fm_free(s->score);
+    fm_free(s->order);
+    fm_free(s->seen);
+    fm_free(s->top_ids);
+    fm_free(s->top_logprobs);
+    *s = (fm_sampler){0};
+}
+
+fm_status fm_sampling_check(const fm_sampling *o) {
+    if (o->size != sizeof *o) {
+        FM_FAIL(FM_ERR_ARGUMENT, "fm_sampling: expected size %zu, found %zu: start from fm_sampling_default()", sizeof *o, o->size);
+    }
+    if (!(o->temperature >= 0) || !isfinite(o->temperature)) {
+        FM_FAIL(FM_ERR_ARGUMENT, "temperature: expected 0 or more, found %g", o->temperature);
+    }
+    if (!(o->top_p >= 0 && o->top_p <= 1)) {
+        FM_FAIL(FM_ERR_ARGUMENT, "top_p: expected 0 to 1, found %g", o->top_p);
+    }
+    if (!(o->min_p >= 0 && o->min_p <= 1)) {
+        FM_FAIL(FM_ERR_ARGUMENT, "min_p: expected 0 to 1, found %g", o->min_p);
+    }
+    if (!(o->repetition_penalty > 0) || !isfinite(o->repetition_penalty)) {
+        FM_FAIL(FM_ERR_ARGUMENT, "repetition_penalty: expected more than 0, found %g", o->repetition_penalty);
+    }
+    if (o->top_k < 0 || o->max_new_tokens < 0 || o->logprobs < -1) {
+        FM_FAIL(FM_ERR_ARGUMENT, "top_k, max_new_tokens and logprobs may not be negative (logprobs: -1 at least)");
+    }
+    return FM_OK;
+}
+
+/* ---- selection ------------------------------------------------------------------------------- */
+
+/* Rank of candidates: higher score first, then lower id. A total order, so that a selection is unique. */
+static bool before(const double *score, int32_t a, int32_t b) {
+    return score[a] > score[b] || (score[a] == score[b] && a < b);
+}
+
+static void swap(int32_t *a, int32_t *b) {
+    int32_t t = *a;
+    *a = *b;
+    *b = t;
+}
+
+/* Moves the k first of v[n] to its front, in any order (Hoare's selection). */
+static void select_first(const double *score, int32_t *v, int64_t n, int64_t k) {
+    int64_t low = 0, high = n - 1;
+    while (low < high) {
+        int32_t pivot = v[low + (high - low) / 2];
+        int64_t i = low, j = high;
+        while (i <= j) {
+            while (before(score, v[i], pivot)) {
+                i++;
+            }
+            while (before(score, pivot, v[j])) {
+                j--;
+            }
+            if (i <= j) {
+                swap(&v[i++], &v[j--]);
+            }
+        }
+        if (k - 1 <= j) {
+            high = j;
+        } else if (k - 1 >= i) {
+            low = i;
+        } else {
+            return;
+        }
+    }
+}
+
+static void sift(const double *score, int32_t *v, int64_t at, int64_t n) {
+    for (;;) {
+        int64_t child = 2 * at + 1;
+        if (child >= n) {
+            return;
+        }
+        child += child + 1 < n && before(score, v[child], v[child + 1]);
+        if (!before(score, v[at], v[child])) {
+            return;
+        }
+        swap(&v[at], &v[child]);
+        at = child;
+    }
+}
+
+/* Heap sort: no memory, no comparison through a context pointer. */
+static void sort(const double *score, int32_t *v, int64_t n) {
+    for (int64_t i = n / 2; i-- > 0;) {
+        sift(score, v, i, n);
+    }
+    for (int64_t end = n - 1; end > 0; end--) {
+        swap(&v[0], &v[end]);
+        sift(score, v, 0, end);
+    }
+}
+
+/* ---- choice ---------------------------------------------------------------------------------- */
+
+/* Keskar et al. 2019: a token seen before has its positive logit divided, its negative one multiplied; once per token.
+ */
+static void penalise(fm_sampler *s, const int32_t *past, int64_t n_past, double penalty) {
+    for (int64_t i = 0; i < n_past; i++) {
+        int32_t id = past[i];
+        if (id >= 0 && id < s->vocab && !s->seen[id]) {
+            s->seen[id] = 1;
+            s->score[id] = s->score[id] < 0 ? s->score[id] * penalty : s->score[id] / penalty;
+        }
+    }
+    for (int64_t i = 0; i < n_past; i++) {
+        if (past[i] >= 0 && past[i] < s->vocab) {
+            s->seen[past[i]] = 0;
+        }
+    }
+}
+
+/* Scores of the n candidates become probabilities; their sum is 1. */
+static void softmax(fm_sampler *s, int64_t n, double max, double temperature) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double *p = &s->score[s->order[i]];
+        *p = exp((*p - max) / temperature);
+        sum += *p;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        s->score[s->order[i]] /= sum;
+    }
+}
+
+/* Candidates that top-p and min-p leave of order[n] (probabilities in score); they come sorted to the front. */
+static int64_t cut_tail(fm_sampler *s, int64_t n, const fm_sampling *o) {
+    if (o->top_p < 1) {
+        /* All tokens below (1 - top_p) / n together weigh less than 1 - top_p, so none of them is kept: no need to sort
+         * them. */
+        double floor_p = (1 - o->top_p) / (double)n * (1 - 1e-9);
+        int64_t kept = 0;
+        for (int64_t i = 0; i < n; i++) {
+            if (s->score[s->order[i]] >= floor_p) {
+                swap(&s->order[kept++], &s->order[i]);
+            }
+        }
+        sort(s->score, s->order, kept);
+        double above = 0; /* mass of the candidates before this one */
+        int64_t m = 0;
+        while (m < kept && (m == 0 || above < o->top_p)) {
+            above += s->score[s->order[m++]];
+        }
+        n = m;
+    } else {
+        sort(s->score, s->order, n);
+    }
+    if (o->min_p > 0) {
+        double least = o->min_p * s->score[s->order[0]];
+        int64_t m = 1;
+        while (m < n && s->score[s->order[m]] >= least) {
+            m++;
+        }
+        n = m;
+    }
+    return n;
+}
+
+fm_status fm_sampler_choose(int32_t *id, fm_sampler *s, const float *logits, const int32_t *past, int64_t n_past,
+                            const fm_sampling *o, double draw) {
+    int64_t n = 0;
+    int32_t best = -1;
+    for (int32_t i = 0; i < s->vocab; i++) {
+        s->score[i] = (double)logits[i];
+    }
+    if (o->repetition_penalty != 1) {
+        penalise(s, past, n_past, o->repetition_penalty);
+    }
+    for (int32_t i = 0; i < s->vocab; i++) {
+        if (isfinite(s->score[i])) {
+            s->order[n++] = i;
+            best = best < 0 || s->score[i] > s->score[best] ? i : best;
+        }
+    }
+    if (best < 0) {
+        FM_FAIL(FM_ERR_NUMERIC, "no logit is a finite number");
+    }
+    *id = best;
+    if (o->temperature == 0) {
+        return FM_OK;
+    }
+    double max = s->score[best];
+    if (o->top_k > 0 && o->top_k < n) {
+        select_first(s->score, s->order, n, o->top_k);
+        n = o->top_k;
+    }
+    softmax(s, n, max, o->temperature);
+    n = cut_tail(s, n, o);
+    double mass = 0;
+    for (int64_t i = 0; i < n; i++) {
+        mass += s->score[s->order[i]];
+    }
+    double at = draw * mass;
+    int64_t i = 0;
+    while (i < n - 1 && at >= s->score[s->order[i]]) {
+        at -= s->score[s->order[i++]];
+    }
+    *id = s->order[i];
+    return FM_OK;
+}
+
+fm_status fm_sampler_logprobs(double *logprob, fm_sampler *s, const float *logits, int32_t id, int32_t n_top) {
+    double max = -HUGE_VAL, sum = 0;
+    n_top = FM_MIN(n_top, s->vocab);
+    if (n_top > s->cap_top) {
+        fm_free(s->top_ids);
+        fm_free(s->top_logprobs);
+        s->cap_top = 0;
+        s->top_ids = fm_malloc((size_t)n_top * sizeof *s->top_ids);
+        s->top_logprobs = fm_malloc((size_t)n_top * sizeof *s->top_logprobs);
+        if (!s->top_ids || !s->top_logprobs) {
+            FM_FAIL(FM_ERR_NO_MEMORY, "no memory for %d alternatives", (int)n_top);
+        }
+        s->cap_top = n_top;
+    }
+    for (int32_t i = 0; i < s->vocab; i++) {
+        double v = isnan(logits[i]) ? -HUGE_VAL : (double)logits[i];
+        s->score[i] = v;
+        s->order[i] = i;
+        max = fmax(max, v);
+    }
+    for (int32_t i = 0; i < s->vocab; i++) {
+        sum += exp(s->score[i] - max);
+    }
+    double lse = max + log(sum);
+    *logprob = (double)logits[id] - lse;
+    if (n_top > 0) {
+        select_first(s->score, s->order, s->vocab, n_top);
+        sort(s->score, s->order, n_top);
+    }
+    for (int32_t i = 0; i < n_top; i++) {
+        s->top_ids[i] = s->order[i];
+        s->top_logprobs[i] = s->score[s->order[i]] - lse;
+    }
+    return FM_OK;
+}
