@@ -115,11 +115,46 @@ static inline const void *att_v_row(const att_seg *g, int64_t j) {
     const fm_attention_args *f = g->f;
     return att_elem(f->kv.v, f->kv.dtype, att_kv_row(g, j) * f->kv.v_stride + (int64_t)g->kv_head * f->v_dim);
 }
-/* Keys k0.. of the tile, up to key `end`. */
-static inline void att_prefetch_keys(const att_seg *g, int64_t k0, int64_t end) {
-    for (int64_t j = k0; j < att_min(k0 + ATT_KT, end); j++) {
-        att_prefetch(att_k_row(g, j), g->f->head_dim * att_elem_bytes(g->f->kv.dtype));
-        att_prefetch(att_v_row(g, j), g->f->v_dim * att_elem_bytes(g->f->kv.dtype));
+/* Keys [begin, end) of one kv head. */
+static inline void att_prefetch_keys(const att_seg *g, int64_t begin, int64_t end) {
+    int64_t es = att_elem_bytes(g->f->kv.dtype);
+    for (int64_t j = begin; j < end; j++) {
+        att_prefetch(att_k_row(g, j), g->f->head_dim * es);
+        att_prefetch(att_v_row(g, j), g->f->v_dim * es);
+    }
+}
+
+/* Walks over the keys and values that will be needed next, for a range of kv heads, one cache line at a step. Packing
+ * takes a step for each line it reads: a burst would fill the queue of misses and stall. */
+typedef struct att_ahead {
+    att_seg g; /* kv_head: the first of the range */
+    int64_t key, end;
+    int64_t k_bytes, v_bytes; /* of all heads of the range */
+    bool in_v;
+    const char *at, *stop;
+} att_ahead;
+
+static inline void att_ahead_row(att_ahead *a) {
+    if (a->key < a->end) {
+        a->at = a->in_v ? att_v_row(&a->g, a->key) : att_k_row(&a->g, a->key);
+        a->stop = a->at + (a->in_v ? a->v_bytes : a->k_bytes);
+    } else {
+        a->at = a->stop = NULL;
+    }
+}
+static inline att_ahead att_ahead_begin(const att_seg *g, int32_t n_heads, int64_t key, int64_t end) {
+    int64_t es = att_elem_bytes(g->f->kv.dtype) * n_heads;
+    att_ahead a = {*g, key, end, g->f->head_dim * es, g->f->v_dim * es, false, NULL, NULL};
+    att_ahead_row(&a);
+    return a;
+}
+static inline void att_ahead_step(att_ahead *a) {
+    __builtin_prefetch(a->at);
+    a->at += 64;
+    if (a->at >= a->stop) {
+        a->key += a->in_v;
+        a->in_v = !a->in_v;
+        att_ahead_row(a);
     }
 }
 

@@ -77,12 +77,12 @@ static void att_bwd_pack_keys(const att_bwd *c, const att_seg *g, const att_bwd_
     const void *src[ATT_KT];
     for (int64_t k0 = 0; k0 < g->nk; k0 += ATT_KT) {
         int64_t n = att_min(ATT_KT, g->nk - k0);
-        att_prefetch_keys(g, k0 + ATT_KT, g->nk);
+        att_prefetch_keys(g, k0 + ATT_KT, att_min(k0 + 2 * ATT_KT, g->nk));
         for (int64_t j = 0; j < n; j++) {
             src[j] = att_k_row(g, k0 + j);
         }
         att_pack_rows(t->k + k0 * c->ldk, c->ldk, src, n, f->head_dim, c->d == FM_BF16);
-        att_pack_along(t->kb + k0 / ATT_KT * c->kb_tile, src, n, f->head_dim, c->d == FM_BF16);
+        att_pack_along(t->kb + k0 / ATT_KT * c->kb_tile, src, n, f->head_dim, c->d == FM_BF16, NULL);
         for (int64_t j = 0; j < n; j++) {
             src[j] = att_v_row(g, k0 + j);
         }
@@ -128,13 +128,13 @@ static void att_bwd_pack_rows(const att_bwd *c, const att_seg *g, att_bwd_tile *
     for (int64_t r = 0; r < n; r++) {
         src[r] = att_elem(f->q, c->d, att_row_index(g, r0 + r) * f->head_dim);
     }
-    att_pack_across(t->qt, src, n, f->head_dim, c->d == FM_BF16);
-    att_pack_along(t->qb, src, n, f->head_dim, c->d == FM_BF16);
+    att_pack_across(t->qt, src, n, f->head_dim, c->d == FM_BF16, NULL);
+    att_pack_along(t->qb, src, n, f->head_dim, c->d == FM_BF16, NULL);
     for (int64_t r = 0; r < n; r++) {
         src[r] = att_elem(b->dout, c->d, att_row_index(g, r0 + r) * f->v_dim);
     }
-    att_pack_across(t->dot, src, n, f->v_dim, c->d == FM_BF16);
-    att_pack_along(t->dob, src, n, f->v_dim, c->d == FM_BF16);
+    att_pack_across(t->dot, src, n, f->v_dim, c->d == FM_BF16, NULL);
+    att_pack_along(t->dob, src, n, f->v_dim, c->d == FM_BF16, NULL);
     for (int64_t r = 0; r < ATT_RT; r++) {
         bool there = r < n;
         int64_t at = there ? att_row_index(g, r0 + r) : 0;
@@ -308,7 +308,7 @@ static fm_status att_bwd_part(void *arg, int64_t part, int64_t n_parts, int thre
     att_seg g = att_seg_at(f, (int32_t)(part / f->n_kv_heads), (int32_t)(part % f->n_kv_heads));
     att_bwd_tile t;
     (void)att_bwd_carve(c, c->scratch + thread * c->scratch_bytes, &t);
-    att_prefetch_keys(&g, 0, g.nk);
+    att_prefetch_keys(&g, 0, att_min(ATT_KT, g.nk));
     att_bwd_pack_keys(c, &g, &t);
     int64_t rows = att_n_rows(&g);
     for (int64_t r0 = 0; r0 < rows; r0 += ATT_RT) {

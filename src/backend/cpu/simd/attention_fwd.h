@@ -2,16 +2,18 @@
  *
  * A task is one (segment, kv head, block of rows). For each key tile it packs K (keys across) and V once and
  * then takes the rows in groups of ATT_MR: scores, running maximum, exponentials and the product with V of a
- * group stay in L1. */
+ * group stay in L1. With few rows (decode) a task takes several kv heads side by side, so that memory is read
+ * in long runs. */
 
-#define ATT_FWD_ROWS 264       /* rows in a task: amortises the packing of K and V */
+#define ATT_FWD_ROWS 264        /* rows in a task: amortises the packing of K and V */
 #define ATT_LDS (ATT_KT + VF_N) /* score rows: a mask store may run over by a vector */
 
 typedef struct att_fwd {
     const fm_attention_args *f;
     fm_dtype d;
     bool plain;           /* scores need no more than a positive scale */
-    int64_t block_rows;   /* rows in a task */
+    int64_t block_rows;   /* rows of one kv head in a task */
+    int32_t task_heads;   /* kv heads in a task */
     int64_t steps, ldq;   /* of the head dimension */
     int64_t ldo;          /* v_dim in whole vectors */
     const int64_t *first; /* [n_segments+1] first task of each segment */
@@ -20,25 +22,28 @@ typedef struct att_fwd {
 } att_fwd;
 
 typedef struct att_fwd_tile {
+    /* [task_heads] of: */
     att_e *q;  /* rows [block_rows][ldq] */
-    att_e *k;  /* panels, keys across */
-    att_e *v;  /* panels, keys summed over */
     float *o;  /* [block_rows][ldo] */
     float *l;  /* [block_rows][VF_N] sums of exponentials by lane */
     float *m;  /* [block_rows] running maximum, in units of log 2 */
     int32_t *lo, *hi; /* [block_rows] keys that the row sees */
+    /* The key tile of one kv head. */
+    att_e *k;  /* panels, keys across */
+    att_e *v;  /* panels, keys summed over */
 } att_fwd_tile;
 
 static int64_t att_fwd_carve(const att_fwd *c, char *base, att_fwd_tile *t) {
     att_carver cv = {base, 0};
-    t->q = att_carve(&cv, c->block_rows * c->ldq * 4);
+    int64_t rows = c->block_rows * c->task_heads;
+    t->q = att_carve(&cv, rows * c->ldq * 4);
+    t->o = att_carve(&cv, rows * c->ldo * 4);
+    t->l = att_carve(&cv, rows * VF_N * 4);
+    t->m = att_carve(&cv, rows * 4);
+    t->lo = att_carve(&cv, rows * 4);
+    t->hi = att_carve(&cv, rows * 4);
     t->k = att_carve(&cv, ATT_KT / ATT_W * c->steps * ATT_W * 4);
     t->v = att_carve(&cv, att_panels(c->f->v_dim) * (ATT_KT / ATT_STEP) * ATT_W * 4);
-    t->o = att_carve(&cv, c->block_rows * c->ldo * 4);
-    t->l = att_carve(&cv, c->block_rows * VF_N * 4);
-    t->m = att_carve(&cv, c->block_rows * 4);
-    t->lo = att_carve(&cv, c->block_rows * 4);
-    t->hi = att_carve(&cv, c->block_rows * 4);
     return cv.used;
 }
 
@@ -173,12 +178,47 @@ static void att_fwd_finish(const att_fwd *c, const att_seg *g, const att_fwd_til
     }
 }
 
-static fm_status att_fwd_part(void *arg, int64_t part, int64_t n_parts, int thread) {
-    (void)n_parts;
-    const att_fwd *c = arg;
+/* Packs n queries from row `begin` to row `at` of the task and clears their sums. */
+static void att_fwd_begin(const att_fwd *c, const att_seg *g, const att_fwd_tile *t, int64_t begin, int64_t n,
+                          int64_t at) {
     const fm_attention_args *f = c->f;
+    const void *src[ATT_KT];
+    for (int64_t r0 = 0; r0 < n; r0 += ATT_KT) {
+        int64_t m = att_min(ATT_KT, n - r0);
+        for (int64_t r = 0; r < m; r++) {
+            src[r] = att_elem(f->q, c->d, att_row_index(g, begin + r0 + r) * f->head_dim);
+            att_prefetch(src[r], f->head_dim * att_elem_bytes(c->d));
+        }
+        att_pack_rows(t->q + (at + r0) * c->ldq, c->ldq, src, m, f->head_dim, c->d == FM_BF16);
+    }
+    memset(t->o + at * c->ldo, 0, (size_t)(n * c->ldo) * 4);
+    memset(t->l + at * VF_N, 0, (size_t)(n * VF_N) * 4);
+    for (int64_t r = 0; r < n; r++) {
+        t->m[at + r] = -INFINITY;
+        t->lo[at + r] = (int32_t)att_row_lo(g, begin + r);
+        t->hi[at + r] = (int32_t)att_row_hi(g, begin + r);
+    }
+}
+
+/* n keys from k0. */
+static void att_fwd_pack_keys(const att_fwd *c, const att_seg *g, const att_fwd_tile *t, int64_t k0, int64_t n,
+                              att_ahead *ahead) {
+    const void *src[ATT_KT];
+    bool is_bf16 = c->f->kv.dtype == FM_BF16;
+    for (int64_t j = 0; j < n; j++) {
+        src[j] = att_k_row(g, k0 + j);
+    }
+    att_pack_across(t->k, src, n, c->f->head_dim, is_bf16, ahead);
+    for (int64_t j = 0; j < n; j++) {
+        src[j] = att_v_row(g, k0 + j);
+    }
+    att_pack_along(t->v, src, n, c->f->v_dim, is_bf16, ahead);
+}
+
+/* The segment that holds the task: first[s] <= part < first[s+1]. */
+static int32_t att_fwd_segment(const att_fwd *c, int64_t part) {
     int32_t lo = 0;
-    int32_t hi = f->n_segments; /* first[lo] <= part < first[hi] */
+    int32_t hi = c->f->n_segments;
     while (hi - lo > 1) {
         int32_t mid = lo + (hi - lo) / 2;
         if (c->first[mid] <= part) {
@@ -187,54 +227,59 @@ static fm_status att_fwd_part(void *arg, int64_t part, int64_t n_parts, int thre
             hi = mid;
         }
     }
-    int64_t n_blocks = (c->first[lo + 1] - c->first[lo]) / f->n_kv_heads;
-    int64_t in = part - c->first[lo];
-    att_seg g = att_seg_at(f, lo, (int32_t)(in / n_blocks));
+    return lo;
+}
+
+static fm_status att_fwd_part(void *arg, int64_t part, int64_t n_parts, int thread) {
+    (void)n_parts;
+    const att_fwd *c = arg;
+    int32_t s = att_fwd_segment(c, part);
+    int32_t n_ranges = (c->f->n_kv_heads + c->task_heads - 1) / c->task_heads;
+    int64_t n_blocks = (c->first[s + 1] - c->first[s]) / n_ranges;
+    int64_t in = part - c->first[s];
+    att_seg g = att_seg_at(c->f, s, (int32_t)(in / n_blocks) * c->task_heads);
+    const int32_t head0 = g.kv_head;
+    const int32_t n_heads = (int32_t)att_min(c->task_heads, c->f->n_kv_heads - head0);
     int64_t begin = in % n_blocks * c->block_rows;
     int64_t n = att_min(c->block_rows, att_n_rows(&g) - begin);
+    int64_t end = att_row_hi(&g, begin + n - 1);
+    int64_t k_first = att_row_lo(&g, begin) / ATT_KT * ATT_KT;
     att_fwd_tile t;
     (void)att_fwd_carve(c, c->scratch + thread * c->scratch_bytes, &t);
 
-    const int64_t es = att_elem_bytes(c->d);
-    int64_t end = att_row_hi(&g, begin + n - 1);
-    int64_t k_first = att_row_lo(&g, begin) / ATT_KT * ATT_KT;
-    att_prefetch_keys(&g, k_first, end);
-    const void *src[ATT_KT];
-    for (int64_t r0 = 0; r0 < n; r0 += ATT_KT) {
-        int64_t m = att_min(ATT_KT, n - r0);
-        for (int64_t r = 0; r < m; r++) {
-            src[r] = att_elem(f->q, c->d, att_row_index(&g, begin + r0 + r) * f->head_dim);
-            att_prefetch(src[r], f->head_dim * es);
-        }
-        att_pack_rows(t.q + r0 * c->ldq, c->ldq, src, m, f->head_dim, c->d == FM_BF16);
+    for (int32_t h = 0; h < n_heads; h++) {
+        g.kv_head = head0 + h;
+        att_prefetch_keys(&g, k_first, att_min(k_first + ATT_KT, end));
+        att_fwd_begin(c, &g, &t, begin, n, h * n);
     }
-    memset(t.o, 0, (size_t)(n * c->ldo) * 4);
-    memset(t.l, 0, (size_t)(n * VF_N) * 4);
-    for (int64_t r = 0; r < n; r++) {
-        t.m[r] = -INFINITY;
-        t.lo[r] = (int32_t)att_row_lo(&g, begin + r);
-        t.hi[r] = (int32_t)att_row_hi(&g, begin + r);
-    }
-    bool kv_bf16 = f->kv.dtype == FM_BF16;
+    g.kv_head = head0;
+    att_ahead ahead = att_ahead_begin(&g, n_heads, k_first + ATT_KT, end);
     for (int64_t k0 = k_first; k0 < end; k0 += ATT_KT) {
-        int64_t nk = att_min(ATT_KT, end - k0);
-        att_prefetch_keys(&g, k0 + ATT_KT, end);
-        for (int64_t j = 0; j < nk; j++) {
-            src[j] = att_k_row(&g, k0 + j);
-        }
-        att_pack_across(t.k, src, nk, f->head_dim, kv_bf16);
-        for (int64_t j = 0; j < nk; j++) {
-            src[j] = att_v_row(&g, k0 + j);
-        }
-        att_pack_along(t.v, src, nk, f->v_dim, kv_bf16);
-        for (int64_t r = 0; r < n; r += ATT_MR) {
-            att_fwd_group(c, &g, &t, begin + r, r, att_min(ATT_MR, n - r), k0);
+        for (int32_t h = 0; h < n_heads; h++) {
+            g.kv_head = head0 + h;
+            att_fwd_pack_keys(c, &g, &t, k0, att_min(ATT_KT, end - k0), &ahead);
+            for (int64_t r = 0; r < n; r += ATT_MR) {
+                att_fwd_group(c, &g, &t, begin + r, h * n + r, att_min(ATT_MR, n - r), k0);
+            }
         }
     }
-    for (int64_t r = 0; r < n; r++) {
-        att_fwd_finish(c, &g, &t, begin + r, r);
+    for (int32_t h = 0; h < n_heads; h++) {
+        g.kv_head = head0 + h;
+        for (int64_t r = 0; r < n; r++) {
+            att_fwd_finish(c, &g, &t, begin + r, h * n + r);
+        }
     }
     return FM_OK;
+}
+
+/* Many kv heads when the rows are few, but tasks enough for the threads. */
+static int32_t att_fwd_task_heads(const fm_attention_args *f, int64_t rows, int threads) {
+    int64_t n = att_max(1, att_min(ATT_FWD_ROWS / rows, f->n_kv_heads));
+    int64_t wanted = threads > 1 ? 4 * (int64_t)threads : 1;
+    while (n > 1 && (f->n_kv_heads + n - 1) / n * f->n_segments < wanted) {
+        n = (n + 1) / 2;
+    }
+    return (int32_t)n;
 }
 
 fm_status ATT_FN(attention_fwd)(const fm_exec *x, const fm_attention_args *f, fm_dtype d) {
@@ -251,27 +296,29 @@ fm_status ATT_FN(attention_fwd)(const fm_exec *x, const fm_attention_args *f, fm
         most = att_max(most, rows);
         work += (double)(rows + 4) * (double)(f->kv.kv_offsets[s + 1] - f->kv.kv_offsets[s]);
     }
-    work *= (double)f->n_kv_heads * (double)(f->head_dim + f->v_dim);
-    c.block_rows = att_min(ATT_FWD_ROWS, most);
     if (most == 0) {
         return FM_OK;
     }
+    work *= (double)f->n_kv_heads * (double)(f->head_dim + f->v_dim);
+    fm_pool *pool = work < ATT_INLINE_WORK ? NULL : x->pool;
+    c.block_rows = att_min(ATT_FWD_ROWS, most);
+    c.task_heads = att_fwd_task_heads(f, most, fm_pool_threads(pool));
     att_fwd_tile t;
     c.scratch_bytes = att_fwd_carve(&c, NULL, &t);
     int64_t first_bytes = att_round_up(((int64_t)f->n_segments + 1) * 8, 64);
-    fm_pool *pool = work < ATT_INLINE_WORK ? NULL : x->pool;
-    char *block = fm_scratch_take(x, first_bytes + fm_pool_threads(pool) * c.scratch_bytes);
+    int64_t bytes = first_bytes + fm_pool_threads(pool) * c.scratch_bytes;
+    char *block = fm_scratch_take(x, bytes);
     if (block == NULL) {
-        FM_FAIL(FM_ERR_NO_MEMORY, "attention: no memory for %lld bytes of scratch",
-                (long long)(first_bytes + fm_pool_threads(pool) * c.scratch_bytes));
+        FM_FAIL(FM_ERR_NO_MEMORY, "attention: no memory for %lld bytes of scratch", (long long)bytes);
     }
     int64_t *first = (int64_t *)(void *)block;
     c.first = first;
     c.scratch = block + first_bytes;
     first[0] = 0;
+    int32_t n_ranges = (f->n_kv_heads + c.task_heads - 1) / c.task_heads;
     for (int32_t s = 0; s < f->n_segments; s++) {
         int64_t rows = (int64_t)(f->q_offsets[s + 1] - f->q_offsets[s]) * group;
-        first[s + 1] = first[s] + (rows + c.block_rows - 1) / c.block_rows * f->n_kv_heads;
+        first[s + 1] = first[s] + (rows + c.block_rows - 1) / c.block_rows * n_ranges;
     }
     return fm_pool_run_dynamic(pool, first[f->n_segments], att_fwd_part, &c);
 }

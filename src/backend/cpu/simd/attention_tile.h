@@ -195,7 +195,8 @@ static inline void att_product(const att_mk_fn mk[ATT_NV][ATT_MR], int64_t m, co
 }
 
 /* ---- packing. `rows` points at the first element of each source row; missing rows and the half step at the
- * end of an odd count are zeros. is_bf16: the sources are bf16 (always so for bf16 tiles). ---- */
+ * end of an odd count are zeros. is_bf16: the sources are bf16 (always so for bf16 tiles). ahead: what to
+ * prefetch meanwhile, or NULL. ---- */
 
 #if ATT_BF16
 static inline att_v att_src(const void *row, int64_t i, int64_t n, bool is_bf16) {
@@ -210,7 +211,10 @@ static inline att_v att_src(const void *row, int64_t i, int64_t n, bool is_bf16)
 }
 #else
 static inline att_v att_src(const void *row, int64_t i, int64_t n, bool is_bf16) {
-    int m = (int)att_min(n, VF_N);
+    if (n >= VF_N) {
+        return is_bf16 ? vf_load_bf16((const uint16_t *)row + i) : vf_load((const float *)row + i);
+    }
+    int m = (int)n;
     return is_bf16 ? vf_loadn_bf16((const uint16_t *)row + i, m) : vf_loadn((const float *)row + i, m);
 }
 #endif
@@ -224,31 +228,53 @@ static inline void att_pack_rows(att_e *dst, int64_t ld, const void *const *rows
     }
 }
 
+/* Steps k.. of VF_N rows, n of them there, to one vector of columns of a panel. */
+ATT_INLINE void att_pack_square(att_e *dst, const void *const *rows, int64_t n, int64_t k, int64_t d, int64_t steps,
+                                bool is_bf16, att_ahead *ahead) {
+    att_v t[VF_N];
+    for (int64_t r = 0; r < VF_N; r++) {
+        if (ahead != NULL) {
+            att_ahead_step(ahead);
+        }
+        t[r] = r < n ? att_src(rows[r], k * ATT_STEP, d - k * ATT_STEP, is_bf16) : att_vzero();
+    }
+    att_transpose(t);
+    for (int64_t i = 0; i < att_min(VF_N, steps - k); i++) {
+        att_store(dst + (k + i) * ATT_W, t[i]);
+    }
+}
+
 /* panels layout with the rows as columns (dst = transpose of the rows), for ATT_KT columns and d summed. */
-static inline void att_pack_across(att_e *dst, const void *const *rows, int64_t n, int64_t d, bool is_bf16) {
+static inline void att_pack_across(att_e *dst, const void *const *rows, int64_t n, int64_t d, bool is_bf16,
+                                   att_ahead *ahead) {
     int64_t steps = att_steps(d);
     for (int64_t r0 = 0; r0 < ATT_KT; r0 += VF_N) {
         att_e *panel = dst + r0 / ATT_W * steps * ATT_W + r0 % ATT_W;
-        for (int64_t k0 = 0; k0 < steps; k0 += VF_N) {
-            att_v t[VF_N];
-            for (int64_t r = 0; r < VF_N; r++) {
-                t[r] = r0 + r < n ? att_src(rows[r0 + r], k0 * ATT_STEP, d - k0 * ATT_STEP, is_bf16) : att_vzero();
+        const void *const *from = rows + r0;
+        int64_t whole = r0 + VF_N <= n ? d / (VF_N * ATT_STEP) * VF_N : 0; /* steps without tails */
+        for (int64_t k = 0; k < whole; k += VF_N) {
+            if (is_bf16) {
+                att_pack_square(panel, from, VF_N, k, VF_N * ATT_STEP + k * ATT_STEP, k + VF_N, true, ahead);
+            } else {
+                att_pack_square(panel, from, VF_N, k, VF_N * ATT_STEP + k * ATT_STEP, k + VF_N, false, ahead);
             }
-            att_transpose(t);
-            int64_t m = att_min(VF_N, steps - k0);
-            for (int64_t k = 0; k < m; k++) {
-                att_store(panel + (k0 + k) * ATT_W, t[k]);
-            }
+        }
+        for (int64_t k = whole; k < steps; k += VF_N) {
+            att_pack_square(panel, from, n - r0, k, d, steps, is_bf16, ahead);
         }
     }
 }
 
 /* panels layout with the rows summed over: d columns, panels of ATT_KT / ATT_STEP steps. */
-static inline void att_pack_along(att_e *dst, const void *const *rows, int64_t n, int64_t d, bool is_bf16) {
+static inline void att_pack_along(att_e *dst, const void *const *rows, int64_t n, int64_t d, bool is_bf16,
+                                  att_ahead *ahead) {
     const int64_t panel = ATT_KT / ATT_STEP * ATT_W;
     for (int64_t k = 0; k < att_steps(n); k++) {
         for (int64_t i = 0; i < d; i += VF_N) {
             att_e *p = dst + i / ATT_W * panel + k * ATT_W + i % ATT_W;
+            if (ahead != NULL) {
+                att_ahead_step(ahead);
+            }
 #if ATT_BF16
             static const uint16_t zeros[VF_N];
             const uint16_t *p0 = (const uint16_t *)rows[2 * k] + i;
