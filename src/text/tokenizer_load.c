@@ -275,7 +275,7 @@ static fm_status load_template(loader *l, const fm_json *o) {
         int32_t *to = after ? l->t->suffix : l->t->prefix;
         for (size_t k = 0; k < fm_json_size(ids); k++) {
             int64_t id = fm_json_int(fm_json_at(ids, k), -1);
-            if (*n == FM_MAX_TEMPLATE || id < 0 || (uint64_t)id >= l->t->n_ids) {
+            if (*n == FM_MAX_TEMPLATE || id < 0 || (uint64_t)id >= l->t->n_ids || !l->t->entry[id].flags) {
                 FM_FAIL(FM_ERR_FORMAT,
                         "%s: the template of the post_processor names id %lld (vocabulary %zu) or has more than %d",
                         l->name, (long long)id, l->t->n_ids, FM_MAX_TEMPLATE);
