@@ -54,6 +54,26 @@ typedef struct fm_pack_report {
 /* Resumable: finished input files are skipped when the folder holds an unfinished run of the same settings. */
 FM_API FM_MUST_CHECK fm_status fm_data_pack(fm_pack_report *out, const fm_pack_config *c, fm_bad_row_fn fn, void *user);
 
+/* Tokenizer training over the same kinds of input. */
+typedef struct fm_tokenizer_train_config fm_tokenizer_train_config;
+FM_API const fm_option *fm_tokenizer_train_options(void);
+FM_API FM_MUST_CHECK fm_status fm_tokenizer_train_config_new(fm_tokenizer_train_config **out);
+FM_API void fm_tokenizer_train_config_free(fm_tokenizer_train_config *c);
+
+#define FM_TOKENIZER_REPORT_MAX 16
+typedef struct fm_tokenizer_train_result {
+    size_t size;
+    fm_bpe_train_info info;
+    int64_t n_rows, n_bad;
+    int32_t vocab_size;
+    /* The size report on held-out rows (option `report`). */
+    int n_report;
+    fm_tokenizer_report_row report[FM_TOKENIZER_REPORT_MAX];
+} fm_tokenizer_train_result;
+/* Trains on the input and writes tokenizer.json and tokenizer_config.json to the output folder. */
+FM_API FM_MUST_CHECK fm_status fm_tokenizer_train_run(fm_tokenizer_train_result *out, const fm_tokenizer_train_config *c,
+                                                      fm_bad_row_fn fn, void *user);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,57 +1,12 @@
 /* Keys of data pack and data check. */
 #include "data/pack.h"
+#include "data/rows_options.h"
 
 #include "base/error.h"
 #include "base/mem.h"
 
-#define ROWS(T)                                                                                                        \
-    {"input",                                                                                                          \
-     FM_OPT_LIST,                                                                                                      \
-     offsetof(T, rows.input),                                                                                          \
-     NULL,                                                                                                             \
-     0,                                                                                                                \
-     0,                                                                                                                \
-     NULL,                                                                                                             \
-     "i|in",                                                                                                           \
-     "IN",                                                                                                             \
-     "files, folders, glob patterns or - for stdin; plain, gzip or zstd"},                                             \
-        {"format",                                                                                                     \
-         FM_OPT_ENUM,                                                                                                  \
-         offsetof(T, rows.format),                                                                                     \
-         "auto",                                                                                                       \
-         0,                                                                                                            \
-         0,                                                                                                            \
-         "auto|txt|jsonl|csv|tsv",                                                                                     \
-         NULL,                                                                                                         \
-         NULL,                                                                                                         \
-         "how rows are read; auto goes by the file name, then by content"},                                            \
-        {"text_column",                                                                                                \
-         FM_OPT_STR,                                                                                                   \
-         offsetof(T, rows.text_column),                                                                                \
-         "text",                                                                                                       \
-         0,                                                                                                            \
-         0,                                                                                                            \
-         NULL,                                                                                                         \
-         NULL,                                                                                                         \
-         "NAME",                                                                                                       \
-         "column that holds the text (JSONL, CSV, TSV)"},                                                              \
-        {"text_template",                                                                                              \
-         FM_OPT_STR,                                                                                                   \
-         offsetof(T, rows.text_template),                                                                              \
-         NULL,                                                                                                         \
-         0,                                                                                                            \
-         0,                                                                                                            \
-         NULL,                                                                                                         \
-         NULL,                                                                                                         \
-         "TEXT",                                                                                                       \
-         "text made from columns, such as \"{question} {answer}\"; replaces text_column"},                             \
-    {                                                                                                                  \
-        "txt_unit", FM_OPT_ENUM, offsetof(T, rows.txt_unit), "file", 0, 0, "file|paragraph|line", NULL, NULL,          \
-            "what one document of a text file is"                                                                      \
-    }
-
 static const fm_option pack_table[] = {
-    ROWS(fm_pack_config),
+    FM_ROWS_OPTIONS(fm_pack_config),
     {"tokenizer", FM_OPT_STR, offsetof(fm_pack_config, tokenizer), NULL, 0, 0, NULL, "t", "DIR",
      "tokenizer.json or the folder that holds it"},
     {"output", FM_OPT_STR, offsetof(fm_pack_config, output), NULL, 0, 0, NULL, "o|out|output_dir", "DIR",
@@ -78,7 +33,7 @@ static const fm_option pack_table[] = {
 };
 
 static const fm_option check_table[] = {
-    ROWS(fm_check_config),
+    FM_ROWS_OPTIONS(fm_check_config),
     {"tokenizer", FM_OPT_STR, offsetof(fm_check_config, tokenizer), NULL, 0, 0, NULL, "t", "DIR",
      "counts tokens with this tokenizer; without it rows are only read"},
     {"cutoff_len", FM_OPT_INT, offsetof(fm_check_config, cutoff_len), "0", 0, 1e9, NULL, "max_length|sequence_len",
