@@ -125,7 +125,8 @@ static inline void att_prefetch_keys(const att_seg *g, int64_t begin, int64_t en
 }
 
 /* Walks over the keys and values that will be needed next, for a range of kv heads, one cache line at a step. Packing
- * takes a step for each line it reads: a burst would fill the queue of misses and stall. */
+ * takes a step for each line it reads: a burst would fill the queue of misses and stall. Into L2: twice as fast as into
+ * L1 in decode, which then reads memory at full speed. */
 typedef struct att_ahead {
     att_seg g; /* kv_head: the first of the range */
     int64_t key, end;
@@ -149,7 +150,7 @@ static inline att_ahead att_ahead_begin(const att_seg *g, int32_t n_heads, int64
     return a;
 }
 static inline void att_ahead_step(att_ahead *a) {
-    __builtin_prefetch(a->at);
+    __builtin_prefetch(a->at, 0, 2);
     a->at += 64;
     if (a->at >= a->stop) {
         a->key += a->in_v;
