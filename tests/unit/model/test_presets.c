@@ -1,0 +1,131 @@
+/* Parameter counts of the presets: on paper, in the table, and of the built model. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <math.h>
+#include <string.h>
+
+#include "base/str.h"
+#include "model/model.h"
+
+/* Published counts of the models whose shapes are used. */
+static const struct {
+    const char *name;
+    int64_t n_params;
+} published[] = {
+    {"0.5b", 494032768},  /* Qwen2.5-0.5B */
+    {"6.7b", 6740512768}, /* DeepSeek-Coder 6.7B */
+    {"7b", 6910365696},   /* DeepSeek LLM 7B */
+    {"13b", 13015864320}, /* Llama 2 13B */
+    {"67b", 67425001472}, /* DeepSeek LLM 67B */
+    {"pro", 6740512768},  {"ultra", 13015864320},
+};
+
+static void test_counts(void **state) {
+    (void)state;
+    assert_int_equal(fm_preset_count(), 9);
+    for (int i = 0; i < fm_preset_count(); i++) {
+        const fm_preset *p = fm_preset_at(i);
+        fm_model_config cfg;
+        fm_model *m;
+        assert_int_equal(fm_model_config_from_preset(&cfg, p->name, 0), FM_OK);
+        assert_int_equal(fm_model_config_params(&cfg), p->n_params);
+        assert_int_equal(fm_model_build(&m, &cfg), FM_OK);
+        assert_int_equal(fm_params_numel(m->params), p->n_params);
+        fm_model_close(m);
+        /* The name says the size. */
+        int64_t said;
+        assert_int_equal(fm_parse_count(&said, p->name), FM_OK);
+        assert_true(fabs((double)p->n_params / (double)said - 1) < 0.12);
+    }
+    for (size_t i = 0; i < FM_ARRAY_LEN(published); i++) {
+        assert_int_equal(fm_preset_find(published[i].name)->n_params, published[i].n_params);
+    }
+    assert_null(fm_preset_at(-1));
+    assert_null(fm_preset_at(9));
+}
+
+static void test_vocabulary(void **state) {
+    (void)state;
+    fm_model_config cfg;
+    assert_int_equal(fm_model_config_from_preset(&cfg, "26M", 1000), FM_OK);
+    assert_int_equal(cfg.vocab_size, 1000);
+    assert_int_equal(fm_model_config_params(&cfg), 28975616 - (6400 - 1000) * 512);
+    assert_int_equal(fm_model_config_from_preset(&cfg, "27m", 0), FM_ERR_CONFIG);
+    assert_non_null(strstr(fm_error_get().hint, "26m"));
+    assert_ptr_equal(fm_preset_find("base"), fm_preset_find("1.2b"));
+    assert_null(fm_preset_find("none"));
+}
+
+static void test_any_size(void **state) {
+    (void)state;
+    static const int64_t sizes[] = {1000000,    3000000,    10000000,    26000000,    60000000,
+                                    125000000,  300000000,  500000000,   1000000000,  1500000000,
+                                    3000000000, 6700000000, 13000000000, 34000000000, 70000000000};
+    static const int32_t vocabs[] = {512, 6400, 32000, 128000};
+    for (size_t i = 0; i < FM_ARRAY_LEN(sizes); i++) {
+        for (size_t v = 0; v < FM_ARRAY_LEN(vocabs); v++) {
+            fm_model_config cfg;
+            fm_model *m;
+            if ((double)vocabs[v] * 256 > (double)sizes[i]) {
+                continue; /* next to nothing is left for the layers */
+            }
+            assert_int_equal(fm_model_config_from_params(&cfg, sizes[i], vocabs[v]), FM_OK);
+            assert_int_equal(fm_model_build(&m, &cfg), FM_OK);
+            double n = (double)fm_params_numel(m->params), aspect = (double)cfg.d_model / cfg.n_layers;
+            assert_int_equal((int64_t)n, fm_model_config_params(&cfg));
+            assert_true(fabs(n / (double)sizes[i] - 1) <= 0.03);
+            assert_int_equal(cfg.n_heads * cfg.head_dim, cfg.d_model);
+            assert_true(aspect >= 16 && aspect <= 320);
+            assert_true(cfg.d_ff >= 2 * cfg.d_model - 32 && cfg.d_ff <= 3.5 * cfg.d_model + 64);
+            fm_model_close(m);
+        }
+    }
+    fm_model_config cfg;
+    assert_int_equal(fm_model_config_from_params(&cfg, 1000, 32000), FM_ERR_CONFIG);
+    assert_int_equal(fm_model_config_from_params(&cfg, 300000000, 32000), FM_OK);
+    print_message("300M: D %d L %d H %d F %d, %lld parameters\n", cfg.d_model, cfg.n_layers, cfg.n_heads, cfg.d_ff,
+                  (long long)fm_model_config_params(&cfg));
+}
+
+static void test_bad_configs(void **state) {
+    (void)state;
+    fm_model_config good, c;
+    assert_int_equal(fm_model_config_from_preset(&good, "26m", 0), FM_OK);
+    assert_int_equal(fm_model_config_check(&good), FM_OK);
+#define BAD(field, value)                                                                                              \
+    c = good;                                                                                                          \
+    c.field = value;                                                                                                   \
+    assert_int_equal(fm_model_config_check(&c), FM_ERR_CONFIG)
+    BAD(vocab_size, 0);
+    BAD(d_model, -1);
+    BAD(n_layers, 1 << 20);
+    BAD(n_kv_heads, 3);
+    BAD(n_kv_heads, 16);
+    BAD(head_dim, 7);
+    BAD(rope.dim, 32);
+    BAD(norm_eps, 0);
+    BAD(hidden_dropout, 1);
+    BAD(attention_dropout, NAN);
+    BAD(max_position, 0);
+    fm_model *m;
+    c = good;
+    strcpy(c.family, "mamba");
+    assert_int_equal(fm_model_build(&m, &c), FM_ERR_UNSUPPORTED);
+    c = good;
+    c.rope.theta = 0;
+    assert_int_equal(fm_model_build(&m, &c), FM_ERR_CONFIG);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_vocabulary),
+        cmocka_unit_test(test_any_size),
+        cmocka_unit_test(test_bad_configs),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
