@@ -85,8 +85,8 @@ static void check(fm_ctx *c) {
 
 static const fm_loss_options loss_options = {.ignore_index = -100, .scale = 1.0 / 20, .is_root = true};
 
-/* Loss of the batch; with `backward` the gradients are left in the store. Without it the tape is off, as the fused loss forms
- * gradients in its forward pass. */
+/* Loss of the batch; with `backward` the gradients are left in the store. Without it the tape is off, as the fused loss
+ * forms gradients in its forward pass. */
 static double loss(fm_ctx *c, fm_model *m, const fm_batch *b, bool backward) {
     if (backward) {
         fm_tape_begin(c);
