@@ -28,13 +28,13 @@ static double now(void) {
 enum { PEAK_LOOPS = 1000000, PEAK_CHAINS = 12 };
 
 #if defined(__x86_64__)
-#define CHAINS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
+#define CHAINS(X)  X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
 #define DECLARE(i) acc##i = zero,
-#define HIDE(i) __asm__("" : "+v"(acc##i)); /* the compiler must not see that all chains are alike */
-#define ADD_UP(i) sum = ADD(sum, acc##i);
+#define HIDE(i)    __asm__("" : "+v"(acc##i)); /* the compiler must not see that all chains are alike */
+#define ADD_UP(i)  sum = ADD(sum, acc##i);
 /* A part that runs PEAK_CHAINS independent chains in registers; ONE(acc) is one product. */
 #define PEAK(name, isa, type, first)                                                                                   \
-    __attribute__((target(isa))) static fm_status name(void *arg, int64_t part, int64_t n, int thread) {              \
+    __attribute__((target(isa))) static fm_status name(void *arg, int64_t part, int64_t n, int thread) {               \
         (void)n;                                                                                                       \
         (void)thread;                                                                                                  \
         type zero = first;                                                                                             \
@@ -49,7 +49,7 @@ enum { PEAK_LOOPS = 1000000, PEAK_CHAINS = 12 };
         return FM_OK;                                                                                                  \
     }
 #define ADD(a, b) _mm512_add_ps(a, b)
-#define STEP(i) acc##i = _mm512_dpbf16_ps(acc##i, (__m512bh)zero, (__m512bh)zero);
+#define STEP(i)   acc##i = _mm512_dpbf16_ps(acc##i, (__m512bh)zero, (__m512bh)zero);
 PEAK(peak_bf16, "avx512f,avx512bf16", __m512, _mm512_setzero_ps())
 #undef STEP
 #define STEP(i) acc##i = _mm512_fmadd_ps(zero, zero, acc##i);
@@ -57,7 +57,7 @@ PEAK(peak_f32, "avx512f", __m512, _mm512_setzero_ps())
 #undef STEP
 #undef ADD
 #define ADD(a, b) _mm256_add_ps(a, b)
-#define STEP(i) acc##i = _mm256_fmadd_ps(zero, zero, acc##i);
+#define STEP(i)   acc##i = _mm256_fmadd_ps(zero, zero, acc##i);
 PEAK(peak_f32_avx2, "avx2,fma", __m256, _mm256_setzero_ps())
 #endif
 
@@ -149,10 +149,19 @@ static int time_shape(const fm_backend *be, const fm_exec *x, fm_isa isa, fm_dty
     void *q = filled(d, nq);
     void *k = filled(d, nk);
     void *v = filled(d, nk);
-    b.f = (fm_attention_args){.n_segments = sh->n_segments, .n_heads = sh->n_heads, .n_kv_heads = sh->n_kv_heads,
-                              .head_dim = sh->head_dim, .v_dim = sh->head_dim, .q_offsets = q_off, .q = q,
-                              .mask = FM_MASK_CAUSAL, .scale = 1.0F / sqrtf((float)sh->head_dim)};
-    b.f.kv = (fm_kv_view){.k = k, .v = v, .dtype = d, .kv_offsets = kv_off,
+    b.f = (fm_attention_args){.n_segments = sh->n_segments,
+                              .n_heads = sh->n_heads,
+                              .n_kv_heads = sh->n_kv_heads,
+                              .head_dim = sh->head_dim,
+                              .v_dim = sh->head_dim,
+                              .q_offsets = q_off,
+                              .q = q,
+                              .mask = FM_MASK_CAUSAL,
+                              .scale = 1.0F / sqrtf((float)sh->head_dim)};
+    b.f.kv = (fm_kv_view){.k = k,
+                          .v = v,
+                          .dtype = d,
+                          .kv_offsets = kv_off,
                           .k_stride = (int64_t)sh->n_kv_heads * sh->head_dim,
                           .v_stride = (int64_t)sh->n_kv_heads * sh->head_dim};
     b.f.out = filled(d, nq);
@@ -227,7 +236,8 @@ int main(int argc, char **argv) {
         for (fm_dtype d = FM_F32; d <= FM_BF16; d++) {
             for (size_t i = 0; be != NULL && i < sizeof shapes / sizeof shapes[0]; i++) {
                 char label[128];
-                snprintf(label, sizeof label, "%s %s %s", fm_isa_name((fm_isa)isa), fm_dtype_get(d)->name, shapes[i].name);
+                snprintf(label, sizeof label, "%s %s %s", fm_isa_name((fm_isa)isa), fm_dtype_get(d)->name,
+                         shapes[i].name);
                 if (strstr(label, only) != NULL && time_shape(be, &x, (fm_isa)isa, d, &shapes[i]) != 0) {
                     return 1;
                 }

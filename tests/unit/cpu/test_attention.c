@@ -192,7 +192,8 @@ static void brute_row(const problem *p, expected *e, int32_t s, int64_t i, int32
     for (int64_t j = 0; j < nk; j++) {
         bool seen = !(f->mask == FM_MASK_CAUSAL && j > pos) && !(f->window > 0 && j <= pos - f->window);
         int64_t kr = (p->kv_off[s] + j) * f->n_kv_heads + kv_head;
-        double x = (double)f->scale * dot_at(p->d, f->q, row * f->head_dim, p->kv_d, p->k, kr * f->head_dim, f->head_dim);
+        double x =
+            (double)f->scale * dot_at(p->d, f->q, row * f->head_dim, p->kv_d, p->k, kr * f->head_dim, f->head_dim);
         slope[j] = 1;
         if (f->softcap > 0) {
             double t = tanh(x / (double)f->softcap);
@@ -241,8 +242,8 @@ static void brute_row(const problem *p, expected *e, int32_t s, int64_t i, int32
 }
 
 static void brute(const problem *p, expected *e) {
-    *e = (expected){zeros(p->size_o), zeros(p->n_q * p->sh->n_heads), zeros(p->size_q),
-                    zeros(p->size_k), zeros(p->size_v),                zeros(p->sh->n_heads)};
+    *e = (expected){zeros(p->size_o), zeros(p->n_q * p->sh->n_heads), zeros(p->size_q), zeros(p->size_k),
+                    zeros(p->size_v), zeros(p->sh->n_heads)};
     for (int32_t s = 0; s < p->sh->n_segments; s++) {
         for (int64_t i = 0; i < p->sh->nq[s]; i++) {
             for (int32_t h = 0; h < p->sh->n_heads; h++) {
@@ -563,7 +564,8 @@ static void test_segment_alone(void **state) {
             size_t skip_k = (size_t)(p.kv_off[1] * sh->n_kv_heads * sh->head_dim * elem_bytes(d));
             assert_memory_equal((char *)out + skip_o, (char *)p.out + skip_o,
                                 (size_t)(p.size_o * elem_bytes(d)) - skip_o);
-            assert_memory_equal((char *)dk + skip_k, (char *)p.dk + skip_k, (size_t)(p.size_k * elem_bytes(d)) - skip_k);
+            assert_memory_equal((char *)dk + skip_k, (char *)p.dk + skip_k,
+                                (size_t)(p.size_k * elem_bytes(d)) - skip_k);
             free(out);
             free(dk);
             problem_free(&p);
@@ -608,10 +610,10 @@ static void test_threads(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values_f32),        cmocka_unit_test(test_values_bf16),
-        cmocka_unit_test(test_mixed_types),       cmocka_unit_test(test_rows_without_keys),
-        cmocka_unit_test(test_accumulate),        cmocka_unit_test(test_decode_bits),
-        cmocka_unit_test(test_segment_alone),     cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_values_f32),    cmocka_unit_test(test_values_bf16),
+        cmocka_unit_test(test_mixed_types),   cmocka_unit_test(test_rows_without_keys),
+        cmocka_unit_test(test_accumulate),    cmocka_unit_test(test_decode_bits),
+        cmocka_unit_test(test_segment_alone), cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

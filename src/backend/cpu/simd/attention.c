@@ -60,9 +60,7 @@ static fm_status bwd_bf16(const fm_exec *x, const void *args) {
 
 extern const fm_kernel_row FM_SIMD_FN(attention_rows)[];
 const fm_kernel_row FM_SIMD_FN(attention_rows)[] = {
-    {FM_K_attention_fwd, FM_F32, fwd_f32},
-    {FM_K_attention_fwd, FM_BF16, fwd_bf16},
-    {FM_K_attention_bwd, FM_F32, bwd_f32},
-    {FM_K_attention_bwd, FM_BF16, bwd_bf16},
+    {FM_K_attention_fwd, FM_F32, fwd_f32}, {FM_K_attention_fwd, FM_BF16, fwd_bf16},
+    {FM_K_attention_bwd, FM_F32, bwd_f32}, {FM_K_attention_bwd, FM_BF16, bwd_bf16},
     {FM_K_attention_fwd, FM_F32, NULL},
 };

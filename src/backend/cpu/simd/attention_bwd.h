@@ -8,8 +8,8 @@
  * lse and sum(dO O) are then vectors, and P^T and dS^T come out as the operands that dV and dK need; dQ
  * reads dS^T across. A key tile is taken in strips of ATT_STRIP keys that stay in L1. */
 
-#define ATT_STRIP 24 /* keys; a multiple of ATT_MR and of 2 */
-#define ATT_RT ATT_KT /* rows in a block */
+#define ATT_STRIP 24     /* keys; a multiple of ATT_MR and of 2 */
+#define ATT_RT    ATT_KT /* rows in a block */
 
 typedef struct att_bwd {
     const fm_attention_bwd_args *b;
@@ -32,10 +32,10 @@ typedef struct att_bwd_tile {
     float *dk, *dv; /* [max_nk][ldk_acc or ldv_acc] */
     /* A block of rows. */
     int64_t n_rows;
-    att_e *qt, *dot; /* panels, rows across */
-    att_e *qb, *dob; /* panels, rows summed over */
-    float *dq;       /* [ATT_RT][ldk_acc] */
-    float *neg_lse; /* [ATT_RT] -lse in units of log 2 */
+    att_e *qt, *dot;                      /* panels, rows across */
+    att_e *qb, *dob;                      /* panels, rows summed over */
+    float *dq;                            /* [ATT_RT][ldk_acc] */
+    float *neg_lse;                       /* [ATT_RT] -lse in units of log 2 */
     float *delta, *lo, *hi, *pos, *slope; /* [ATT_RT]; lo and hi: keys that the row sees */
     /* A strip of keys against the block. */
     float *s, *dp; /* [ATT_STRIP][ATT_RT] */
@@ -269,15 +269,16 @@ static void att_bwd_strip(const att_bwd *c, const att_bwd_tile *t, int64_t k0, i
     for (int64_t i = 0; i < n; i += ATT_MR) {
         int64_t m = att_min(ATT_MR, n - i);
         int64_t key = k0 + j0 + i;
-        att_product(att_mk_rows, m, t->p + i * ld + skip, ld, t->dob + skip * ATT_W, along, steps, 0,
-                    c->ldv_acc / VF_N, t->dv + key * c->ldv_acc, c->ldv_acc, NULL, true);
+        att_product(att_mk_rows, m, t->p + i * ld + skip, ld, t->dob + skip * ATT_W, along, steps, 0, c->ldv_acc / VF_N,
+                    t->dv + key * c->ldv_acc, c->ldv_acc, NULL, true);
         att_product(att_mk_rows, m, ds + i * ld + skip, ld, t->qb + skip * ATT_W, along, steps, 0, c->ldk_acc / VF_N,
                     t->dk + key * c->ldk_acc, c->ldk_acc, NULL, true);
     }
 }
 
 /* Rows r0..r0+n against the key tile at k0. */
-static void att_bwd_block(const att_bwd *c, const att_seg *g, const att_bwd_tile *t, int64_t r0, int64_t n, int64_t k0) {
+static void att_bwd_block(const att_bwd *c, const att_seg *g, const att_bwd_tile *t, int64_t r0, int64_t n,
+                          int64_t k0) {
     int64_t keys = att_min(ATT_KT, att_row_hi(g, r0 + n - 1) - k0);
     if (keys <= 0 || att_row_lo(g, r0) >= k0 + ATT_KT) {
         return;

@@ -5,8 +5,8 @@
  * group stay in L1. With few rows (decode) a task takes several kv heads side by side, so that memory is read
  * in long runs. */
 
-#define ATT_FWD_ROWS 264        /* rows in a task: amortises the packing of K and V */
-#define ATT_LDS (ATT_KT + VF_N) /* score rows: a mask store may run over by a vector */
+#define ATT_FWD_ROWS 264             /* rows in a task: amortises the packing of K and V */
+#define ATT_LDS      (ATT_KT + VF_N) /* score rows: a mask store may run over by a vector */
 
 typedef struct att_fwd {
     const fm_attention_args *f;
@@ -23,14 +23,14 @@ typedef struct att_fwd {
 
 typedef struct att_fwd_tile {
     /* [task_heads] of: */
-    att_e *q;  /* rows [block_rows][ldq] */
-    float *o;  /* [block_rows][ldo] */
-    float *l;  /* [block_rows][VF_N] sums of exponentials by lane */
-    float *m;  /* [block_rows] running maximum, in units of log 2 */
+    att_e *q;         /* rows [block_rows][ldq] */
+    float *o;         /* [block_rows][ldo] */
+    float *l;         /* [block_rows][VF_N] sums of exponentials by lane */
+    float *m;         /* [block_rows] running maximum, in units of log 2 */
     int32_t *lo, *hi; /* [block_rows] keys that the row sees */
     /* The key tile of one kv head. */
-    att_e *k;  /* panels, keys across */
-    att_e *v;  /* panels, keys summed over */
+    att_e *k; /* panels, keys across */
+    att_e *v; /* panels, keys summed over */
 } att_fwd_tile;
 
 static int64_t att_fwd_carve(const att_fwd *c, char *base, att_fwd_tile *t) {
@@ -78,7 +78,8 @@ static inline void att_mask_row(float *s, int64_t lo, int64_t hi, int64_t n) {
 
 /* Exponentials of mr rows of scores: s[r][0..n) becomes p (f32 engine) or goes to p as bf16; m, l move on and alpha is
  * the factor of the old sums. */
-ATT_INLINE void att_softmax(float scale, int64_t mr, int64_t n, float *s, uint16_t *p, float *m, float *l, float *alpha) {
+ATT_INLINE void att_softmax(float scale, int64_t mr, int64_t n, float *s, uint16_t *p, float *m, float *l,
+                            float *alpha) {
     _Alignas(64) float m_new[16];
     for (int64_t r = 0; r < mr; r++) {
         const float *row = s + r * ATT_LDS;

@@ -24,23 +24,23 @@
 #if ATT_BF16
 typedef uint32_t att_e;
 typedef vu att_v;
-#define ATT_STEP 2
-#define ATT_FN(name) FM_SIMD_FN(name##_bf16)
-#define att_load(p) vu_load(p)
-#define att_store(p, v) vu_store(p, v)
-#define att_bcast(p) vu_set1_pair(p)
-#define att_vzero() vu_zero()
+#define ATT_STEP         2
+#define ATT_FN(name)     FM_SIMD_FN(name##_bf16)
+#define att_load(p)      vu_load(p)
+#define att_store(p, v)  vu_store(p, v)
+#define att_bcast(p)     vu_set1_pair(p)
+#define att_vzero()      vu_zero()
 #define att_transpose(t) vu_transpose(t)
 #define att_mac(a, b, c) vf_dot_bf16(c, a, b)
 #else
 typedef float att_e;
 typedef vf att_v;
-#define ATT_STEP 1
-#define ATT_FN(name) FM_SIMD_FN(name##_f32)
-#define att_load(p) vf_load(p)
-#define att_store(p, v) vf_store(p, v)
-#define att_bcast(p) vf_set1(*(p))
-#define att_vzero() vf_zero()
+#define ATT_STEP         1
+#define ATT_FN(name)     FM_SIMD_FN(name##_f32)
+#define att_load(p)      vf_load(p)
+#define att_store(p, v)  vf_store(p, v)
+#define att_bcast(p)     vf_set1(*(p))
+#define att_vzero()      vf_zero()
 #define att_transpose(t) vf_transpose(t)
 #define att_mac(a, b, c) vf_fma(a, b, c)
 #endif
@@ -88,7 +88,7 @@ typedef void (*att_mk_fn)(const att_e *a, int64_t sa, const att_e *b, int64_t st
 /* Named accumulators: gcc keeps an array of them in memory at the borders of the loop. Constant mr and nv leave only
  * the ones in use. */
 #define ATT_EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5)
-#define ATT_DECLARE(r) vf c##r##0 = vf_zero(), c##r##1 = vf_zero(), c##r##2 = vf_zero(), c##r##3 = vf_zero();
+#define ATT_DECLARE(r)  vf c##r##0 = vf_zero(), c##r##1 = vf_zero(), c##r##2 = vf_zero(), c##r##3 = vf_zero();
 #define ATT_EACH_VECTOR(r, X)                                                                                          \
     if (mr > r) {                                                                                                      \
         X(r, 0)                                                                                                        \
@@ -102,10 +102,10 @@ typedef void (*att_mk_fn)(const att_e *a, int64_t sa, const att_e *b, int64_t st
             X(r, 3)                                                                                                    \
         }                                                                                                              \
     }
-#define ATT_LOAD(r, v)  c##r##v = vf_load(c + r * ldc + v * VF_N);
-#define ATT_SCALE(r, v) c##r##v = vf_mul(vf_load(c + r * ldc + v * VF_N), vf_set1(alpha[r]));
-#define ATT_STORE(r, v) vf_store(c + r * ldc + v * VF_N, c##r##v);
-#define ATT_MAC(r, v)   c##r##v = att_mac(av, b##v, c##r##v);
+#define ATT_LOAD(r, v)   c##r##v = vf_load(c + r * ldc + v * VF_N);
+#define ATT_SCALE(r, v)  c##r##v = vf_mul(vf_load(c + r * ldc + v * VF_N), vf_set1(alpha[r]));
+#define ATT_STORE(r, v)  vf_store(c + r * ldc + v * VF_N, c##r##v);
+#define ATT_MAC(r, v)    c##r##v = att_mac(av, b##v, c##r##v);
 #define ATT_LOAD_ROW(r)  ATT_EACH_VECTOR(r, ATT_LOAD)
 #define ATT_SCALE_ROW(r) ATT_EACH_VECTOR(r, ATT_SCALE)
 #define ATT_STORE_ROW(r) ATT_EACH_VECTOR(r, ATT_STORE)
@@ -136,8 +136,8 @@ ATT_INLINE void att_mk(const int mr, const int nv, const bool across, const att_
 }
 
 #define ATT_MK(kind, across, mr, nv)                                                                                   \
-    static void att_mk_##kind##_##mr##_##nv(const att_e *a, int64_t sa, const att_e *b, int64_t steps, float *c,      \
-                                            int64_t ldc, const float *alpha, bool add) {                              \
+    static void att_mk_##kind##_##mr##_##nv(const att_e *a, int64_t sa, const att_e *b, int64_t steps, float *c,       \
+                                            int64_t ldc, const float *alpha, bool add) {                               \
         att_mk(mr, nv, across, a, sa, b, steps, c, ldc, alpha, add);                                                   \
     }
 #define ATT_MK_COLUMN(kind, across, nv)                                                                                \
