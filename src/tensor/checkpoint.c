@@ -152,6 +152,7 @@ fm_status fm_checkpoint(fm_ctx *c, fm_checkpoint_fn fn, const void *args, size_t
     for (int i = 0; i < n_out; i++) {
         n->out[i] = out[i];
         out[i]->needs_grad = true;
+        out[i]->computed = true;
     }
     return fm_tape_push(c, n);
 }

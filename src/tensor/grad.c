@@ -126,6 +126,11 @@ bool fm_wants(const fm_node *n, int i) {
 
 static fm_status grad_slot(fm_ctx *c, fm_tensor *t, fm_dtype dtype, void **data, bool *acc) {
     fm_tensor *root = t->grad_root;
+    if (root->computed && root->dtype != dtype) {
+        /* Its producer's backward reads the gradient in the tensor's own dtype. */
+        FM_FAIL(FM_ERR_UNSUPPORTED, "a computed %s tensor cannot serve as a weight: its gradient would be %s",
+                fm_dtype_get(root->dtype)->name, fm_dtype_get(dtype)->name);
+    }
     if (!root->grad) {
         FM_TRY(fm_grad_alloc(c, &root->grad, dtype, fm_numel(root)));
         *acc = false;

@@ -38,6 +38,7 @@ void fm_params_free(fm_params *ps) {
     if (!ps) {
         return;
     }
+    fm_params_free_grads(ps);
     for (size_t i = 0; i < ps->n; i++) {
         fm_param *p = ps->item[i];
         bool copy_owned = p->copy.data && !(ps->copy_block && (uint8_t *)p->copy.data >= (uint8_t *)ps->copy_block &&
@@ -57,7 +58,6 @@ void fm_params_free(fm_params *ps) {
     if (ps->copy_block) {
         fm_pages_free(ps->copy_block, ps->copy_bytes, FM_MEM_WEIGHTS);
     }
-    fm_params_free_grads(ps);
     fm_free(ps->item);
     fm_free(ps->slot);
     fm_free(ps);

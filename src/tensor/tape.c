@@ -95,6 +95,7 @@ fm_tensor *fm_apply(fm_ctx *c, const fm_op *op, int n_required, int n_in, fm_ten
     for (int i = 0; i < n->n_out; i++) {
         n->out_version[i] = tensor_version(n->out[i]);
         n->out[i]->needs_grad = records;
+        n->out[i]->computed = records;
         if (outs) {
             outs[i] = n->out[i];
         }

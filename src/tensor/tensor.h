@@ -55,6 +55,7 @@ struct fm_tensor {
     fm_dtype dtype;
     uint8_t n_dims;
     bool needs_grad;
+    bool computed; /* output of a recorded operation, not a leaf */
     int64_t dim[FM_MAX_DIMS];    /* outermost first */
     int64_t stride[FM_MAX_DIMS]; /* elements */
     fm_storage *storage;
