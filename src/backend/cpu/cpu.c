@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 
+#include "backend/cpu/providers.h"
 #include "backend/cpu/simd/gemm.h"
 #include "base/error.h"
 
@@ -108,6 +109,7 @@ static void fill(void) {
             row->add(&best);
         }
     }
+    fm_matmul_providers_apply(&best);
 }
 
 const fm_backend *fm_cpu_backend(void) {

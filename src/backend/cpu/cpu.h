@@ -4,7 +4,8 @@
 
 #include "backend/backend.h"
 
-/* The table for this machine and FATHOM_ISA, filled once; never fails. */
+/* The table for this machine and FATHOM_ISA, filled once; never fails. FATHOM_MATMUL=onednn takes matrix products
+ * from oneDNN where it can do them, at the price of row invariance; the default is own. */
 const fm_backend *fm_cpu_backend(void);
 /* The table of one kernel set without fallbacks, for coverage and comparison; NULL when this CPU cannot
  * run it or it was not built. FM_ISA_REF is the reference. */

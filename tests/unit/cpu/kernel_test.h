@@ -129,7 +129,7 @@ static inline void kt_compare(const kt_case *c, const kt_run *got, const kt_run 
 
 static inline void kt_same_bits(const kt_case *c, const kt_run *a, const kt_run *b, const char *what) {
     for (int i = 0; i < KT_MAX_BUFS; i++) {
-        if (c->buf[i].out && memcmp(a->p[i], b->p[i], (size_t)kt_bytes(&c->buf[i])) != 0) {
+        if (c->buf[i].out && c->buf[i].n > 0 && memcmp(a->p[i], b->p[i], (size_t)kt_bytes(&c->buf[i])) != 0) {
             fail_msg("%s %s: array %d differs: %s", c->name, fm_dtype_get(c->d)->name, i, what);
         }
     }

@@ -2,7 +2,7 @@
 #include "kernel_test.h"
 
 static const fm_dtype types[] = {FM_F32, FM_BF16};
-static const int64_t sizes[] = {1, 7, 16, 33, 70001};
+static const int64_t sizes[] = {0, 1, 7, 16, 33, 70001};
 #define EACH_TYPE(d) for (const fm_dtype *d = types; d < types + 2; d++)
 #define EACH_SIZE(n) for (const int64_t *n = sizes; n < sizes + sizeof sizes / sizeof *sizes; n++)
 
@@ -83,7 +83,7 @@ static void casts(void **state) {
     for (int from = 0; from < 3; from++) {
         for (int to = 0; to < 6; to++) {
             for (int acc = 0; acc < 2; acc++) {
-                for (const int64_t *n = sizes; n < sizes + 4; n++) {
+                for (const int64_t *n = sizes; n < sizes + 5; n++) {
                     shape s = {.n = *n, .to = all[to], .flag = acc};
                     kt_case c = {.name = "cast", .k = FM_K_cast, .d = all[from], .args = cast_args, .shape = &s};
                     /* Up to the edge of f16: subnormal numbers and overflow too. */
@@ -164,8 +164,8 @@ static void activations(void **state) {
     EACH_TYPE(d) {
         for (int k = 0; k < 4; k++) {
             for (int act = 0; act < FM_ACT_COUNT; act++) {
-                for (int i = 0; i < 6; i++) {
-                    int64_t n = i < 4 ? sizes[i] : 20003;
+                for (int i = 0; i < 7; i++) {
+                    int64_t n = i < 5 ? sizes[i] : 20003;
                     shape s = {.n = n, .variant = act, .flag = i % 2};
                     kt_case c = {.name = fm_kernel_name(kernels[k]),
                                  .k = kernels[k],

@@ -85,9 +85,10 @@ static void backward(fm_kernel k, fm_dtype d, shape s) {
 }
 
 static const shape shapes[] = {
-    {3, 1, false, true, true, false, false, false},    {5, 17, true, true, false, true, false, false},
-    {1, 64, false, false, false, false, true, false},  {67, 130, true, true, true, true, false, false},
-    {200, 255, false, true, true, false, true, false}, {300, 96, true, true, true, false, false, true},
+    {0, 8, true, true, true, true, false, false},    {3, 1, false, true, true, false, false, false},
+    {5, 17, true, true, false, true, false, false},  {1, 64, false, false, false, false, true, false},
+    {67, 130, true, true, true, true, false, false}, {200, 255, false, true, true, false, true, false},
+    {300, 96, true, true, true, false, false, true},
 };
 
 static void forwards(void **state) {

@@ -11,7 +11,7 @@ typedef struct shape {
 } shape;
 
 static const shape shapes[] = {
-    {1, 1, 3, false, 1.0},    {5, 17, 4, true, 0.5},      {9, 64, 2, false, -1.0},
+    {0, 16, 3, false, 1.0},   {1, 1, 3, false, 1.0},      {5, 17, 4, true, 0.5},      {9, 64, 2, false, -1.0},
     {66, 130, 7, true, 0.25}, {201, 257, 50, false, 2.0}, {64, 1000, 300, true, 1.0},
 };
 #define EACH_SHAPE(s) for (const shape *s = shapes; s < shapes + sizeof shapes / sizeof *shapes; s++)
