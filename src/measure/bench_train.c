@@ -1,0 +1,95 @@
+/* bench train: the trainer's own steps on made-up tokens: tokens/s, MFU, memory, and where the time goes. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "fathom/train.h"
+#include "measure/bench_model.h"
+
+/* Kernels by what they are for; the rest is element-wise. */
+static const struct {
+    const char *name;
+    fm_kernel kernel[6];
+    int n;
+} groups[] = {
+    {"matmul", {FM_K_matmul, FM_K_bias_grad}, 2},
+    {"attention", {FM_K_attention_fwd, FM_K_attention_bwd}, 2},
+    {"optimizer", {FM_K_adamw, FM_K_sgd, FM_K_sum_squares}, 3},
+    {"loss", {FM_K_cross_entropy}, 1},
+};
+
+static void shares(fm_bench_fn fn, void *user, const char *name, const char *dtype) {
+    double total = 0, grouped = 0;
+    for (int k = 0; k < FM_KERNEL_COUNT; k++) {
+        total += fm_profile_get((fm_kernel)k).seconds;
+    }
+    for (size_t g = 0; g < FM_ARRAY_LEN(groups) && total > 0; g++) {
+        double s = 0;
+        for (int i = 0; i < groups[g].n; i++) {
+            s += fm_profile_get(groups[g].kernel[i]).seconds;
+        }
+        grouped += s;
+        fm_bench_emit(fn, user, 100 * s / total, "%", NAN, "", "train.%s.%s.share_%s", name, dtype, groups[g].name);
+    }
+    fm_bench_emit(fn, user, 100 * (total - grouped) / FM_MAX(total, 1e-9), "%", NAN, "", "train.%s.%s.share_elementwise", name, dtype);
+}
+
+static fm_status set(fm_train_config *c, const char *key, const char *value) {
+    return fm_options_set(c, fm_train_options(), key, value, "bench");
+}
+
+typedef struct job {
+    const fm_bench_options *o;
+    fm_bench_fn fn;
+    void *user;
+} job;
+
+static fm_status one(const job *j, const char *shape, fm_dtype d) {
+    const char *preset = fm_bench_preset(shape), *name = fm_dtype_get(d)->name;
+    char threads[16];
+    fm_train_config *c = NULL;
+    snprintf(threads, sizeof threads, "%d", (int)j->o->threads);
+    FM_TRY(fm_train_config_new(&c));
+    fm_status s = set(c, "preset", preset);
+    s = s == FM_OK ? set(c, "train_from_scratch", "true") : s;
+    s = s == FM_OK ? set(c, "cutoff_len", "512") : s;
+    s = s == FM_OK ? set(c, "per_device_train_batch_size", strcmp(shape, "a") == 0 ? "8" : "4") : s;
+    s = s == FM_OK ? set(c, "gradient_accumulation_steps", "1") : s;
+    s = s == FM_OK ? set(c, "precision", d == FM_BF16 ? "bf16" : "fp32") : s;
+    s = s == FM_OK ? set(c, "max_steps", "1000") : s;
+    s = s == FM_OK ? set(c, "threads", threads) : s;
+    fm_plan p = {.size = sizeof p};
+    if (s == FM_OK) {
+        fm_profile_enable(true);
+        fm_profile_reset();
+        s = fm_train_plan(&p, c, j->o->seconds);
+        fm_profile_enable(false);
+    }
+    fm_train_config_free(c);
+    FM_TRY(s);
+    double state = (double)(p.weights_bytes + p.copy_bytes + p.grad_bytes + p.optimizer_bytes), peak = (double)fm_mem_rss_anon_peak();
+    shares(j->fn, j->user, shape, name);
+    fm_bench_emit(j->fn, j->user, peak * 1e-6, "MB", state / peak, "parameters, gradients, optimizer", "train.%s.%s.peak_bytes", shape, name);
+    fm_bench_emit(j->fn, j->user, (peak - state) * 1e-6, "MB", NAN, "", "train.%s.%s.extra_bytes", shape, name);
+    fm_bench_emit(j->fn, j->user, p.tokens_per_s, "tokens/s", p.mfu, "best 1024^3 (MFU, 6N + 12LDT)", "train.%s.%s.tokens_per_s", shape, name);
+    return FM_OK;
+}
+
+static fm_status one_shape(void *arg, const char *item) {
+    const job *j = arg;
+    fm_dtype dtype[2];
+    int n = fm_bench_dtypes(j->o, dtype);
+    for (int i = 0; i < n; i++) {
+        FM_TRY(one(j, item, dtype[i]));
+    }
+    return FM_OK;
+}
+
+static fm_status run(const fm_bench_options *o, fm_bench_fn fn, void *user) {
+    job j = {.o = o, .fn = fn, .user = user};
+    return fm_bench_each(o->shape, one_shape, &j);
+}
+
+const fm_bench fm_bench_train = {.name = "train", .summary = "training steps: tokens/s, MFU, memory, share of time by kind", .run = run};
