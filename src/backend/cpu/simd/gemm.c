@@ -49,20 +49,16 @@
 #define GT_BF16    1
 #include "backend/cpu/simd/gemm_tile.h"
 
-#ifndef KC
-#define KC 512 /* units of k per chunk, at most */
-#endif
-#ifndef A_BYTES
-#define A_BYTES (384 * 1024) /* of A per block, about */
-#endif
-#ifndef KEEP_BYTES
-#define KEEP_BYTES                                                                                                     \
-    (4 * 1024 * 1024) /* of packed B kept per thread, at most, instead of packing it again for each block */
-#endif
-#define MIN_BLOCK    192          /* rows per block, at least */
-#define PARTIAL_MAX  (256 * 1024) /* bytes of f32 partial sums per thread, about */
-#define INLINE_MACS  300000
-#define INLINE_BYTES 65536
+#define KC      1024         /* units of k per chunk, at most; bits of results depend on it */
+#define A_BYTES (512 * 1024) /* of A per block, about */
+/* Bytes of packed B kept per thread, at most; beyond that panels are packed again for each block, and
+ * blocks are larger. */
+#define KEEP_BYTES    (16 * 1024 * 1024)
+#define A_BYTES_LARGE (2 * 1024 * 1024)
+#define MIN_BLOCK     192          /* rows per block, at least */
+#define PARTIAL_MAX   (256 * 1024) /* bytes of f32 partial sums per thread, about */
+#define INLINE_MACS   300000
+#define INLINE_BYTES  65536
 
 /* Second row of the last pair when k is odd. */
 static const fm_bf16 zero_row[VF_N];
@@ -172,7 +168,8 @@ static void run_panel(const gemm_plan *p, int64_t i0, int64_t rows, int64_t j, i
         t.a = a + i / p->mr * a_tile;
         t.c = out + i * t.ldc * c_es;
         t.add = add ? sums + i * t.add_ld : NULL;
-        (p->bf16 ? bf16_tiles : f32_tiles)[n_rows - 1][nv - 1](&t);
+        const gemm_tile_fn tile = p->bf16 ? bf16_tiles[n_rows - 1][nv - 1] : f32_tiles[n_rows - 1][nv - 1];
+        tile(&t);
     }
 }
 
@@ -249,14 +246,16 @@ static void make_plan(gemm_plan *p, const fm_matmul_args *g, bool bf16, int64_t 
 
     const int64_t rows = ceil_div(ceil_div(g->m, p->mr), p->part_m) * p->mr;
     const int64_t cols = ceil_div(p->panels, p->part_n);
-    const int64_t fit = FM_MAX(A_BYTES / FM_MAX(p->chunk * 4, 1), MIN_BLOCK);
+    const int64_t keep_bytes = cols * NR * p->ks * 4;
+    const bool can_keep = !g->b_packed && keep_bytes <= KEEP_BYTES;
+    const int64_t a_bytes_max = g->b_packed || can_keep ? A_BYTES : A_BYTES_LARGE;
+    const int64_t fit = FM_MAX(a_bytes_max / FM_MAX(p->chunk * 4, 1), MIN_BLOCK);
     p->block = round_up(ceil_div(rows, ceil_div(rows, fit)), p->mr);
+    p->keep = can_keep && p->block < rows;
     p->pack_a = g->trans_a || (bf16 && g->k % 2 != 0);
     p->partial = g->c_dtype != FM_F32 && p->n_chunks > 1;
     p->group = p->partial ? FM_MIN(FM_MAX(PARTIAL_MAX / (p->block * NR * 4), 1), cols) : cols;
 
-    const int64_t keep_bytes = cols * NR * p->ks * 4;
-    p->keep = !g->b_packed && p->block < rows && keep_bytes <= KEEP_BYTES;
     p->a_off = g->b_packed ? 0 : round_up(p->keep ? keep_bytes : p->chunk * NR * 4, 4096);
     int64_t a_bytes = 0;
     if (p->pack_a) {

@@ -14,6 +14,16 @@ static inline void gemm_store_units(char *p, vf v) {
     vf_store((float *)(void *)p, v);
 }
 
+/* Operands stored along their columns are read in short runs of far apart rows, which hardware prefetch does
+ * not follow: the runs this many rows ahead are asked for. A prefetch past the end of an operand does nothing. */
+#define GEMM_PACK_AHEAD_ROWS 8
+
+static inline void gemm_prefetch_run(const char *p, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i += 64) {
+        __builtin_prefetch(p + i);
+    }
+}
+
 /* VF_N rows of VF_N units (row stride row_bytes) to dst [units][...], dst_bytes between units; the first
  * n_units are written. */
 static inline void gemm_transpose(const char *src, int64_t row_bytes, char *dst, int64_t dst_bytes, int n_units) {
@@ -60,16 +70,16 @@ static inline void gemm_pack_rows(const char *src, int64_t row_bytes, int64_t n_
     }
 }
 
-/* One unit row of n <= VF_N columns from rows p0 and (bf16 only) p1 of an operand stored [k][columns]. */
-static inline vf gemm_unit_row(bool bf16, const char *p0, const char *p1, int n) {
-    if (!bf16) {
-        return n == VF_N ? gemm_load_units(p0) : vf_loadn((const float *)(const void *)p0, n);
+/* One unit row of n <= VF_N columns (others 0) from rows p0 and (bf16 only) p1 of an operand stored [k][columns]. */
+static inline __attribute__((always_inline)) void gemm_put_units(bool bf16, char *dst, const char *p0, const char *p1,
+                                                                 int n) {
+    if (bf16) {
+        const fm_bf16 *h0 = (const fm_bf16 *)(const void *)p0;
+        const fm_bf16 *h1 = (const fm_bf16 *)(const void *)p1;
+        vu_store(dst, n == VF_N ? vu_zip(h0, h1) : vu_zipn(h0, h1, n));
+    } else {
+        gemm_store_units(dst, n == VF_N ? gemm_load_units(p0) : vf_loadn((const float *)(const void *)p0, n));
     }
-    const fm_bf16 *h0 = (const fm_bf16 *)(const void *)p0;
-    const fm_bf16 *h1 = (const fm_bf16 *)(const void *)p1;
-    float units[VF_N];
-    vu_store(units, n == VF_N ? vu_zip(h0, h1) : vu_zipn(h0, h1, n));
-    return vf_load(units);
 }
 
 /* Columns stored as columns ([k,n]): src has n_k rows of n_cols, row stride row_bytes. dst as above. */
@@ -79,10 +89,13 @@ static inline __attribute__((always_inline)) void gemm_pack_cols_as(bool bf16, c
     const int64_t es = bf16 ? 2 : 4, step = bf16 ? 2 : 1;
     for (int64_t u = 0; u < ks; u++) {
         const char *p0 = src + u * step * row_bytes;
+        for (int64_t r = 0; r < step; r++) {
+            gemm_prefetch_run(p0 + (GEMM_PACK_AHEAD_ROWS + r) * row_bytes, n_cols * es);
+        }
         for (int64_t j = 0; j < width; j += VF_N) {
             const int n = (int)FM_MAX(FM_MIN(n_cols - j, VF_N), 0);
             const char *p1 = u * step + 1 < n_k ? p0 + row_bytes + j * es : zeros;
-            gemm_store_units(dst + (u * width + j) * 4, gemm_unit_row(bf16, p0 + j * es, p1, n));
+            gemm_put_units(bf16, dst + (u * width + j) * 4, p0 + j * es, p1, n);
         }
     }
 }
@@ -98,12 +111,14 @@ static inline __attribute__((always_inline)) void gemm_pack_slivers_as(bool bf16
         const char *p0 = src + u * step * row_bytes;
         const bool pair = u * step + 1 < n_k;
         char *out = dst + u * mr * 4;
+        for (int64_t r = 0; r < step; r++) {
+            gemm_prefetch_run(p0 + (GEMM_PACK_AHEAD_ROWS + r) * row_bytes, n_rows * es);
+        }
         for (int64_t i = 0; i < n_rows; i += mr, out += sliver) {
             for (int64_t e = 0; e < mr; e += VF_N) {
                 const int64_t at = i + e;
                 const int n = (int)FM_MAX(FM_MIN(n_rows - at, VF_N), 0);
-                gemm_store_units(out + e * 4,
-                                 gemm_unit_row(bf16, p0 + at * es, pair ? p0 + row_bytes + at * es : zeros, n));
+                gemm_put_units(bf16, out + e * 4, p0 + at * es, pair ? p0 + row_bytes + at * es : zeros, n);
             }
         }
     }

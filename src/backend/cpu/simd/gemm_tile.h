@@ -113,19 +113,21 @@ GT_DEFS(2)
 GT_DEFS(3)
 GT_DEFS(4)
 #if GT_MR > 4
-    GT_DEFS(5) GT_DEFS(6)
+GT_DEFS(5)
+GT_DEFS(6)
 #endif
 #if GT_MR > 6
-        GT_DEFS(7) GT_DEFS(8)
+GT_DEFS(7)
+GT_DEFS(8)
 #endif
 
-            static const gemm_tile_fn GT_NAME(tiles)[GT_MR][GT_NV] = {
-                GT_REFS(1), GT_REFS(2), GT_REFS(3), GT_REFS(4),
+static const gemm_tile_fn GT_NAME(tiles)[GT_MR][GT_NV] = {
+    GT_REFS(1), GT_REFS(2), GT_REFS(3), GT_REFS(4),
 #if GT_MR > 4
-                GT_REFS(5), GT_REFS(6),
+    GT_REFS(5), GT_REFS(6),
 #endif
 #if GT_MR > 6
-                GT_REFS(7), GT_REFS(8),
+    GT_REFS(7), GT_REFS(8),
 #endif
 };
 
