@@ -38,9 +38,32 @@ typedef struct fm_train_result {
     char stopped_by[32]; /* "end", "early_stopping", "interrupt" */
 } fm_train_result;
 
-/* Runs or resumes. FM_ERR_CANCELLED when interrupted, with the checkpoint written. */
+/* Runs or resumes, with the sinks that report_to names (trainer_log.jsonl always). FM_ERR_CANCELLED when interrupted, with
+ * the checkpoint written. on_event may be NULL. */
 FM_API FM_MUST_CHECK fm_status fm_train_run(const fm_train_config *cfg, fm_train_event_fn on_event, void *user,
                                             fm_train_result *result);
+
+/* What a run tells its sinks before the first step. Strings live until the run ends. */
+typedef struct fm_train_info {
+    size_t size;
+    const char *output_dir, *run_name, *stage, *precision, *kernels, *report_to;
+    const char *config_yaml; /* every key as it is used */
+    const char *data_hash;
+    int64_t first_step; /* 0, or the step resumed from: what a log holds after it is of a lost past */
+    int64_t n_steps, n_params, tokens_per_step;
+    int threads;
+} fm_train_info;
+/* Where the numbers of a run go. A sink that fails is told of in a warning and left out; it never ends the run. */
+typedef struct fm_train_sink {
+    const char *name;
+    void *user;
+    fm_status (*begin)(void **state, void *user, const fm_train_info *info);
+    fm_status (*event)(void *state, const fm_train_event *e);
+    void (*end)(void *state, const fm_train_result *r); /* r NULL when the run failed; frees state */
+} fm_train_sink;
+/* As fm_train_run with these sinks (at most 8) and no others. */
+FM_API FM_MUST_CHECK fm_status fm_train_run_sinks(const fm_train_config *cfg, const fm_train_sink *sinks, int n_sinks,
+                                                  fm_train_result *result);
 
 /* What a run would need: nothing is trained. With calibrate, kernels are timed for about calibrate_s seconds. */
 typedef struct fm_plan {

@@ -1,0 +1,281 @@
+/* The table of keys. Names are those of Hugging Face transformers and LLaMA-Factory. */
+#include "train/config.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/cpu.h"
+#include "base/error.h"
+#include "base/mem.h"
+#include "base/str.h"
+
+#define F(name) offsetof(fm_train_config, name)
+
+static const fm_option table[] = {
+    {"stage", FM_OPT_STR, F(stage), "pt", 0, 0, NULL, NULL, "NAME",
+     "what is learned: pt (next token); probe (the same, plain, for tests)"},
+    {"model_name_or_path", FM_OPT_STR, F(model_name_or_path), NULL, 0, 0, NULL, "base_model|model", "DIR",
+     "Hugging Face folder to start from"},
+    {"preset", FM_OPT_STR, F(preset), NULL, 0, 0, NULL, NULL, "NAME",
+     "named size of a new model: 26m, 100m, 0.5b, 1b ... (fathom plan shows each)"},
+    {"params", FM_OPT_INT, F(params), "0", 0, 1e12, NULL, NULL, "COUNT",
+     "size of a new model by one number, such as 300M"},
+    {"train_from_scratch", FM_OPT_BOOL, F(train_from_scratch), "false", 0, 0, NULL, "reinit_weights", NULL,
+     "start model_name_or_path with new weights"},
+    {"vocab_size", FM_OPT_INT, F(vocab_size), "0", 0, 4e6, NULL, NULL, "N",
+     "rows of a new model's embedding; 0 = as many as the tokenizer has"},
+    {"tokenizer", FM_OPT_STR, F(tokenizer), NULL, 0, 0, NULL, "tokenizer_name_or_path", "DIR",
+     "tokenizer folder; default: the dataset's, then the model's"},
+    {"dataset", FM_OPT_LIST, F(rows.input), NULL, 0, 0, NULL, "datasets|data", "DIR",
+     "packed folder (data pack), or text, JSONL, CSV files that are packed into OUTPUT/cache first"},
+    {"eval_dataset", FM_OPT_LIST, F(eval_dataset), NULL, 0, 0, NULL, "test_datasets", "DIR",
+     "the same for evaluation; default: the part that val_size held out"},
+    {"val_size", FM_OPT_FLOAT, F(val_size), "0", 0, 0.9, NULL, "val_set_size", "SHARE",
+     "share of raw files' documents held out for evaluation"},
+    {"format", FM_OPT_ENUM, F(rows.format), "auto", 0, 0, "auto|txt|jsonl|csv|tsv", NULL, NULL,
+     "how raw files are read"},
+    {"text_column", FM_OPT_STR, F(rows.text_column), "text", 0, 0, NULL, NULL, "NAME",
+     "column of raw files that holds the text"},
+    {"text_template", FM_OPT_STR, F(rows.text_template), NULL, 0, 0, NULL, NULL, "TEXT",
+     "text made from columns: \"{question} {answer}\""},
+    {"txt_unit", FM_OPT_ENUM, F(rows.txt_unit), "file", 0, 0, "file|paragraph|line", NULL, NULL,
+     "what one document of a text file is"},
+    {"cutoff_len", FM_OPT_INT, F(cutoff_len), "512", 2, 1048576, NULL, "sequence_len|max_length|max_seq_length",
+     "TOKENS", "tokens of one training window; documents are packed into windows and do not see each other"},
+    {"shuffle", FM_OPT_BOOL, F(shuffle), "true", 0, 0, NULL, NULL, NULL, "windows in an order drawn anew each epoch"},
+    {"verify_data", FM_OPT_BOOL, F(verify_data), "true", 0, 0, NULL, NULL, NULL,
+     "compare the hash of each shard before training"},
+    {"output_dir", FM_OPT_STR, F(output_dir), NULL, 0, 0, NULL, "o|save_dir", "DIR",
+     "where checkpoints, logs and the trained model go"},
+    {"overwrite_output_dir", FM_OPT_BOOL, F(overwrite_output_dir), "false", 0, 0, NULL, NULL, NULL,
+     "start anew in a folder that holds an earlier run (its checkpoints are removed)"},
+    {"resume_from_checkpoint", FM_OPT_STR, F(resume_from_checkpoint), NULL, 0, 0, NULL, NULL, "true|auto|DIR",
+     "true: go on from the newest good checkpoint; auto: the same, or start when there is none; or a checkpoint "
+     "folder"},
+    {"run_name", FM_OPT_STR, F(run_name), NULL, 0, 0, NULL, NULL, "TEXT",
+     "name of the run in logs; default the last part of output_dir"},
+    {"report_to", FM_OPT_STR, F(report_to), "tensorboard", 0, 0, NULL, NULL, "NAME",
+     "tensorboard or none; trainer_log.jsonl is always written"},
+    {"learning_rate", FM_OPT_FLOAT, F(learning_rate), "0", 0, 100, NULL, "lr", "RATE",
+     "peak rate; 0 = by size: new models 1e-3 at 26M, 6e-4 at 125M, 2e-4 at 1.3B; from given weights 3e-5"},
+    {"per_device_train_batch_size", FM_OPT_INT, F(per_device_train_batch_size), "16", 1, 65536, NULL,
+     "micro_batch_size|batch_size", "N",
+     "windows of one forward pass; lowered by itself when memory is short, at the same effective batch"},
+    {"gradient_accumulation_steps", FM_OPT_INT, F(gradient_accumulation_steps), "1", 1, 65536, NULL, NULL, "N",
+     "forward passes of one optimizer step"},
+    {"num_train_epochs", FM_OPT_FLOAT, F(num_train_epochs), "3", 0, 1e6, NULL, "num_epochs|epochs", "N",
+     "passes over the data, used when max_steps is 0"},
+    {"max_steps", FM_OPT_INT, F(max_steps), "0", -1, 1e12, NULL, "iters", "N",
+     "optimizer steps; replaces num_train_epochs"},
+    {"lr_scheduler_type", FM_OPT_STR, F(lr_scheduler_type), "cosine", 0, 0, NULL, "lr_scheduler", "NAME",
+     "cosine, linear, constant, wsd, multistep"},
+    {"warmup_ratio", FM_OPT_FLOAT, F(warmup_ratio), "0.1", 0, 1, NULL, NULL, "SHARE",
+     "share of the steps in which the rate rises linearly"},
+    {"warmup_steps", FM_OPT_INT, F(warmup_steps), "0", 0, 1e12, NULL, NULL, "N",
+     "the same in steps; replaces warmup_ratio"},
+    {"min_lr_ratio", FM_OPT_FLOAT, F(min_lr_ratio), "0.1", 0, 1, NULL, NULL, "SHARE",
+     "rate at the end over the peak rate (cosine, linear, wsd)"},
+    {"wsd_decay_ratio", FM_OPT_FLOAT, F(wsd_decay_ratio), "0.2", 0, 1, NULL, NULL, "SHARE",
+     "wsd: share of the steps at the end in which the rate falls"},
+    {"lr_milestones", FM_OPT_LIST, F(lr_milestones), "0.8,0.9", 0, 0, NULL, NULL, "LIST",
+     "multistep: where the rate drops, as shares of the run (below 1) or steps"},
+    {"lr_gamma", FM_OPT_FLOAT, F(lr_gamma), "0.316", 0, 1, NULL, NULL, "FACTOR",
+     "multistep: factor of each drop (0.316 twice is a tenth)"},
+    {"optim", FM_OPT_STR, F(optim), "adamw", 0, 0, NULL, "optimizer", "NAME", "adamw, sgd"},
+    {"adam_beta1", FM_OPT_FLOAT, F(adam_beta1), "0.9", 0, 0.999999, NULL, "beta1", NULL,
+     "AdamW: decay of the mean of gradients"},
+    {"adam_beta2", FM_OPT_FLOAT, F(adam_beta2), "0.95", 0, 0.999999, NULL, "beta2", NULL,
+     "AdamW: decay of the mean of squared gradients"},
+    {"adam_epsilon", FM_OPT_FLOAT, F(adam_epsilon), "1e-8", 1e-20, 1, NULL, NULL, NULL,
+     "AdamW: added to the denominator"},
+    {"sgd_momentum", FM_OPT_FLOAT, F(sgd_momentum), "0.9", 0, 0.999999, NULL, "momentum", NULL, "SGD: momentum"},
+    {"sgd_nesterov", FM_OPT_BOOL, F(sgd_nesterov), "false", 0, 0, NULL, "nesterov", NULL, "SGD: Nesterov's form"},
+    {"weight_decay", FM_OPT_FLOAT, F(weight_decay), "0.01", 0, 10, NULL, NULL, NULL,
+     "decoupled decay; norms and biases are left out"},
+    {"l1", FM_OPT_FLOAT, F(l1), "0", 0, 10, NULL, NULL, NULL,
+     "penalty on the sum of |w|, through the gradient; norms and biases are left out"},
+    {"l2", FM_OPT_FLOAT, F(l2), "0", 0, 10, NULL, NULL, NULL,
+     "penalty on w^2/2, through the gradient; norms and biases are left out"},
+    {"max_grad_norm", FM_OPT_FLOAT, F(max_grad_norm), "1.0", 0, 1e9, NULL, "gradient_clipping", NULL,
+     "gradients are scaled down to this norm; 0 = off"},
+    {"dropout", FM_OPT_FLOAT, F(dropout), "0", 0, 0.95, NULL, NULL, NULL,
+     "sets attention_dropout and hidden_dropout where they are 0"},
+    {"attention_dropout", FM_OPT_FLOAT, F(attention_dropout), "0", 0, 0.95, NULL, NULL, NULL,
+     "dropout of the attention output"},
+    {"hidden_dropout", FM_OPT_FLOAT, F(hidden_dropout), "0", 0, 0.95, NULL, "resid_dropout", NULL,
+     "dropout of what each block adds to the residual"},
+    {"embedding_dropout", FM_OPT_FLOAT, F(embedding_dropout), "0", 0, 0.95, NULL, NULL, NULL,
+     "dropout of the embedding"},
+    {"label_smoothing_factor", FM_OPT_FLOAT, F(label_smoothing_factor), "0", 0, 0.95, NULL, "label_smoothing", NULL,
+     "share of the target spread over the vocabulary"},
+    {"z_loss", FM_OPT_FLOAT, F(z_loss), "0", 0, 1, NULL, NULL, NULL,
+     "weight of log(Z)^2, which keeps logits small (1e-4 is usual)"},
+    {"precision", FM_OPT_ENUM, F(precision), "auto", 0, 0, "auto|bf16|fp32", "dtype", NULL,
+     "arithmetic; weights are kept in fp32 in any case; auto = bf16 where the CPU multiplies it"},
+    {"bf16", FM_OPT_BOOL, F(bf16), "false", 0, 0, NULL, NULL, NULL, "the same as precision: bf16"},
+    {"gradient_checkpointing", FM_OPT_ENUM, F(gradient_checkpointing), "auto", 0, 0, "auto|on|off", NULL, NULL,
+     "compute each layer again in backward instead of keeping it; auto = when memory asks for it"},
+    {"max_memory", FM_OPT_BYTES, F(max_memory), "0", 0, 0, NULL, NULL, "BYTES",
+     "memory the process may use, such as 6GB; 0 = what is free"},
+    {"threads", FM_OPT_INT, F(threads), "0", 0, 4096, NULL, NULL, "N", "compute threads; 0 = all CPUs"},
+    {"seed", FM_OPT_INT, F(seed), "42", 0, 9e15, NULL, NULL, "N", "of weights, order of data and dropout"},
+    {"logging_steps", FM_OPT_INT, F(logging_steps), "50", 1, 1e12, NULL, "log_interval", "N",
+     "steps between log lines"},
+    {"save_steps", FM_OPT_INT, F(save_steps), "500", 0, 1e12, NULL, "save_interval", "N",
+     "steps between checkpoints; 0 = only at the end"},
+    {"save_minutes", FM_OPT_FLOAT, F(save_minutes), "0", 0, 1e6, NULL, NULL, "MINUTES",
+     "time between checkpoints, beside save_steps; 0 = off"},
+    {"eval_steps", FM_OPT_INT, F(eval_steps), "500", 0, 1e12, NULL, NULL, "N",
+     "steps between evaluations; one more at the end; 0 = only then"},
+    {"eval_max_samples", FM_OPT_INT, F(eval_max_samples), "0", 0, 1e12, NULL, NULL, "N",
+     "windows of an evaluation; 0 = all"},
+    {"eval_on_start", FM_OPT_BOOL, F(eval_on_start), "false", 0, 0, NULL, NULL, NULL, "evaluate before the first step"},
+    {"save_total_limit", FM_OPT_INT, F(save_total_limit), "3", 0, 1e6, NULL, NULL, "N",
+     "newest checkpoints kept; the best one is kept beside them; 0 = all"},
+    {"metric_for_best_model", FM_OPT_STR, F(metric_for_best_model), "eval_loss", 0, 0, NULL, NULL, "NAME",
+     "eval_loss, eval_perplexity, eval_bits_per_byte or loss"},
+    {"greater_is_better", FM_OPT_BOOL, F(greater_is_better), "false", 0, 0, NULL, NULL, NULL,
+     "direction of metric_for_best_model"},
+    {"load_best_model_at_end", FM_OPT_BOOL, F(load_best_model_at_end), "false", 0, 0, NULL, NULL, NULL,
+     "the result is the best checkpoint, not the last"},
+    {"early_stopping_patience", FM_OPT_INT, F(early_stopping_patience), "0", 0, 1e6, NULL, "early_stopping_steps", "N",
+     "stop after this many evaluations without gain; 0 = off (3 is usual)"},
+    {"early_stopping_threshold", FM_OPT_FLOAT, F(early_stopping_threshold), "0", 0, 1e9, NULL, NULL, NULL,
+     "least gain that counts"},
+    {"nan_policy", FM_OPT_ENUM, F(nan_policy), "skip", 0, 0, "skip|stop", NULL, NULL,
+     "what a step with NaN or infinite loss or gradient does; layer and rows are named"},
+    {"spike_factor", FM_OPT_FLOAT, F(spike_factor), "10", 0, 1e9, NULL, NULL, NULL,
+     "skip a step whose loss or gradient norm lies this many spreads above the running median; 0 = off"},
+    {"grad_norm_min", FM_OPT_FLOAT, F(grad_norm_min), "0", 0, 1e9, NULL, NULL, NULL,
+     "warn below this gradient norm; 0 = a band learned from the run"},
+    {"grad_norm_max", FM_OPT_FLOAT, F(grad_norm_max), "0", 0, 1e9, NULL, NULL, NULL,
+     "warn above this gradient norm; 0 = a band learned from the run"},
+    {"max_skipped_steps", FM_OPT_INT, F(max_skipped_steps), "10", 1, 1e9, NULL, NULL, "N",
+     "skipped steps in a row that end the run"},
+    {"measure_mfu", FM_OPT_BOOL, F(measure_mfu), "true", 0, 0, NULL, NULL, NULL,
+     "measure the machine's best matrix product first (half a second), for MFU"},
+    {0},
+};
+
+const fm_option *fm_train_options(void) {
+    return table;
+}
+
+fm_status fm_train_config_new(fm_train_config **out) {
+    *out = fm_calloc(1, sizeof **out);
+    if (!*out) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for a configuration");
+    }
+    fm_status s = fm_options_init(*out, table);
+    if (s != FM_OK) {
+        fm_train_config_free(*out);
+        *out = NULL;
+    }
+    return s;
+}
+
+void fm_train_config_free(fm_train_config *cfg) {
+    if (cfg) {
+        fm_options_free(cfg, table);
+        fm_free(cfg);
+    }
+}
+
+double fm_train_default_rate(int64_t n_params, bool from_scratch) {
+    if (!from_scratch) {
+        return 3e-5;
+    }
+    return fmin(1e-3, 6e-4 * pow(125e6 / (double)FM_MAX(n_params, 1), 0.42));
+}
+
+/* Multiplying bf16 in hardware is what makes it worth its rounding. */
+static fm_dtype choose_compute(const fm_train_config *c) {
+    if (c->precision == FM_PRECISION_BF16 || (c->precision == FM_PRECISION_AUTO && c->bf16)) {
+        return FM_BF16;
+    }
+    if (c->precision == FM_PRECISION_FP32) {
+        return FM_F32;
+    }
+    const fm_cpu_info *i = fm_cpu_get();
+    fm_isa isa = fm_cpu_isa();
+    bool fast = (isa == FM_ISA_AVX512 && i->avx512_bf16) || (isa == FM_ISA_NEON && i->neon_bf16);
+    return fast ? FM_BF16 : FM_F32;
+}
+
+static fm_status check_schedule(const fm_train_config *c, fm_schedule *s) {
+    s->type = fm_schedule_find(c->lr_scheduler_type ? c->lr_scheduler_type : "");
+    if (!s->type) {
+        fm_str known = {0};
+        fm_schedule_names(&known);
+        fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "lr_scheduler_type: '%s' is not known", c->lr_scheduler_type);
+        fm_status st = fm_error_hint("known: %s", known.data ? known.data : "");
+        fm_str_free(&known);
+        return st;
+    }
+    if (c->lr_milestones.n > FM_MAX_MILESTONES) {
+        FM_FAIL(FM_ERR_CONFIG, "lr_milestones has %zu entries, at most %d are taken", c->lr_milestones.n,
+                FM_MAX_MILESTONES);
+    }
+    for (size_t i = 0; i < c->lr_milestones.n; i++) {
+        if (fm_parse_f64(&s->milestone[i], c->lr_milestones.item[i]) != FM_OK || s->milestone[i] < 0) {
+            FM_FAIL(FM_ERR_CONFIG, "lr_milestones: '%s' is not a number of steps or a share", c->lr_milestones.item[i]);
+        }
+    }
+    s->n_milestones = (int)c->lr_milestones.n;
+    s->min_ratio = c->min_lr_ratio;
+    s->decay_ratio = c->wsd_decay_ratio;
+    s->gamma = c->lr_gamma;
+    return FM_OK;
+}
+
+fm_status fm_train_config_check(const fm_train_config *c, fm_train_choice *out) {
+    *out = (fm_train_choice){0};
+    out->objective = fm_objective_find(c->stage ? c->stage : "");
+    if (!out->objective) {
+        fm_str known = {0};
+        fm_objective_names(&known);
+        fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "stage: '%s' is not known", c->stage ? c->stage : "");
+        fm_status st = fm_error_hint("known: %s", known.data ? known.data : "");
+        fm_str_free(&known);
+        return st;
+    }
+    out->optimizer = fm_optimizer_find(c->optim ? c->optim : "");
+    if (!out->optimizer) {
+        fm_str known = {0};
+        fm_optimizer_names(&known);
+        fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "optim: '%s' is not known", c->optim ? c->optim : "");
+        fm_status st = fm_error_hint("known: %s", known.data ? known.data : "");
+        fm_str_free(&known);
+        return st;
+    }
+    FM_TRY(check_schedule(c, &out->schedule));
+    out->compute = choose_compute(c);
+    if (c->precision == FM_PRECISION_FP32 && c->bf16) {
+        FM_FAIL(FM_ERR_CONFIG, "precision is fp32 and bf16 is true: set one of them");
+    }
+    static const char *const metrics[] = {"eval_loss", "eval_perplexity", "eval_bits_per_byte", "loss"};
+    bool known = false;
+    for (size_t i = 0; i < FM_ARRAY_LEN(metrics); i++) {
+        known |= c->metric_for_best_model && strcmp(c->metric_for_best_model, metrics[i]) == 0;
+    }
+    if (!known) {
+        fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "metric_for_best_model: '%s' is not known",
+                     c->metric_for_best_model ? c->metric_for_best_model : "");
+        return fm_error_hint("known: eval_loss, eval_perplexity, eval_bits_per_byte, loss");
+    }
+    if (c->report_to && strcmp(c->report_to, "tensorboard") != 0 && strcmp(c->report_to, "none") != 0) {
+        fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "report_to: '%s' is not known", c->report_to);
+        return fm_error_hint("known: tensorboard, none");
+    }
+    int sources = (c->model_name_or_path != NULL) + (c->preset != NULL) + (c->params > 0);
+    if (sources != 1) {
+        fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__,
+                     sources == 0 ? "no model is named" : "more than one model is named");
+        return fm_error_hint("set one of model_name_or_path, preset and params");
+    }
+    if (c->max_steps <= 0 && !(c->num_train_epochs > 0)) {
+        FM_FAIL(FM_ERR_CONFIG, "num_train_epochs is %g and max_steps %lld: nothing would be trained",
+                c->num_train_epochs, (long long)c->max_steps);
+    }
+    return FM_OK;
+}

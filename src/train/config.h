@@ -1,0 +1,68 @@
+/* Keys of a training run and what they come to. */
+#ifndef FM_TRAIN_CONFIG_H
+#define FM_TRAIN_CONFIG_H
+
+#include "data/pack.h"
+#include "fathom/train.h"
+#include "train/objective.h"
+#include "train/optimizer.h"
+#include "train/schedule.h"
+
+typedef enum fm_auto { FM_AUTO, FM_ON, FM_OFF } fm_auto;
+typedef enum fm_precision { FM_PRECISION_AUTO, FM_PRECISION_BF16, FM_PRECISION_FP32 } fm_precision;
+typedef enum fm_nan_policy { FM_NAN_SKIP, FM_NAN_STOP } fm_nan_policy;
+
+struct fm_train_config {
+    /* What is trained. */
+    char *stage;
+    char *model_name_or_path, *preset, *tokenizer;
+    int64_t params, vocab_size;
+    bool train_from_scratch;
+    /* Data. */
+    fm_rows_config rows; /* input = dataset */
+    fm_strlist eval_dataset;
+    double val_size;
+    int64_t cutoff_len;
+    bool shuffle, verify_data;
+    /* Output. */
+    char *output_dir, *run_name, *resume_from_checkpoint, *report_to;
+    bool overwrite_output_dir;
+    /* Optimization. */
+    double learning_rate, min_lr_ratio, warmup_ratio, wsd_decay_ratio, lr_gamma, num_train_epochs;
+    int64_t per_device_train_batch_size, gradient_accumulation_steps, max_steps, warmup_steps;
+    fm_strlist lr_milestones;
+    char *lr_scheduler_type, *optim;
+    double adam_beta1, adam_beta2, adam_epsilon, sgd_momentum, weight_decay, l1, l2, max_grad_norm;
+    bool sgd_nesterov;
+    double dropout, hidden_dropout, attention_dropout, embedding_dropout, label_smoothing_factor, z_loss;
+    /* Machine. */
+    int precision, gradient_checkpointing;
+    bool bf16;
+    int64_t max_memory, threads, seed;
+    /* When. */
+    int64_t logging_steps, save_steps, eval_steps, save_total_limit, early_stopping_patience, eval_max_samples;
+    double save_minutes, early_stopping_threshold;
+    char *metric_for_best_model;
+    bool greater_is_better, load_best_model_at_end, eval_on_start;
+    /* Guard. */
+    int nan_policy;
+    double spike_factor, grad_norm_min, grad_norm_max;
+    int64_t max_skipped_steps;
+    /* Measuring. */
+    bool measure_mfu;
+};
+
+/* Names and values that tables hold, looked up; messages name the key. */
+typedef struct fm_train_choice {
+    const fm_objective *objective;
+    const fm_optimizer *optimizer;
+    fm_schedule schedule; /* n_steps and warm-up still open */
+    fm_dtype compute;
+} fm_train_choice;
+/* Checks every key that can be checked without looking at files. */
+FM_MUST_CHECK fm_status fm_train_config_check(const fm_train_config *c, fm_train_choice *out);
+/* The rate for n_params, when learning_rate is 0: from scratch it falls with the model's size
+ * (6e-4 at 125M, 2.2e-4 at 1.3B, 1.1e-4 at 6.7B, after Brown et al. 2020; at most 1e-3), else 3e-5. */
+double fm_train_default_rate(int64_t n_params, bool from_scratch);
+
+#endif

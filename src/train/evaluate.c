@@ -1,0 +1,66 @@
+/* Validation loss. Every token of the evaluation data counts once; losses of single tokens are summed in f64 in data
+ * order, so the value does not depend on the batch. Nothing of the run changes: no tape, no dropout, no gradients, and
+ * the memory is that which training has anyway. */
+#include <math.h>
+
+#include "base/file.h"
+#include "base/progress.h"
+#include "train/run.h"
+
+static fm_status eval_batch(fm_trainer *r, int64_t n, double *sum, int64_t *count) {
+    fm_ctx *c = r->ctx;
+    const fm_objective *o = r->choice.objective;
+    FM_TRY(o->load(r->eval_objective, &r->eval_sampler, n));
+    fm_ctx_set_training(c, false);
+    fm_tape_off(c);
+    fm_ctx_reset(c);
+    fm_tensor *token_loss = NULL;
+    fm_tensor *t = o->loss(r->eval_objective, c, 0, n, 1.0, &token_loss);
+    if (!t) {
+        return fm_ctx_status(c);
+    }
+    const float *v = fm_data(c, token_loss);
+    FM_TRY(fm_ctx_status(c));
+    for (int64_t i = 0; i < fm_numel(token_loss); i++) {
+        *sum += (double)v[i];
+    }
+    *count += o->n_trained(r->eval_objective, 0, n);
+    return FM_OK;
+}
+
+fm_status fm_trainer_evaluate(fm_trainer *r, fm_eval_result *out) {
+    double mark = fm_now(), sum = 0;
+    int64_t count = 0, total = r->eval_sampler.n_samples;
+    if (r->cfg->eval_max_samples > 0) {
+        total = FM_MIN(total, r->cfg->eval_max_samples);
+    }
+    fm_meter meter;
+    fm_meter_start(&meter, "evaluating", "windows", (double)total);
+    r->eval_sampler.at = (fm_cursor){0};
+    for (int64_t done = 0; done < total;) {
+        int64_t n = FM_MIN(r->plan.eval_batch, total - done);
+        fm_cursor before = r->eval_sampler.at;
+        double sum_before = sum;
+        fm_status s = eval_batch(r, n, &sum, &count);
+        if (s == FM_ERR_NO_MEMORY && n > 1) { /* the value does not depend on the batch */
+            r->plan.eval_batch = n / 2;
+            r->eval_sampler.at = before;
+            sum = sum_before;
+            continue;
+        }
+        FM_TRY(s);
+        done += n;
+        fm_meter_update(&meter, (double)done, "");
+        if (fm_cancelled()) {
+            FM_FAIL(FM_ERR_CANCELLED, "interrupted while evaluating");
+        }
+    }
+    fm_ctx_reset(r->ctx);
+    /* Bytes behind the tokens that were predicted: all but each document's first, taken in proportion. */
+    double bytes = (double)fm_dataset_bytes(r->eval_data) * (double)count / (double)fm_dataset_tokens(r->eval_data);
+    out->loss = count > 0 ? sum / (double)count : NAN;
+    out->perplexity = exp(out->loss);
+    out->bits_per_byte = bytes > 0 ? sum / 0.693147180559945309417 / bytes : NAN;
+    fm_trainer_charge(r, FM_PHASE_EVAL, &mark);
+    return FM_OK;
+}

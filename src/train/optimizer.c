@@ -1,0 +1,137 @@
+/* Optimizers over the parameter store, and the gradient norm. */
+#include "train/optimizer.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+
+#define FM_OPTIMIZER(n) extern const fm_optimizer fm_optimizer_##n;
+#include "train/optimizers.def"
+#undef FM_OPTIMIZER
+
+static const fm_optimizer *const types[] = {
+#define FM_OPTIMIZER(n) &fm_optimizer_##n,
+#include "train/optimizers.def"
+#undef FM_OPTIMIZER
+};
+
+const fm_optimizer *fm_optimizer_find(const char *name) {
+    for (size_t i = 0; i < FM_ARRAY_LEN(types); i++) {
+        if (strcmp(types[i]->name, name) == 0) {
+            return types[i];
+        }
+        for (const char *const *a = types[i]->aliases; a && *a; a++) {
+            if (strcmp(*a, name) == 0) {
+                return types[i];
+            }
+        }
+    }
+    return NULL;
+}
+
+void fm_optimizer_names(fm_str *out) {
+    for (size_t i = 0; i < FM_ARRAY_LEN(types); i++) {
+        fm_str_printf(out, "%s%s", i ? ", " : "", types[i]->name);
+    }
+}
+
+static bool trained(const fm_param *p) {
+    return !p->tie && !p->frozen;
+}
+
+static size_t state_bytes(const fm_param *p) {
+    size_t n = (size_t)fm_dtype_bytes(fm_dtype_acc(p->dtype), p->numel);
+    return (n + 63) / 64 * 64;
+}
+
+int64_t fm_optim_bytes(const fm_optimizer *type, const fm_optim_options *o, const fm_params *ps) {
+    int64_t total = 0;
+    for (int i = 0; i < fm_params_count(ps); i++) {
+        const fm_param *p = fm_params_at(ps, i);
+        total += trained(p) ? (int64_t)state_bytes(p) * type->n_states(o) : 0;
+    }
+    return total;
+}
+
+fm_status fm_optim_init(fm_optim *s, const fm_optimizer *type, const fm_optim_options *o, fm_params *ps) {
+    *s = (fm_optim){.type = type, .o = *o, .ps = ps, .n_states = type->n_states(o)};
+    s->bytes = (size_t)fm_optim_bytes(type, o, ps);
+    return s->bytes == 0 ? FM_OK : fm_pages_alloc(&s->block, s->bytes, FM_MEM_OPTIMIZER);
+}
+
+void fm_optim_deinit(fm_optim *s) {
+    if (s->block) {
+        fm_pages_free(s->block, s->bytes, FM_MEM_OPTIMIZER);
+    }
+    s->block = NULL;
+}
+
+void *fm_optim_state(const fm_optim *s, const fm_param *p, int k) {
+    if (k >= s->n_states || !trained(p)) {
+        return NULL;
+    }
+    uint8_t *at = s->block;
+    for (int i = 0; i < p->index; i++) {
+        const fm_param *q = fm_params_at(s->ps, i);
+        at += trained(q) ? state_bytes(q) * (size_t)s->n_states : 0;
+    }
+    return at + state_bytes(p) * (size_t)k;
+}
+
+fm_status fm_optim_step(fm_optim *s, const fm_backend *b, const fm_exec *x, double lr, double grad_scale) {
+    s->t++;
+    uint8_t *at = s->block;
+    for (int i = 0; i < fm_params_count(s->ps); i++) {
+        fm_param *p = fm_params_at(s->ps, i);
+        if (!trained(p)) {
+            continue;
+        }
+        fm_optim_update u = {.o = &s->o, .p = p, .lr = lr, .grad_scale = grad_scale, .t = s->t};
+        for (int k = 0; k < s->n_states; k++) {
+            u.state[k] = at;
+            at += state_bytes(p);
+        }
+        if (!p->grad || !p->grad_written) {
+            continue;
+        }
+        if (p->decay) {
+            u.decay = s->o.weight_decay;
+            u.l1 = s->o.l1;
+            u.l2 = s->o.l2;
+        }
+        bool copy = p->copy.data && p->copy.dtype == FM_BF16 && p->dtype == FM_F32;
+        u.w_bf16 = copy ? p->copy.data : NULL;
+        FM_TRY(s->type->update(b, x, &u));
+        fm_param_changed(p);
+        if (copy) {
+            p->copy.version = p->version;
+        }
+    }
+    return FM_OK;
+}
+
+fm_status fm_grad_norm(const fm_params *ps, const fm_backend *b, const fm_exec *x, double *norm, fm_param **bad,
+                       double *per_param) {
+    double total = 0;
+    *bad = NULL;
+    for (int i = 0; i < fm_params_count(ps); i++) {
+        fm_param *p = fm_params_at(ps, i);
+        double sum = 0;
+        int64_t n_bad = 0;
+        if (trained(p) && p->grad && p->grad_written) {
+            fm_sum_squares_args a = {.n = p->numel, .x = p->grad, .out = &sum, .n_nonfinite = &n_bad};
+            FM_TRY(fm_kernel_run(b, x, FM_K_sum_squares, fm_dtype_acc(p->dtype), &a));
+        }
+        if (n_bad > 0 && !*bad) {
+            *bad = p;
+        }
+        if (per_param) {
+            per_param[i] = sum;
+        }
+        total += sum;
+    }
+    *norm = sqrt(total);
+    return FM_OK;
+}

@@ -1,0 +1,62 @@
+/* Optimizers: state vectors beside the parameters and one pass over each parameter per step. An optimizer is one file
+ * that ends in a descriptor, and one row of optimizers.def. */
+#ifndef FM_TRAIN_OPTIMIZER_H
+#define FM_TRAIN_OPTIMIZER_H
+
+#include "backend/backend.h"
+#include "base/str.h"
+#include "tensor/param.h"
+
+#define FM_MAX_OPT_STATES 2
+
+typedef struct fm_optim_options {
+    double beta1, beta2, epsilon, momentum, weight_decay, l1, l2;
+    bool nesterov;
+} fm_optim_options;
+
+/* One parameter's update. decay, l1 and l2 are 0 for norms and biases. */
+typedef struct fm_optim_update {
+    const fm_optim_options *o;
+    fm_param *p;
+    void *state[FM_MAX_OPT_STATES]; /* [numel] in the gradient's type */
+    uint16_t *w_bf16;               /* copy written in the same pass, or NULL */
+    double lr, grad_scale, decay, l1, l2;
+    int64_t t; /* updates so far with this one, from 1 */
+} fm_optim_update;
+
+typedef struct fm_optimizer {
+    const char *name;
+    const char *const *aliases;                /* NULL-terminated, or NULL */
+    const char *state_name[FM_MAX_OPT_STATES]; /* as in checkpoints: "exp_avg"; NULL ends */
+    /* States that these options need, at most as many as have names. */
+    int (*n_states)(const fm_optim_options *o);
+    fm_status (*update)(const fm_backend *b, const fm_exec *x, const fm_optim_update *u);
+} fm_optimizer;
+
+const fm_optimizer *fm_optimizer_find(const char *name); /* NULL when unknown */
+void fm_optimizer_names(fm_str *out);
+
+/* An optimizer at work on a store. */
+typedef struct fm_optim {
+    const fm_optimizer *type;
+    fm_optim_options o;
+    fm_params *ps;
+    int n_states;
+    void *block; /* all states, FM_MEM_OPTIMIZER */
+    size_t bytes;
+    int64_t t; /* updates done */
+} fm_optim;
+FM_MUST_CHECK fm_status fm_optim_init(fm_optim *s, const fm_optimizer *type, const fm_optim_options *o, fm_params *ps);
+void fm_optim_deinit(fm_optim *s);
+int64_t fm_optim_bytes(const fm_optimizer *type, const fm_optim_options *o, const fm_params *ps);
+/* State k of parameter p. */
+void *fm_optim_state(const fm_optim *s, const fm_param *p, int k);
+/* Updates every parameter that has a gradient and marks it changed; bf16 copies are written in the same pass. */
+FM_MUST_CHECK fm_status fm_optim_step(fm_optim *s, const fm_backend *b, const fm_exec *x, double lr, double grad_scale);
+
+/* Norm of all gradients, scaled by `scale` (before clipping). *bad is the first parameter with a value that is not
+ * finite, or NULL. per_param, when not NULL, gets the sum of squares of each parameter (of untied, with gradient). */
+FM_MUST_CHECK fm_status fm_grad_norm(const fm_params *ps, const fm_backend *b, const fm_exec *x, double *norm,
+                                     fm_param **bad, double *per_param);
+
+#endif

@@ -1,0 +1,137 @@
+/* A training run: what it holds and the parts its files share.
+ *   run.c       the loop over steps: logging, evaluation, checkpoints, stopping
+ *   setup.c     model, data, plan, memory
+ *   rundata.c   datasets: packed ones, or raw files packed first
+ *   step.c      one optimizer step, guard, recovery from lack of memory
+ *   evaluate.c  validation loss
+ *   checkpoint.c, state.c   checkpoint folders and what is in them
+ *   profile.c   where the time went */
+#ifndef FM_TRAIN_RUN_H
+#define FM_TRAIN_RUN_H
+
+#include "train/config.h"
+#include "train/guard.h"
+#include "train/plan.h"
+
+/* Everything a checkpoint keeps besides weights and optimizer vectors. */
+typedef struct fm_run_state {
+    int64_t step;         /* optimizer steps done, skipped ones counted */
+    int64_t updates;      /* steps that changed the weights: the t of AdamW */
+    int64_t n_tokens;     /* trained */
+    int64_t samples_done; /* over all epochs */
+    fm_cursor cursor;     /* next sample */
+    fm_guard guard;
+    double best_metric;
+    int64_t best_step;      /* -1: none yet */
+    int64_t bad_evals;      /* in a row without gain */
+    int64_t evaluated_step; /* step of the last evaluation, -1: none */
+    double eval_loss, eval_bits_per_byte;
+    double last_loss; /* mean of the last log window */
+    /* The open log window. */
+    double log_loss_sum;
+    int64_t log_tokens, log_steps;
+    double elapsed_s; /* of training, earlier parts of the run included */
+} fm_run_state;
+
+typedef enum fm_phase {
+    FM_PHASE_DATA,
+    FM_PHASE_FORWARD,
+    FM_PHASE_BACKWARD,
+    FM_PHASE_OPTIMIZER,
+    FM_PHASE_EVAL,
+    FM_PHASE_SAVE,
+    FM_PHASE_COUNT
+} fm_phase;
+
+typedef struct fm_trainer {
+    const fm_train_config *cfg;
+    fm_train_choice choice;
+    const fm_train_sink *sinks;
+    void *sink_state[8];
+    bool sink_on[8];
+    int n_sinks;
+
+    fm_pool *pool;
+    const fm_backend *backend;
+    fm_ctx *ctx;
+    fm_model *model;
+    bool from_scratch;
+    fm_dataset *data, *eval_data;
+    fm_sampler sampler, eval_sampler;
+    int32_t seq_len;
+    char tokenizer[4096];             /* "" when there is none */
+    void *objective, *eval_objective; /* states */
+    fm_optim_options optim_options;
+    fm_optim optim;
+    double learning_rate;           /* peak */
+    int64_t n_steps, total_samples; /* of the whole run; total_samples INT64_MAX with max_steps */
+    fm_plan_input plan_input;
+    fm_mem_plan plan;
+    double ceiling; /* measured best matrix rate, operations/s; 0 = not measured */
+
+    fm_run_state st;
+    int64_t resumed_step; /* 0 for a new run */
+    char resumed_from[4096];
+    double start_s, save_s; /* when this part of the run began; of the last checkpoint */
+    int64_t start_tokens;
+    double phase_s[FM_PHASE_COUNT];
+    int64_t saved_step; /* newest checkpoint of this part, -1: none */
+    char *yaml;         /* the configuration as text */
+
+    /* Of the last step. */
+    double loss, grad_norm, lr;
+    bool skipped;
+} fm_trainer;
+
+/* setup.c. Everything up to the first step, the state of a checkpoint included. */
+FM_MUST_CHECK fm_status fm_trainer_setup(fm_trainer *r);
+void fm_trainer_deinit(fm_trainer *r);
+/* The context for the current plan; frees the one before. */
+FM_MUST_CHECK fm_status fm_trainer_make_ctx(fm_trainer *r);
+/* The model described (no memory) and what a plan is made from; used by fm_train_plan too. */
+FM_MUST_CHECK fm_status fm_trainer_describe(fm_trainer *r, int32_t data_vocab);
+FM_MUST_CHECK fm_status fm_trainer_alloc(fm_trainer *r); /* weights, copies, gradients, optimizer */
+
+/* rundata.c */
+FM_MUST_CHECK fm_status fm_trainer_open_data(fm_trainer *r);
+
+/* step.c: samples [done, done+n) of the epoch order; takes r->st one step on. FM_ERR_CANCELLED leaves the state as
+ * before. */
+FM_MUST_CHECK fm_status fm_trainer_step(fm_trainer *r);
+
+/* evaluate.c */
+typedef struct fm_eval_result {
+    double loss, perplexity, bits_per_byte;
+} fm_eval_result;
+FM_MUST_CHECK fm_status fm_trainer_evaluate(fm_trainer *r, fm_eval_result *out);
+
+/* checkpoint.c */
+FM_MUST_CHECK fm_status fm_trainer_save(fm_trainer *r);
+/* The newest good checkpoint under output_dir, or the one named; *found false when there is none. */
+FM_MUST_CHECK fm_status fm_trainer_find_checkpoint(const fm_trainer *r, char *dir, size_t cap, bool *found);
+FM_MUST_CHECK fm_status fm_trainer_load(fm_trainer *r, const char *dir); /* weights, optimizer, state */
+FM_MUST_CHECK fm_status fm_trainer_load_weights(fm_trainer *r,
+                                                const char *dir); /* weights alone, exact masters when there */
+FM_MUST_CHECK fm_status fm_checkpoint_verify(const char *dir);    /* sizes and hashes */
+/* Writes the model as it is into output_dir. */
+FM_MUST_CHECK fm_status fm_trainer_save_final(fm_trainer *r);
+FM_MUST_CHECK fm_status fm_trainer_list_checkpoints(const char *dir, int64_t **steps,
+                                                    size_t *n); /* ascending; fm_free */
+
+/* state.c: trainer_state.json. */
+FM_MUST_CHECK fm_status fm_state_write(const fm_trainer *r, const char *path);
+/* The plan kept in a checkpoint, before memory is taken: micro_batch, recompute, threads. */
+typedef struct fm_kept_plan {
+    int64_t micro_batch, step_samples, eval_batch, threads;
+    bool recompute;
+    char precision[16], kernels[64], data_hash[40];
+    int64_t seq_len;
+} fm_kept_plan;
+FM_MUST_CHECK fm_status fm_state_read(const char *path, fm_run_state *st, fm_kept_plan *plan);
+
+/* profile.c */
+void fm_trainer_report_profile(const fm_trainer *r);
+/* Adds the time since *mark to a phase and moves the mark. */
+void fm_trainer_charge(fm_trainer *r, fm_phase phase, double *mark);
+
+#endif

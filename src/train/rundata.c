@@ -1,0 +1,170 @@
+/* The data of a run: packed folders, or raw files packed into OUTPUT/cache first. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "train/run.h"
+
+#define VERIFY_LIMIT ((int64_t)8 << 30) /* tokens: above it the hashes would take minutes */
+
+static fm_status is_packed(bool *out, const char *dir) {
+    char part[4096], path[4096];
+    *out = false;
+    if (fm_path_is_dir(dir)) {
+        FM_TRY(fm_dataset_part(part, sizeof part, dir, "train"));
+        FM_TRY(fm_path_join(path, sizeof path, part, "dataset.json"));
+        *out = fm_path_exists(path);
+    }
+    return FM_OK;
+}
+
+static fm_status set_if(fm_pack_config *p, const char *key, const char *value) {
+    return value ? fm_options_set(p, fm_pack_options(), key, value, "training configuration") : FM_OK;
+}
+
+static fm_status fill_pack_config(fm_pack_config *p, const fm_trainer *r, const fm_strlist *files, double val_size,
+                                  const char *output) {
+    const fm_train_config *c = r->cfg;
+    for (size_t i = 0; i < files->n; i++) {
+        FM_TRY(fm_options_append(p, fm_pack_options(), "input", files->item[i], "dataset"));
+    }
+    FM_TRY(set_if(p, "tokenizer", c->tokenizer ? c->tokenizer : c->model_name_or_path));
+    FM_TRY(set_if(p, "output", output));
+    FM_TRY(set_if(p, "text_column", c->rows.text_column));
+    FM_TRY(set_if(p, "text_template", c->rows.text_template));
+    p->rows.format = c->rows.format;
+    p->rows.txt_unit = c->rows.txt_unit;
+    p->val_size = val_size;
+    p->threads = c->threads;
+    p->overwrite_output_dir = true; /* the cache is ours */
+    return FM_OK;
+}
+
+static fm_status pack_raw(fm_trainer *r, const fm_strlist *files, double val_size, const char *name, char *dir,
+                          size_t cap) {
+    const fm_train_config *c = r->cfg;
+    if (!c->tokenizer && !c->model_name_or_path) {
+        fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "dataset %s is not packed and no tokenizer is named",
+                     files->item[0]);
+        return fm_error_hint("set tokenizer, or pack the data first: fathom data pack");
+    }
+    char cache[4096];
+    FM_TRY(fm_path_join(cache, sizeof cache, c->output_dir, "cache"));
+    FM_TRY(fm_mkdirs(cache));
+    FM_TRY(fm_path_join(dir, cap, cache, name));
+    fm_pack_config *p;
+    FM_TRY(fm_pack_config_new(&p));
+    fm_pack_report rep = {.size = sizeof rep};
+    fm_status s = fill_pack_config(p, r, files, val_size, dir);
+    if (s == FM_OK) {
+        s = fm_data_pack(&rep, p, NULL, NULL);
+    }
+    fm_pack_config_free(p);
+    FM_TRY(s);
+    fm_info("data: %lld rows (%lld bad, set aside in %s/rejects.jsonl), %lld documents, %lld tokens",
+            (long long)rep.n_rows, (long long)rep.n_bad, dir, (long long)rep.n_documents, (long long)rep.n_tokens);
+    return FM_OK;
+}
+
+/* The folder that holds a dataset: the one named, or the packed form of what was named. */
+static fm_status resolve(fm_trainer *r, const fm_strlist *list, double val_size, const char *name, char *dir,
+                         size_t cap) {
+    bool packed = false;
+    for (size_t i = 0; i < list->n; i++) {
+        FM_TRY(is_packed(&packed, list->item[i]));
+        if (packed && list->n > 1) {
+            fm_error_set(FM_ERR_UNSUPPORTED, __FILE__, __LINE__, "%s is one of %zu datasets; a packed one stands alone",
+                         list->item[i], list->n);
+            return fm_error_hint("pack all files together: fathom data pack -i A B ...");
+        }
+    }
+    if (!packed) {
+        return pack_raw(r, list, val_size, name, dir, cap);
+    }
+    if ((size_t)snprintf(dir, cap, "%s", list->item[0]) >= cap) {
+        FM_FAIL(FM_ERR_ARGUMENT, "path is longer than %zu bytes: %s", cap, list->item[0]);
+    }
+    return FM_OK;
+}
+
+static fm_status open_one(fm_trainer *r, fm_dataset **out, const char *dir) {
+    FM_TRY(fm_dataset_open(out, dir));
+    if (r->cfg->verify_data && fm_dataset_tokens(*out) < VERIFY_LIMIT) {
+        FM_TRY(fm_dataset_verify(*out));
+    }
+    return FM_OK;
+}
+
+/* Where the tokenizer is: named, beside the packed data, or the model's. */
+static fm_status find_tokenizer(fm_trainer *r, const char *dir) {
+    const char *named = r->cfg->tokenizer;
+    char path[4096], json[4096], hash[33];
+    FM_TRY(fm_path_join(path, sizeof path, dir, "tokenizer"));
+    const char *use = named ? named : fm_path_is_dir(path) ? path : r->cfg->model_name_or_path;
+    if (!use) {
+        fm_warn("no tokenizer is known for %s: the model folder will have none", dir);
+        return FM_OK;
+    }
+    snprintf(r->tokenizer, sizeof r->tokenizer, "%s", use);
+    if (fm_path_is_dir(use)) {
+        FM_TRY(fm_path_join(json, sizeof json, use, "tokenizer.json"));
+    } else {
+        snprintf(json, sizeof json, "%s", use);
+    }
+    FM_TRY(fm_file_hash(hash, json));
+    if (strcmp(hash, fm_dataset_tokenizer_hash(r->data)) != 0) {
+        fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "dataset %s was packed with another tokenizer than %s", dir,
+                     json);
+        return fm_error_hint("pack the data again with this tokenizer, or leave the key tokenizer out");
+    }
+    return FM_OK;
+}
+
+static fm_status open_eval(fm_trainer *r, const char *train_dir) {
+    char dir[4096] = "", part[4096];
+    if (r->cfg->eval_dataset.n > 0) {
+        FM_TRY(resolve(r, &r->cfg->eval_dataset, 0, "eval", dir, sizeof dir));
+        FM_TRY(fm_dataset_part(part, sizeof part, dir, "train"));
+    } else {
+        FM_TRY(fm_dataset_part(part, sizeof part, train_dir, "val"));
+        if (strcmp(part, train_dir) == 0) {
+            return FM_OK; /* nothing held out */
+        }
+    }
+    FM_TRY(open_one(r, &r->eval_data, part));
+    if (strcmp(fm_dataset_tokenizer_hash(r->eval_data), fm_dataset_tokenizer_hash(r->data)) != 0) {
+        FM_FAIL(FM_ERR_CONFIG, "eval_dataset %s and dataset %s were packed with different tokenizers", part, train_dir);
+    }
+    if (strcmp(fm_dataset_hash(r->eval_data), fm_dataset_hash(r->data)) == 0) {
+        fm_warn("eval_dataset is the training data itself: its loss will say nothing about new text");
+    }
+    return FM_OK;
+}
+
+fm_status fm_trainer_open_data(fm_trainer *r) {
+    const fm_train_config *c = r->cfg;
+    if (c->rows.input.n == 0) {
+        fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "dataset is not set");
+        return fm_error_hint("name a packed folder, or text, JSONL or CSV files");
+    }
+    char dir[4096], part[4096];
+    FM_TRY(resolve(r, &c->rows.input, c->val_size, "data", dir, sizeof dir));
+    FM_TRY(fm_dataset_part(part, sizeof part, dir, "train"));
+    FM_TRY(open_one(r, &r->data, part));
+    FM_TRY(find_tokenizer(r, dir));
+    FM_TRY(open_eval(r, dir));
+    r->seq_len = (int32_t)c->cutoff_len;
+    if (fm_dataset_tokens(r->data) < r->seq_len) {
+        r->seq_len = (int32_t)FM_MAX(fm_dataset_tokens(r->data), 2);
+        fm_warn("the data has %lld tokens, fewer than cutoff_len %lld: windows have %d",
+                (long long)fm_dataset_tokens(r->data), (long long)c->cutoff_len, r->seq_len);
+    }
+    FM_TRY(fm_sampler_init(&r->sampler, r->data, r->seq_len, (uint64_t)c->seed, c->shuffle));
+    if (r->eval_data) {
+        /* Shorter windows where there is less to evaluate than one; memory was planned for seq_len. */
+        int32_t len = (int32_t)FM_MIN((int64_t)r->seq_len, fm_dataset_tokens(r->eval_data));
+        FM_TRY(fm_sampler_init(&r->eval_sampler, r->eval_data, len, 0, false));
+    }
+    return FM_OK;
+}

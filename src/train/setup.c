@@ -1,0 +1,324 @@
+/* From a configuration to a run that can take its first step. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "backend/ceiling.h"
+#include "backend/cpu/cpu.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "train/run.h"
+#include "train/weights.h"
+
+/* ---- model ----------------------------------------------------------------------------------- */
+
+static fm_status model_config(fm_trainer *r, fm_model_config *mc, int32_t data_vocab) {
+    const fm_train_config *c = r->cfg;
+    r->from_scratch = c->train_from_scratch || !c->model_name_or_path;
+    int32_t vocab = c->vocab_size > 0 ? (int32_t)c->vocab_size : data_vocab;
+    if (c->model_name_or_path) {
+        const fm_family *family;
+        FM_TRY(fm_model_config_load(mc, &family, c->model_name_or_path));
+        if (c->train_from_scratch && vocab > 0) {
+            mc->vocab_size = vocab;
+        }
+    } else if (c->preset) {
+        FM_TRY(fm_model_config_from_preset(mc, c->preset, vocab));
+    } else {
+        FM_TRY(fm_model_config_from_params(mc, c->params, vocab > 0 ? vocab : 32000));
+    }
+    if (r->from_scratch && r->tokenizer[0]) {
+        fm_tokenizer *t;
+        FM_TRY(fm_tokenizer_open(&t, r->tokenizer));
+        mc->bos_id = fm_tokenizer_bos(t);
+        mc->eos_id = fm_tokenizer_eos(t);
+        mc->pad_id = fm_tokenizer_pad(t);
+        fm_tokenizer_free(t);
+    }
+    if (mc->vocab_size < data_vocab) {
+        fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "the model has %d token ids, the data was packed with %d",
+                     mc->vocab_size, data_vocab);
+        return fm_error_hint("pack the data with the model's own tokenizer");
+    }
+    if (mc->max_position < c->cutoff_len) {
+        if (r->from_scratch) {
+            mc->max_position = c->cutoff_len;
+        } else {
+            fm_warn("cutoff_len %lld is longer than the model's context of %lld", (long long)c->cutoff_len,
+                    (long long)mc->max_position);
+        }
+    }
+    double hidden = c->hidden_dropout > 0 ? c->hidden_dropout : c->dropout;
+    double attention = c->attention_dropout > 0 ? c->attention_dropout : c->dropout;
+    mc->hidden_dropout = hidden;
+    mc->attention_dropout = attention;
+    mc->embedding_dropout = c->embedding_dropout;
+    return FM_OK;
+}
+
+fm_status fm_trainer_describe(fm_trainer *r, int32_t data_vocab) {
+    const fm_train_config *c = r->cfg;
+    fm_model_config mc;
+    FM_TRY(model_config(r, &mc, data_vocab));
+    FM_TRY(fm_model_build(&r->model, &mc));
+    if (c->model_name_or_path && !c->train_from_scratch) {
+        char path[4096];
+        FM_TRY(fm_path_join(path, sizeof path, c->model_name_or_path, "config.json"));
+        FM_TRY(fm_json_load(&r->model->json, path)); /* keys we do not know are written back */
+    }
+    int64_t n = fm_params_numel(r->model->params);
+    r->learning_rate = c->learning_rate > 0 ? c->learning_rate : fm_train_default_rate(n, r->from_scratch);
+    r->optim_options = (fm_optim_options){.beta1 = c->adam_beta1,
+                                          .beta2 = c->adam_beta2,
+                                          .epsilon = c->adam_epsilon,
+                                          .momentum = c->sgd_momentum,
+                                          .nesterov = c->sgd_nesterov,
+                                          .weight_decay = c->weight_decay,
+                                          .l1 = c->l1,
+                                          .l2 = c->l2};
+    int64_t limit =
+        c->max_memory > 0 ? c->max_memory : (int64_t)(0.95 * (double)(fm_mem_available() + fm_mem_rss_anon()));
+    r->plan_input = (fm_plan_input){.model = r->model,
+                                    .objective = r->choice.objective,
+                                    .optimizer = r->choice.optimizer,
+                                    .optim = &r->optim_options,
+                                    .compute = r->choice.compute,
+                                    .seq_len = r->seq_len,
+                                    .vocab = data_vocab > 0 ? data_vocab : mc.vocab_size,
+                                    .batch = c->per_device_train_batch_size,
+                                    .accumulation = c->gradient_accumulation_steps,
+                                    .gradient_checkpointing = c->gradient_checkpointing,
+                                    .limit = limit,
+                                    .threads = fm_pool_threads(r->pool),
+                                    .evaluates = true};
+    return FM_OK;
+}
+
+fm_status fm_trainer_alloc(fm_trainer *r) {
+    fm_params *ps = r->model->params;
+    FM_TRY(fm_params_alloc(ps, FM_F32));
+    if (r->choice.compute != FM_F32) {
+        FM_TRY(fm_params_alloc_copies(ps, r->choice.compute));
+    }
+    FM_TRY(fm_params_alloc_grads(ps));
+    return fm_optim_init(&r->optim, r->choice.optimizer, &r->optim_options, ps);
+}
+
+fm_status fm_trainer_make_ctx(fm_trainer *r) {
+    fm_ctx_free(r->ctx);
+    r->ctx = NULL;
+    r->model->checkpoint_layers = r->plan.recompute;
+    fm_ctx_options co = {.size = sizeof co,
+                         .backend = r->backend,
+                         .pool = r->pool,
+                         .compute = r->choice.compute,
+                         .arena_bytes = FM_MAX(r->plan.arena_bytes, 64),
+                         .grad_bytes = FM_MAX(r->plan.act_grad_bytes, 64),
+                         .seed = (uint64_t)r->cfg->seed};
+    return fm_ctx_new(&r->ctx, &co);
+}
+
+/* ---- plan ------------------------------------------------------------------------------------ */
+
+static void tell_plan(const fm_trainer *r) {
+    const fm_mem_plan *p = &r->plan;
+    char n[32], total[32], w[32], g[32], o[32], a[32];
+    fm_info("model: %s, %s parameters; precision %s; kernels %s; %d threads", r->model->family->name,
+            fm_format_count(n, sizeof n, (double)fm_params_numel(r->model->params)),
+            fm_dtype_get(r->choice.compute)->name, r->backend->name, fm_pool_threads(r->pool));
+    fm_info("plan: %lld windows of %d tokens x %lld%s; %s", (long long)p->micro_batch, r->seq_len,
+            (long long)p->accumulation, p->recompute ? ", activations recomputed" : "", p->why);
+    fm_info("memory: %s = weights %s, gradients %s, optimizer %s, activations %s, rest",
+            fm_format_bytes(total, sizeof total, (double)p->process_bytes),
+            fm_format_bytes(w, sizeof w, (double)(p->weights_bytes + p->copy_bytes)),
+            fm_format_bytes(g, sizeof g, (double)p->grad_bytes),
+            fm_format_bytes(o, sizeof o, (double)p->optimizer_bytes),
+            fm_format_bytes(a, sizeof a, (double)(p->arena_bytes + p->act_grad_bytes)));
+    fm_info("steps: %lld of %lld windows; peak learning rate %g", (long long)r->n_steps, (long long)p->step_samples,
+            r->learning_rate);
+}
+
+static fm_status choose_plan(fm_trainer *r, const fm_kept_plan *kept) {
+    const fm_train_config *c = r->cfg;
+    int64_t step_samples = c->per_device_train_batch_size * c->gradient_accumulation_steps;
+    if (kept && kept->step_samples == step_samples) {
+        r->plan =
+            (fm_mem_plan){.step_samples = step_samples, .micro_batch = kept->micro_batch, .recompute = kept->recompute};
+        FM_TRY(fm_mem_plan_measure(&r->plan, &r->plan_input));
+        snprintf(r->plan.why, sizeof r->plan.why, "as in the checkpoint");
+        if (r->plan.fits) {
+            return FM_OK;
+        }
+    }
+    if (kept) {
+        fm_warn("the plan of the checkpoint (%lld windows a pass, %lld a step) is not used: from here on the run is "
+                "not bit for bit what it "
+                "would have been",
+                (long long)kept->micro_batch, (long long)kept->step_samples);
+    }
+    FM_TRY(fm_mem_plan_make(&r->plan, &r->plan_input));
+    if (!r->plan.fits) {
+        fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "the run does not fit: %s", r->plan.why);
+        return fm_error_hint("use a smaller model or cutoff_len, %s",
+                             c->max_memory > 0 ? "or raise max_memory" : "or a machine with more memory");
+    }
+    return FM_OK;
+}
+
+static void plan_steps(fm_trainer *r) {
+    const fm_train_config *c = r->cfg;
+    int64_t per_step = r->plan.step_samples;
+    if (c->max_steps > 0) {
+        r->n_steps = c->max_steps;
+        r->total_samples = INT64_MAX;
+    } else {
+        r->total_samples = FM_MAX(1, (int64_t)ceil(c->num_train_epochs * (double)r->sampler.n_samples));
+        r->n_steps = (r->total_samples + per_step - 1) / per_step;
+    }
+    r->choice.schedule.n_steps = r->n_steps;
+    r->choice.schedule.warmup_steps =
+        c->warmup_steps > 0 ? c->warmup_steps : (int64_t)ceil(c->warmup_ratio * (double)r->n_steps);
+}
+
+/* ---- resume ---------------------------------------------------------------------------------- */
+
+static fm_status check_output(const fm_trainer *r) {
+    int64_t *steps;
+    size_t n;
+    FM_TRY(fm_trainer_list_checkpoints(r->cfg->output_dir, &steps, &n));
+    fm_status s = FM_OK;
+    if (n > 0 && !r->cfg->overwrite_output_dir) {
+        fm_error_set(FM_ERR_EXISTS, __FILE__, __LINE__, "%s holds a run with %zu checkpoints", r->cfg->output_dir, n);
+        s = fm_error_hint("go on with resume_from_checkpoint=true, start anew with overwrite_output_dir=true, or "
+                          "choose another output_dir");
+    }
+    for (size_t i = 0; i < n && s == FM_OK; i++) {
+        char name[64], path[4096];
+        snprintf(name, sizeof name, "checkpoint-%lld", (long long)steps[i]);
+        s = fm_path_join(path, sizeof path, r->cfg->output_dir, name);
+        s = s == FM_OK ? fm_remove_tree(path) : s;
+    }
+    fm_free(steps);
+    return s;
+}
+
+static fm_status check_kept(const fm_trainer *r, const fm_kept_plan *kept) {
+    if (strcmp(kept->data_hash, fm_dataset_hash(r->data)) != 0 || kept->seq_len != r->seq_len) {
+        fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__,
+                     "the checkpoint %s was trained on other data or another cutoff_len (%lld, now %d)",
+                     r->resumed_from, (long long)kept->seq_len, r->seq_len);
+        return fm_error_hint("to train its weights on this data, start a new run with model_name_or_path=%s",
+                             r->resumed_from);
+    }
+    if (strcmp(kept->precision, fm_dtype_get(r->choice.compute)->name) != 0) {
+        fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__,
+                     "the checkpoint %s was trained in %s, the configuration says %s", r->resumed_from, kept->precision,
+                     fm_dtype_get(r->choice.compute)->name);
+        return fm_error_hint("set precision=%s", strcmp(kept->precision, "bf16") == 0 ? "bf16" : "fp32");
+    }
+    if (strcmp(kept->kernels, r->backend->name) != 0 || kept->threads != fm_pool_threads(r->pool)) {
+        fm_warn("the checkpoint was written with kernels %s and %lld threads, now %s and %d: from here on the run is "
+                "not bit for bit what it "
+                "would have been",
+                kept->kernels, (long long)kept->threads, r->backend->name, fm_pool_threads(r->pool));
+    }
+    return FM_OK;
+}
+
+/* ---- all ------------------------------------------------------------------------------------- */
+
+static fm_status open_objective(fm_trainer *r, void **state, int32_t seq_len) {
+    fm_objective_env env = {.model = r->model,
+                            .seq_len = seq_len,
+                            .vocab = fm_dataset_vocab(r->data),
+                            .label_smoothing = r->cfg->label_smoothing_factor,
+                            .z_loss = r->cfg->z_loss};
+    return r->choice.objective->open(state, &env);
+}
+
+static fm_status first_weights(fm_trainer *r) {
+    if (r->from_scratch) {
+        return fm_params_init(r->model->params, (uint64_t)r->cfg->seed, r->pool);
+    }
+    fm_scratch *scratch;
+    FM_TRY(fm_scratch_new(&scratch));
+    fm_exec x = {.pool = r->pool, .scratch = scratch};
+    fm_status s = fm_weights_read(r->model, r->cfg->model_name_or_path, r->backend, &x);
+    fm_scratch_free(scratch);
+    return s;
+}
+
+fm_status fm_trainer_setup(fm_trainer *r) {
+    const fm_train_config *c = r->cfg;
+    FM_TRY(fm_train_config_check(c, &r->choice));
+    if (!c->output_dir) {
+        FM_FAIL(FM_ERR_CONFIG, "output_dir is not set");
+    }
+    r->st = (fm_run_state){.best_step = -1,
+                           .best_metric = NAN,
+                           .evaluated_step = -1,
+                           .eval_loss = NAN,
+                           .eval_bits_per_byte = NAN,
+                           .last_loss = NAN};
+    r->saved_step = -1;
+    bool found;
+    FM_TRY(fm_trainer_find_checkpoint(r, r->resumed_from, sizeof r->resumed_from, &found));
+    fm_kept_plan kept = {0};
+    if (found) {
+        char path[4096];
+        fm_run_state unused;
+        FM_TRY(fm_path_join(path, sizeof path, r->resumed_from, "trainer_state.json"));
+        FM_TRY(fm_state_read(path, &unused, &kept));
+    } else {
+        FM_TRY(check_output(r));
+    }
+    int threads = (int)c->threads;
+    if (threads == 0 && found && kept.threads <= fm_cpu_count()) {
+        threads = (int)kept.threads;
+    }
+    FM_TRY(fm_pool_new(&r->pool, threads));
+    r->backend = fm_cpu_backend();
+    FM_TRY(fm_trainer_open_data(r));
+    FM_TRY(fm_trainer_describe(r, fm_dataset_vocab(r->data)));
+    r->plan_input.evaluates = r->eval_data != NULL;
+    if (found) {
+        FM_TRY(check_kept(r, &kept));
+    }
+    FM_TRY(choose_plan(r, found ? &kept : NULL));
+    plan_steps(r);
+    FM_TRY(fm_options_dump_yaml(&r->yaml, c, fm_train_options()));
+    FM_TRY(fm_mkdirs(c->output_dir));
+    tell_plan(r);
+    FM_TRY(fm_trainer_alloc(r));
+    if (found) {
+        FM_TRY(fm_trainer_load(r, r->resumed_from));
+        r->resumed_step = r->st.step;
+        r->saved_step = r->st.step;
+        fm_info("resumed from %s: step %lld of %lld", r->resumed_from, (long long)r->st.step, (long long)r->n_steps);
+    } else {
+        FM_TRY(first_weights(r));
+    }
+    FM_TRY(open_objective(r, &r->objective, r->seq_len));
+    if (r->eval_data) {
+        FM_TRY(open_objective(r, &r->eval_objective, r->eval_sampler.seq_len));
+    }
+    FM_TRY(fm_trainer_make_ctx(r));
+    if (c->measure_mfu) {
+        FM_TRY(fm_ceiling_matmul(r->backend, fm_ctx_exec(r->ctx), r->choice.compute, 0.5, &r->ceiling));
+    }
+    return FM_OK;
+}
+
+void fm_trainer_deinit(fm_trainer *r) {
+    if (r->choice.objective) {
+        r->choice.objective->close(r->objective);
+        r->choice.objective->close(r->eval_objective);
+    }
+    fm_ctx_free(r->ctx);
+    fm_optim_deinit(&r->optim);
+    fm_model_close(r->model);
+    fm_dataset_close(r->data);
+    fm_dataset_close(r->eval_data);
+    fm_pool_free(r->pool);
+    fm_string_free(r->yaml);
+}
