@@ -8,25 +8,25 @@
 #include "base/error.h"
 #include "base/mem.h"
 
-fm_status fm_sampler_init(fm_sampler *s, int32_t vocab) {
-    *s = (fm_sampler){.vocab = vocab};
+fm_status fm_token_sampler_init(fm_token_sampler *s, int32_t vocab) {
+    *s = (fm_token_sampler){.vocab = vocab};
     s->score = fm_malloc((size_t)vocab * sizeof *s->score);
     s->order = fm_malloc((size_t)vocab * sizeof *s->order);
     s->seen = fm_calloc((size_t)vocab, 1);
     if (!s->score || !s->order || !s->seen) {
-        fm_sampler_deinit(s);
+        fm_token_sampler_deinit(s);
         FM_FAIL(FM_ERR_NO_MEMORY, "no memory for a sampler over %d tokens", (int)vocab);
     }
     return FM_OK;
 }
 
-void fm_sampler_deinit(fm_sampler *s) {
+void fm_token_sampler_deinit(fm_token_sampler *s) {
     fm_free(s->score);
     fm_free(s->order);
     fm_free(s->seen);
     fm_free(s->top_ids);
     fm_free(s->top_logprobs);
-    *s = (fm_sampler){0};
+    *s = (fm_token_sampler){0};
 }
 
 fm_status fm_sampling_check(const fm_sampling *o) {
@@ -121,7 +121,7 @@ static void sort(const double *score, int32_t *v, int64_t n) {
 
 /* Keskar et al. 2019: a token seen before has its positive logit divided, its negative one multiplied; once per token.
  */
-static void penalise(fm_sampler *s, const int32_t *past, int64_t n_past, double penalty) {
+static void penalise(fm_token_sampler *s, const int32_t *past, int64_t n_past, double penalty) {
     for (int64_t i = 0; i < n_past; i++) {
         int32_t id = past[i];
         if (id >= 0 && id < s->vocab && !s->seen[id]) {
@@ -137,7 +137,7 @@ static void penalise(fm_sampler *s, const int32_t *past, int64_t n_past, double 
 }
 
 /* Scores of the n candidates become probabilities; their sum is 1. */
-static void softmax(fm_sampler *s, int64_t n, double max, double temperature) {
+static void softmax(fm_token_sampler *s, int64_t n, double max, double temperature) {
     double sum = 0;
     for (int64_t i = 0; i < n; i++) {
         double *p = &s->score[s->order[i]];
@@ -150,7 +150,7 @@ static void softmax(fm_sampler *s, int64_t n, double max, double temperature) {
 }
 
 /* Candidates that top-p and min-p leave of order[n] (probabilities in score); they come sorted to the front. */
-static int64_t cut_tail(fm_sampler *s, int64_t n, const fm_sampling *o) {
+static int64_t cut_tail(fm_token_sampler *s, int64_t n, const fm_sampling *o) {
     if (o->top_p < 1) {
         /* All tokens below (1 - top_p) / n together weigh less than 1 - top_p, so none of them is kept: no need to sort
          * them. */
@@ -182,7 +182,7 @@ static int64_t cut_tail(fm_sampler *s, int64_t n, const fm_sampling *o) {
     return n;
 }
 
-fm_status fm_sampler_choose(int32_t *id, fm_sampler *s, const float *logits, const int32_t *past, int64_t n_past,
+fm_status fm_token_sampler_choose(int32_t *id, fm_token_sampler *s, const float *logits, const int32_t *past, int64_t n_past,
                             const fm_sampling *o, double draw) {
     int64_t n = 0;
     int32_t best = -1;
@@ -225,7 +225,7 @@ fm_status fm_sampler_choose(int32_t *id, fm_sampler *s, const float *logits, con
     return FM_OK;
 }
 
-fm_status fm_sampler_logprobs(double *logprob, fm_sampler *s, const float *logits, int32_t id, int32_t n_top) {
+fm_status fm_token_sampler_logprobs(double *logprob, fm_token_sampler *s, const float *logits, int32_t id, int32_t n_top) {
     double max = -HUGE_VAL, sum = 0;
     n_top = FM_MIN(n_top, s->vocab);
     if (n_top > s->cap_top) {

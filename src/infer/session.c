@@ -25,7 +25,7 @@ struct fm_session {
     fm_ctx *c;
     int32_t c_tokens; /* the context fits a forward of so many tokens */
     bool c_cached;
-    fm_sampler sampler;
+    fm_token_sampler sampler;
 };
 
 fm_sampling fm_sampling_default(void) {
@@ -61,7 +61,7 @@ fm_status fm_session_new(fm_session **out, fm_model *m, int64_t max_context) {
     if (max_context > 0 && max_context < s->max_context) {
         s->max_context = max_context;
     }
-    fm_status st = fm_sampler_init(&s->sampler, m->cfg.vocab_size);
+    fm_status st = fm_token_sampler_init(&s->sampler, m->cfg.vocab_size);
     if (st != FM_OK) {
         fm_session_free(s);
         return st;
@@ -76,7 +76,7 @@ void fm_session_free(fm_session *s) {
     }
     fm_ctx_free(s->c);
     fm_kv_cache_free(s->kv);
-    fm_sampler_deinit(&s->sampler);
+    fm_token_sampler_deinit(&s->sampler);
     fm_free(s->ids);
     fm_free(s->pos);
     fm_free(s);
@@ -252,11 +252,11 @@ static fm_status one_token(run *r, int64_t i, bool *stop, fm_finish *finish) {
     FM_TRY(next_logits(s, o->use_cache, &logits));
     fm_rng_key key = {.seed = o->seed, .stream = fm_rng_stream("sample"), .step = 0};
     double draw = fm_rng_uniform(key, (uint64_t)s->n);
-    FM_TRY(fm_sampler_choose(&id, &s->sampler, logits, s->ids, s->n, o, draw));
+    FM_TRY(fm_token_sampler_choose(&id, &s->sampler, logits, s->ids, s->n, o, draw));
     fm_token_out t = {.id = id, .text = "", .logprob = NAN};
     if (o->logprobs != 0) {
         t.n_top = FM_MIN(FM_MAX(o->logprobs, 0), s->sampler.vocab);
-        FM_TRY(fm_sampler_logprobs(&t.logprob, &s->sampler, logits, id, t.n_top));
+        FM_TRY(fm_token_sampler_logprobs(&t.logprob, &s->sampler, logits, id, t.n_top));
         t.top_ids = s->sampler.top_ids;
         t.top_logprobs = s->sampler.top_logprobs;
     }

@@ -84,8 +84,8 @@ static void test_distribution(void **state) {
         {1, 0.8, 0, 1, 20}, {1.3, 1, 0.1, 1, 0},   {1, 1, 0, 1.5, 0}, {0.9, 0.9, 0.05, 1.2, 30},
         {1, 0, 0, 1, 0},    {2, 0.999, 0, 0.8, 0}, {1, 1, 1, 1, 0},   {1, 1, 0, 1, 1},
     };
-    fm_sampler s;
-    assert_int_equal(fm_sampler_init(&s, V), FM_OK);
+    fm_token_sampler s;
+    assert_int_equal(fm_token_sampler_init(&s, V), FM_OK);
     for (size_t k = 0; k < FM_ARRAY_LEN(set); k++) {
         fm_sampling o = fm_sampling_default();
         o.temperature = set[k].temperature;
@@ -108,7 +108,7 @@ static void test_distribution(void **state) {
         const int n = 20000;
         for (int i = 0; i < n; i++) {
             int32_t id;
-            assert_int_equal(fm_sampler_choose(&id, &s, logits, past, 9, &o, (i + 0.5) / n), FM_OK);
+            assert_int_equal(fm_token_sampler_choose(&id, &s, logits, past, 9, &o, (i + 0.5) / n), FM_OK);
             assert_in_range(id, 0, V - 1);
             count[id]++;
         }
@@ -119,44 +119,44 @@ static void test_distribution(void **state) {
             assert_true(fabs((double)count[i] / n - p[i]) <= 1.01 / n); /* the borders of intervals */
         }
     }
-    fm_sampler_deinit(&s);
+    fm_token_sampler_deinit(&s);
 }
 
 static void test_greedy(void **state) {
     (void)state;
-    fm_sampler s;
+    fm_token_sampler s;
     int32_t id;
     fm_sampling o = fm_sampling_default();
     o.temperature = 0;
-    assert_int_equal(fm_sampler_init(&s, 4), FM_OK);
-    assert_int_equal(fm_sampler_choose(&id, &s, (float[]){1, 3, 3, 2}, NULL, 0, &o, 0.9), FM_OK);
+    assert_int_equal(fm_token_sampler_init(&s, 4), FM_OK);
+    assert_int_equal(fm_token_sampler_choose(&id, &s, (float[]){1, 3, 3, 2}, NULL, 0, &o, 0.9), FM_OK);
     assert_int_equal(id, 1); /* lowest of equals */
     o.repetition_penalty = 2;
-    assert_int_equal(fm_sampler_choose(&id, &s, (float[]){1, 3, -3, 2}, (int32_t[]){1}, 1, &o, 0), FM_OK);
+    assert_int_equal(fm_token_sampler_choose(&id, &s, (float[]){1, 3, -3, 2}, (int32_t[]){1}, 1, &o, 0), FM_OK);
     assert_int_equal(id, 3);
-    assert_int_equal(fm_sampler_choose(&id, &s, (float[]){-5, -3, -4, -6}, (int32_t[]){1, 99, -1}, 3, &o, 0), FM_OK);
+    assert_int_equal(fm_token_sampler_choose(&id, &s, (float[]){-5, -3, -4, -6}, (int32_t[]){1, 99, -1}, 3, &o, 0), FM_OK);
     assert_int_equal(id, 2); /* -3 became -6 */
-    assert_int_equal(fm_sampler_choose(&id, &s, (float[]){NAN, -INFINITY, 0, INFINITY}, NULL, 0, &o, 0), FM_OK);
+    assert_int_equal(fm_token_sampler_choose(&id, &s, (float[]){NAN, -INFINITY, 0, INFINITY}, NULL, 0, &o, 0), FM_OK);
     assert_int_equal(id, 2);
-    assert_int_equal(fm_sampler_choose(&id, &s, (float[]){NAN, NAN, NAN, -INFINITY}, NULL, 0, &o, 0), FM_ERR_NUMERIC);
-    fm_sampler_deinit(&s);
+    assert_int_equal(fm_token_sampler_choose(&id, &s, (float[]){NAN, NAN, NAN, -INFINITY}, NULL, 0, &o, 0), FM_ERR_NUMERIC);
+    fm_token_sampler_deinit(&s);
 }
 
 static void test_logprobs(void **state) {
     (void)state;
-    fm_sampler s;
+    fm_token_sampler s;
     double lp;
-    assert_int_equal(fm_sampler_init(&s, 4), FM_OK);
-    assert_int_equal(fm_sampler_logprobs(&lp, &s, (float[]){0, 1, 2, 1}, 1, 3), FM_OK);
+    assert_int_equal(fm_token_sampler_init(&s, 4), FM_OK);
+    assert_int_equal(fm_token_sampler_logprobs(&lp, &s, (float[]){0, 1, 2, 1}, 1, 3), FM_OK);
     double lse = log(1 + 2 * exp(1) + exp(2));
     assert_true(fabs(lp - (1 - lse)) < 1e-12);
     assert_int_equal(s.top_ids[0], 2);
     assert_int_equal(s.top_ids[1], 1);
     assert_int_equal(s.top_ids[2], 3);
     assert_true(fabs(s.top_logprobs[0] - (2 - lse)) < 1e-12);
-    assert_int_equal(fm_sampler_logprobs(&lp, &s, (float[]){0, 1, 2, 1}, 1, 99), FM_OK);
+    assert_int_equal(fm_token_sampler_logprobs(&lp, &s, (float[]){0, 1, 2, 1}, 1, 99), FM_OK);
     assert_int_equal(s.top_ids[3], 0);
-    fm_sampler_deinit(&s);
+    fm_token_sampler_deinit(&s);
 }
 
 static void test_bad_options(void **state) {
