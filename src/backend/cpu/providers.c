@@ -1,16 +1,18 @@
 /* Order of the matrix-product providers.
  *
- * Measured on two Zen 4 cores (AVX-512, 512-bit operations in two halves), own kernels against oneDNN 2.6.3 called
- * on the same split, interleaved, best of several rounds, per cent of the measured peak of the instruction;
- * T = 2048 rows, weights (N,K) from 256 x 512 to 2048 x 768, heads of 6400 and 16384 classes
- * (bench/gemm_probe.c):
+ * Measured with bench/gemm_probe.c on Zen 4 cores (AVX-512, 512-bit operations in two halves), own kernels
+ * against oneDNN 2.6.3 called on our split, interleaved, best of 7 to 11 rounds, per cent of the measured peak of
+ * the instruction (236 GFLOP/s bf16, 118 f32 per core); bf16 on two cores, f32 on one; 2048 rows, weights (N,K) from
+ * 256 x 512 to 2048 x 768, heads of 6400 and 16384 classes:
  *                                bf16 own  packed  oneDNN      f32 own  packed  oneDNN
- *   cube of 1024                    94       96      93            93      96      94
- *   forward  x W^T                93-96    94-97   90-96         93-96   94-97   91-95
- *   input gradient  dy W          95-97    94-97   89-94         93-96   94-97   90-95
- *   weight gradient  dy^T x       86-94      -     79-87         87-92     -     83-91
- *   loss head, three products     91-93    94-96   85-91         90-93   94-96   85-92
- *   1 row, 4096 x 4096 (GB/s)       18       34      18            15      29      17
+ *   cube of 1024                    94       96      95            95      97      94
+ *   forward  x W^T                93-97    93-98   90-96         96-97     97    94-96
+ *   input gradient  dy W          95-98    94-98   89-96         95-97   96-97   91-96
+ *   weight gradient  dy^T x       87-93      -     86-93         86-92     -     84-93
+ *   head, logits and dx           90-94    95-96   85-90         91-95     96    87-92
+ *   head, weight gradient         83-91      -     86-89         92-94     -     90-92
+ *   GB/s of weights, one core: 1 row of 4096 x 4096
+ *                                   18       34      18            16      29      15
  *
  * So our own kernels come first for both types: they are as fast or faster, take packed weights, need no library
  * and keep the bits of a row free of the number of rows. oneDNN stays for comparison and for processors

@@ -12,7 +12,7 @@
  * order of k, and the chunks are a function of k. One row (decode) and many run the same arithmetic,
  * and so do packed and plain weights.
  *
- * Each part packs its own panels: no barrier, no shared buffer, and a panel is hot in cache when it is used.
+ * Each part packs its own panels, once (all are kept when they fit KEEP_BYTES): no barrier, no shared buffer.
  * Where parts share panels (a split of rows) packing is repeated, which costs about 16/rows of the product.
  * A is read in place, two bf16 at a time, since consecutive k are adjacent; only a transposed A, or an odd
  * number of bf16 (whose last pair would reach past the row), is packed. */

@@ -5,9 +5,7 @@
 #include "backend/cpu/simd/vec.h"
 
 /* Bytes of the panel asked for ahead of use: far enough to cover a miss of the first-level cache. */
-#ifndef GEMM_AHEAD
 #define GEMM_AHEAD 1024
-#endif
 
 /* One tile over one block of k: sum = A B over ks units; v = sum [+ add] [+ bias]; C = v.
  * A unit is 32 bits: one f32 or two bf16 along k. */
