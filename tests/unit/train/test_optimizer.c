@@ -1,0 +1,130 @@
+/* Optimizers against values computed in double precision by tests/golden/make_optim.py. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "backend/cpu/cpu.h"
+#include "train/optimizer.h"
+
+#define N     7
+#define STEPS 10
+
+static void golden(double out[N], const char *name) {
+    FILE *f = fopen(FM_SOURCE_DIR "/tests/golden/data/optim.txt", "r");
+    assert_non_null(f);
+    char line[1024];
+    bool found = false;
+    while (!found && fgets(line, sizeof line, f)) {
+        char key[64];
+        int at = 0;
+        assert_int_equal(sscanf(line, "%63s%n", key, &at), 1);
+        found = strcmp(key, name) == 0;
+        for (int i = 0; found && i < N; i++) {
+            int used;
+            assert_int_equal(sscanf(line + at, "%lf%n", &out[i], &used), 1);
+            at += used;
+        }
+    }
+    fclose(f);
+    assert_true(found);
+}
+
+/* Ten steps with gradients twice as large and scale 0.5 * 0.5. `decayed` is subject to decay, l1 and l2, `plain` is
+ * not. */
+static void check(const char *type, const fm_optim_options *o, const char *want_decayed, const char *want_plain,
+                  bool copies) {
+    fm_params *ps;
+    fm_param *decayed, *plain, *skipped;
+    assert_int_equal(fm_params_new(&ps), FM_OK);
+    assert_int_equal(fm_params_add(ps, &(fm_param_desc){.name = "a", .n_dims = 1, .dim = {N}}, &decayed), FM_OK);
+    assert_int_equal(fm_params_add(ps, &(fm_param_desc){.name = "s", .n_dims = 1, .dim = {3}}, &skipped), FM_OK);
+    assert_int_equal(
+        fm_params_add(ps, &(fm_param_desc){.name = "b", .n_dims = 1, .dim = {N}, .no_decay = true}, &plain), FM_OK);
+    assert_int_equal(fm_params_alloc(ps, FM_F32), FM_OK);
+    assert_int_equal(fm_params_alloc_grads(ps), FM_OK);
+    if (copies) {
+        assert_int_equal(fm_params_alloc_copies(ps, FM_BF16), FM_OK);
+    }
+    float *w[2] = {decayed->data, plain->data}, *g[2] = {decayed->grad, plain->grad};
+    for (int i = 0; i < N; i++) {
+        w[0][i] = w[1][i] = (float)(0.5 * cos(i + 1));
+    }
+    ((float *)skipped->data)[0] = 3;
+    fm_scratch *scratch;
+    assert_int_equal(fm_scratch_new(&scratch), FM_OK);
+    fm_exec x = {.scratch = scratch};
+    fm_optim s;
+    assert_int_equal(fm_optim_init(&s, fm_optimizer_find(type), o, ps), FM_OK);
+    assert_int_equal((int64_t)s.bytes, fm_optim_bytes(s.type, o, ps));
+    for (int t = 1; t <= STEPS; t++) {
+        fm_params_begin_step(ps);
+        double sum = 0;
+        for (int i = 0; i < N; i++) {
+            g[0][i] = g[1][i] = (float)(2 * sin(0.7 * i + 0.3 * t) * (1 + t / 10.0));
+            sum += 2 * (double)g[0][i] * (double)g[0][i];
+        }
+        decayed->grad_written = plain->grad_written = true;
+        double norm;
+        fm_param *bad;
+        assert_int_equal(fm_grad_norm(ps, fm_cpu_backend(), &x, &norm, &bad, NULL), FM_OK);
+        assert_null(bad);
+        assert_true(fabs(norm - sqrt(sum)) < 1e-9 * norm);
+        assert_int_equal(fm_optim_step(&s, fm_cpu_backend(), &x, 0.01, 0.25), FM_OK);
+    }
+    const char *const want[2] = {want_decayed, want_plain};
+    fm_param *const p[2] = {decayed, plain};
+    for (int k = 0; k < 2; k++) {
+        double v[N];
+        golden(v, want[k]);
+        for (int i = 0; i < N; i++) {
+            if (!(fabs((double)w[k][i] - v[i]) <= 3e-6 * fmax(0.1, fabs(v[i])))) {
+                fail_msg("%s[%d] = %.9g, expected %.9g", want[k], i, (double)w[k][i], v[i]);
+            }
+            if (copies) {
+                assert_int_equal(p[k]->copy.version, p[k]->version);
+                assert_int_equal(((uint16_t *)p[k]->copy.data)[i], fm_f32_to_bf16(w[k][i]));
+            }
+        }
+    }
+    assert_float_equal(((float *)skipped->data)[0], 3, 0); /* no gradient, no update */
+    /* The first parameter that is not finite is named. */
+    g[1][3] = INFINITY;
+    double norm;
+    fm_param *bad;
+    assert_int_equal(fm_grad_norm(ps, fm_cpu_backend(), &x, &norm, &bad, NULL), FM_OK);
+    assert_ptr_equal(bad, plain);
+    fm_optim_deinit(&s);
+    fm_scratch_free(scratch);
+    fm_params_free(ps);
+}
+
+static void test_adamw(void **state) {
+    (void)state;
+    fm_optim_options o = {.beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .weight_decay = 0.1};
+    check("adamw", &o, "adamw_decay", "adamw", false);
+    check("adamw_torch", &o, "adamw_decay", "adamw", true);
+    o.l1 = 0.02;
+    o.l2 = 0.03;
+    check("adamw", &o, "adamw_l1_l2", "adamw", true);
+}
+
+static void test_sgd(void **state) {
+    (void)state;
+    fm_optim_options o = {.weight_decay = 0.1, .l1 = 0.02, .l2 = 0.03};
+    check("sgd", &o, "sgd_decay_l1_l2", "sgd", true);
+    o = (fm_optim_options){.momentum = 0.9};
+    check("sgd", &o, "sgd_momentum", "sgd_momentum", false);
+    o = (fm_optim_options){.momentum = 0.9, .nesterov = true, .weight_decay = 0.1, .l2 = 0.03};
+    check("sgd", &o, "sgd_nesterov", "sgd_nesterov_plain", true);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_adamw), cmocka_unit_test(test_sgd)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
