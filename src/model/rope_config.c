@@ -1,6 +1,6 @@
 /* Rope in config.json. transformers 5 writes {"rope_parameters": {"rope_type", "rope_theta", ...}}; before, rope_theta
- * stood beside {"rope_scaling": {"rope_type" or "type", ...} or null}. We write the older form, which both read, unless
- * the file we started from has the newer one. */
+ * stood beside {"rope_scaling": {"rope_type" or "type", ...} or null}. We write the older form, which both read, and
+ * keep the newer one up to date where the file we started from has it. */
 #include <string.h>
 
 #include "model/decoder.h"
@@ -83,25 +83,29 @@ static fm_status fill(fm_json *o, const fm_rope_config *r) {
     return FM_OK;
 }
 
-fm_status fm_rope_config_write(const fm_model_config *cfg, fm_json *json) {
-    const fm_rope_config *r = &cfg->rope;
-    bool newer = fm_json_is_object(fm_json_get(json, "rope_parameters"));
-    if (!newer && r->kind == FM_ROPE_NONE) {
-        FM_TRY(fm_json_set(json, "rope_theta", fm_json_new_num(r->theta)));
-        return fm_json_set(json, "rope_scaling", fm_json_new_null());
-    }
+/* A new object under `key`. */
+static fm_status set_object(fm_json *json, const char *key, const fm_rope_config *r, bool with_theta) {
     fm_json *o = fm_json_new_object();
     if (!o) {
         FM_FAIL(FM_ERR_NO_MEMORY, "no memory for the rope part of config.json");
     }
     fm_status s = fill(o, r);
-    if (s == FM_OK && newer) {
+    if (s == FM_OK && with_theta) {
         s = fm_json_set(o, "rope_theta", fm_json_new_num(r->theta));
     }
     if (s != FM_OK) {
         fm_json_free(o);
         return s;
     }
-    FM_TRY(fm_json_set(json, newer ? "rope_parameters" : "rope_scaling", o));
-    return newer ? FM_OK : fm_json_set(json, "rope_theta", fm_json_new_num(r->theta));
+    return fm_json_set(json, key, o);
+}
+
+fm_status fm_rope_config_write(const fm_model_config *cfg, fm_json *json) {
+    const fm_rope_config *r = &cfg->rope;
+    if (fm_json_is_object(fm_json_get(json, "rope_parameters"))) {
+        FM_TRY(set_object(json, "rope_parameters", r, true));
+    }
+    FM_TRY(fm_json_set(json, "rope_theta", fm_json_new_num(r->theta)));
+    return r->kind == FM_ROPE_NONE ? fm_json_set(json, "rope_scaling", fm_json_new_null())
+                                   : set_object(json, "rope_scaling", r, false);
 }

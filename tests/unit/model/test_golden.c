@@ -208,11 +208,30 @@ static void test_older_rope_keys(void **state) {
     }
 }
 
+/* What we write again means the same model. */
+static void test_saved_again(void **state) {
+    (void)state;
+    for (size_t i = 0; i < FM_ARRAY_LEN(cases); i++) {
+        char dir[512] = "/tmp/fathom_golden_XXXXXX", from[512];
+        golden g = read_golden(cases[i]);
+        fm_model *m;
+        snprintf(from, sizeof from, DATA "%s", cases[i]);
+        assert_non_null(mkdtemp(dir));
+        assert_int_equal(fm_model_load(&m, from, true, FM_F32), FM_OK);
+        assert_int_equal(fm_model_save(m, dir, FM_F32, 0), FM_OK);
+        fm_model_close(m);
+        assert_true(difference(dir, &g, "f32") <= 1e-5);
+        assert_int_equal(fm_remove_tree(dir), FM_OK);
+        fm_free(g.file);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_logits),
         cmocka_unit_test(test_edited_configs_differ),
         cmocka_unit_test(test_older_rope_keys),
+        cmocka_unit_test(test_saved_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
