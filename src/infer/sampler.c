@@ -31,7 +31,8 @@ void fm_token_sampler_deinit(fm_token_sampler *s) {
 
 fm_status fm_sampling_check(const fm_sampling *o) {
     if (o->size != sizeof *o) {
-        FM_FAIL(FM_ERR_ARGUMENT, "fm_sampling: expected size %zu, found %zu: start from fm_sampling_default()", sizeof *o, o->size);
+        FM_FAIL(FM_ERR_ARGUMENT, "fm_sampling: expected size %zu, found %zu: start from fm_sampling_default()",
+                sizeof *o, o->size);
     }
     if (!(o->temperature >= 0) || !isfinite(o->temperature)) {
         FM_FAIL(FM_ERR_ARGUMENT, "temperature: expected 0 or more, found %g", o->temperature);
@@ -64,33 +65,7 @@ static void swap(int32_t *a, int32_t *b) {
     *b = t;
 }
 
-/* Moves the k first of v[n] to its front, in any order (Hoare's selection). */
-static void select_first(const double *score, int32_t *v, int64_t n, int64_t k) {
-    int64_t low = 0, high = n - 1;
-    while (low < high) {
-        int32_t pivot = v[low + (high - low) / 2];
-        int64_t i = low, j = high;
-        while (i <= j) {
-            while (before(score, v[i], pivot)) {
-                i++;
-            }
-            while (before(score, pivot, v[j])) {
-                j--;
-            }
-            if (i <= j) {
-                swap(&v[i++], &v[j--]);
-            }
-        }
-        if (k - 1 <= j) {
-            high = j;
-        } else if (k - 1 >= i) {
-            low = i;
-        } else {
-            return;
-        }
-    }
-}
-
+/* Heap whose root ranks last. */
 static void sift(const double *score, int32_t *v, int64_t at, int64_t n) {
     for (;;) {
         int64_t child = 2 * at + 1;
@@ -103,6 +78,23 @@ static void sift(const double *score, int32_t *v, int64_t at, int64_t n) {
         }
         swap(&v[at], &v[child]);
         at = child;
+    }
+}
+
+/* Moves the k first of v[n] to its front, in any order: a heap of the k best so far, whose root is the next to go. Most
+ * elements cost one comparison. */
+static void select_first(const double *score, int32_t *v, int64_t n, int64_t k) {
+    if (k >= n || k < 1) {
+        return;
+    }
+    for (int64_t i = k / 2; i-- > 0;) {
+        sift(score, v, i, k);
+    }
+    for (int64_t i = k; i < n; i++) {
+        if (before(score, v[i], v[0])) {
+            swap(&v[0], &v[i]);
+            sift(score, v, 0, k);
+        }
     }
 }
 
@@ -182,8 +174,8 @@ static int64_t cut_tail(fm_token_sampler *s, int64_t n, const fm_sampling *o) {
     return n;
 }
 
-fm_status fm_token_sampler_choose(int32_t *id, fm_token_sampler *s, const float *logits, const int32_t *past, int64_t n_past,
-                            const fm_sampling *o, double draw) {
+fm_status fm_token_sampler_choose(int32_t *id, fm_token_sampler *s, const float *logits, const int32_t *past,
+                                  int64_t n_past, const fm_sampling *o, double draw) {
     int64_t n = 0;
     int32_t best = -1;
     for (int32_t i = 0; i < s->vocab; i++) {
@@ -225,7 +217,8 @@ fm_status fm_token_sampler_choose(int32_t *id, fm_token_sampler *s, const float 
     return FM_OK;
 }
 
-fm_status fm_token_sampler_logprobs(double *logprob, fm_token_sampler *s, const float *logits, int32_t id, int32_t n_top) {
+fm_status fm_token_sampler_logprobs(double *logprob, fm_token_sampler *s, const float *logits, int32_t id,
+                                    int32_t n_top) {
     double max = -HUGE_VAL, sum = 0;
     n_top = FM_MIN(n_top, s->vocab);
     if (n_top > s->cap_top) {
