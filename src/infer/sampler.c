@@ -141,37 +141,43 @@ static void softmax(fm_token_sampler *s, int64_t n, double max, double temperatu
     }
 }
 
-/* Candidates that top-p and min-p leave of order[n] (probabilities in score); they come sorted to the front. */
-static int64_t cut_tail(fm_token_sampler *s, int64_t n, const fm_sampling *o) {
-    if (o->top_p < 1) {
-        /* All tokens below (1 - top_p) / n together weigh less than 1 - top_p, so none of them is kept: no need to sort
-         * them. */
-        double floor_p = (1 - o->top_p) / (double)n * (1 - 1e-9);
-        int64_t kept = 0;
-        for (int64_t i = 0; i < n; i++) {
-            if (s->score[s->order[i]] >= floor_p) {
-                swap(&s->order[kept++], &s->order[i]);
-            }
+/* Drops candidates below `least`; the rest keep their order. */
+static int64_t drop_below(fm_token_sampler *s, int64_t n, double least) {
+    int64_t kept = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (s->score[s->order[i]] >= least) {
+            swap(&s->order[kept++], &s->order[i]);
         }
-        sort(s->score, s->order, kept);
+    }
+    return kept;
+}
+
+/* The shortest run of the most likely candidates whose mass reaches top_p, sorted to the front. A real distribution is
+ * done after a few hundred, so not all are sorted. */
+static int64_t nucleus(fm_token_sampler *s, int64_t n, double top_p) {
+    /* All tokens below (1 - top_p) / n together weigh less than 1 - top_p, so none of them is kept. */
+    n = drop_below(s, n, (1 - top_p) / (double)n * (1 - 1e-9));
+    for (int64_t sorted = 256;; sorted *= 8) {
+        sorted = FM_MIN(sorted, n);
+        select_first(s->score, s->order, n, sorted);
+        sort(s->score, s->order, sorted);
         double above = 0; /* mass of the candidates before this one */
         int64_t m = 0;
-        while (m < kept && (m == 0 || above < o->top_p)) {
+        while (m < sorted && (m == 0 || above < top_p)) {
             above += s->score[s->order[m++]];
         }
-        n = m;
-    } else {
-        sort(s->score, s->order, n);
-    }
-    if (o->min_p > 0) {
-        double least = o->min_p * s->score[s->order[0]];
-        int64_t m = 1;
-        while (m < n && s->score[s->order[m]] >= least) {
-            m++;
+        if (m < sorted || sorted == n || above >= top_p) {
+            return m;
         }
-        n = m;
     }
-    return n;
+}
+
+/* Candidates that top-p and min-p leave of order[n] (probabilities in score, the largest is `max`). */
+static int64_t cut_tail(fm_token_sampler *s, int64_t n, double max, const fm_sampling *o) {
+    if (o->top_p < 1) {
+        n = nucleus(s, n, o->top_p);
+    }
+    return o->min_p > 0 ? drop_below(s, n, o->min_p * max) : n;
 }
 
 fm_status fm_token_sampler_choose(int32_t *id, fm_token_sampler *s, const float *logits, const int32_t *past,
@@ -201,9 +207,10 @@ fm_status fm_token_sampler_choose(int32_t *id, fm_token_sampler *s, const float 
     if (o->top_k > 0 && o->top_k < n) {
         select_first(s->score, s->order, n, o->top_k);
         n = o->top_k;
+        sort(s->score, s->order, n);
     }
     softmax(s, n, max, o->temperature);
-    n = cut_tail(s, n, o);
+    n = cut_tail(s, n, s->score[best], o);
     double mass = 0;
     for (int64_t i = 0; i < n; i++) {
         mass += s->score[s->order[i]];

@@ -23,14 +23,15 @@ void fm_token_sampler_deinit(fm_token_sampler *s);
 FM_MUST_CHECK fm_status fm_sampling_check(const fm_sampling *o);
 
 /* The id chosen from logits [vocab]. In the order of transformers: repetition penalty over `past` [n_past],
- * temperature, top-k, top-p, min-p, then one draw. `draw` is uniform in [0,1). The candidates are walked from the most
- * likely down, equal ones by rising id. FM_ERR_NUMERIC when no logit is finite. */
-FM_MUST_CHECK fm_status fm_token_sampler_choose(int32_t *id, fm_token_sampler *s, const float *logits, const int32_t *past,
-                                          int64_t n_past, const fm_sampling *o, double draw);
+ * temperature, top-k, top-p, min-p, then one draw. `draw` is uniform in [0,1). With top-k or top-p the candidates are
+ * walked from the most likely down (equal ones by rising id), else by rising id. FM_ERR_NUMERIC when no logit is
+ * finite. */
+FM_MUST_CHECK fm_status fm_token_sampler_choose(int32_t *id, fm_token_sampler *s, const float *logits,
+                                                const int32_t *past, int64_t n_past, const fm_sampling *o, double draw);
 
 /* Log-probability of `id` under softmax(logits), and the n_top most likely ids with theirs (in s->top_ids,
  * s->top_logprobs). */
 FM_MUST_CHECK fm_status fm_token_sampler_logprobs(double *logprob, fm_token_sampler *s, const float *logits, int32_t id,
-                                            int32_t n_top);
+                                                  int32_t n_top);
 
 #endif

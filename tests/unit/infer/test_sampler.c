@@ -12,7 +12,7 @@
 #include "base/error.h"
 #include "infer/sampler.h"
 
-#define V 60
+#define V 700 /* past the 256 that top-p sorts at first */
 
 static const float *rank_logits;
 static int by_rank(const void *a, const void *b) {
@@ -80,9 +80,10 @@ static void test_distribution(void **state) {
         double temperature, top_p, min_p, penalty;
         int64_t top_k;
     } set[] = {
-        {1, 1, 0, 1, 0},    {0.7, 1, 0, 1, 0},     {1, 1, 0, 1, 7},   {1, 0.8, 0, 1, 0},
-        {1, 0.8, 0, 1, 20}, {1.3, 1, 0.1, 1, 0},   {1, 1, 0, 1.5, 0}, {0.9, 0.9, 0.05, 1.2, 30},
-        {1, 0, 0, 1, 0},    {2, 0.999, 0, 0.8, 0}, {1, 1, 1, 1, 0},   {1, 1, 0, 1, 1},
+        {1, 1, 0, 1, 0},   {0.7, 1, 0, 1, 0},         {3, 0.9, 0, 1, 0},  {5, 0.99, 0.2, 1, 600},
+        {1, 1, 0, 1, 7},   {1, 0.8, 0, 1, 0},         {1, 0.8, 0, 1, 20}, {1.3, 1, 0.1, 1, 0},
+        {1, 1, 0, 1.5, 0}, {0.9, 0.9, 0.05, 1.2, 30}, {1, 0, 0, 1, 0},    {2, 0.999, 0, 0.8, 0},
+        {1, 1, 1, 1, 0},   {1, 1, 0, 1, 1},
     };
     fm_token_sampler s;
     assert_int_equal(fm_token_sampler_init(&s, V), FM_OK);
@@ -134,11 +135,13 @@ static void test_greedy(void **state) {
     o.repetition_penalty = 2;
     assert_int_equal(fm_token_sampler_choose(&id, &s, (float[]){1, 3, -3, 2}, (int32_t[]){1}, 1, &o, 0), FM_OK);
     assert_int_equal(id, 3);
-    assert_int_equal(fm_token_sampler_choose(&id, &s, (float[]){-5, -3, -4, -6}, (int32_t[]){1, 99, -1}, 3, &o, 0), FM_OK);
+    assert_int_equal(fm_token_sampler_choose(&id, &s, (float[]){-5, -3, -4, -6}, (int32_t[]){1, 99, -1}, 3, &o, 0),
+                     FM_OK);
     assert_int_equal(id, 2); /* -3 became -6 */
     assert_int_equal(fm_token_sampler_choose(&id, &s, (float[]){NAN, -INFINITY, 0, INFINITY}, NULL, 0, &o, 0), FM_OK);
     assert_int_equal(id, 2);
-    assert_int_equal(fm_token_sampler_choose(&id, &s, (float[]){NAN, NAN, NAN, -INFINITY}, NULL, 0, &o, 0), FM_ERR_NUMERIC);
+    assert_int_equal(fm_token_sampler_choose(&id, &s, (float[]){NAN, NAN, NAN, -INFINITY}, NULL, 0, &o, 0),
+                     FM_ERR_NUMERIC);
     fm_token_sampler_deinit(&s);
 }
 
