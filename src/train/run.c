@@ -183,7 +183,7 @@ static fm_status loop(fm_trainer *r, fm_train_result *result) {
         FM_TRY(evaluate(r, &e, &stop));
         emit(r, &e);
     }
-    while (r->st.step < r->n_steps && !stop) {
+    while (r->st.step < r->n_steps && r->st.samples_done < r->total_samples && !stop) {
         FM_TRY(fm_trainer_step(r));
         FM_TRY(after_step(r, &stop));
         char detail[128], rate[32];

@@ -98,6 +98,9 @@ FM_MUST_CHECK fm_status fm_trainer_open_data(fm_trainer *r);
 /* step.c: samples [done, done+n) of the epoch order; takes r->st one step on. FM_ERR_CANCELLED leaves the state as
  * before. */
 FM_MUST_CHECK fm_status fm_trainer_step(fm_trainer *r);
+/* After FM_ERR_NO_MEMORY: a context for a smaller plan of the same effective batch, or the same failure when there is
+ * none. */
+FM_MUST_CHECK fm_status fm_trainer_recover(fm_trainer *r);
 
 /* evaluate.c */
 typedef struct fm_eval_result {
@@ -125,7 +128,8 @@ typedef struct fm_kept_plan {
     int64_t micro_batch, step_samples, eval_batch, threads;
     bool recompute;
     char precision[16], kernels[64], data_hash[40];
-    int64_t seq_len;
+    int64_t seq_len, seed;
+    bool shuffle;
 } fm_kept_plan;
 FM_MUST_CHECK fm_status fm_state_read(const char *path, fm_run_state *st, fm_kept_plan *plan);
 

@@ -165,6 +165,7 @@ static fm_status choose_plan(fm_trainer *r, const fm_kept_plan *kept) {
     return FM_OK;
 }
 
+/* Steps of the whole run, counted on from where it stands: the windows of a step may be others than before. */
 static void plan_steps(fm_trainer *r) {
     const fm_train_config *c = r->cfg;
     int64_t per_step = r->plan.step_samples;
@@ -173,7 +174,8 @@ static void plan_steps(fm_trainer *r) {
         r->total_samples = INT64_MAX;
     } else {
         r->total_samples = FM_MAX(1, (int64_t)ceil(c->num_train_epochs * (double)r->sampler.n_samples));
-        r->n_steps = (r->total_samples + per_step - 1) / per_step;
+        int64_t left = FM_MAX(0, r->total_samples - r->st.samples_done);
+        r->n_steps = r->st.step + (left + per_step - 1) / per_step;
     }
     r->choice.schedule.n_steps = r->n_steps;
     r->choice.schedule.warmup_steps =
@@ -209,6 +211,13 @@ static fm_status check_kept(const fm_trainer *r, const fm_kept_plan *kept) {
                      r->resumed_from, (long long)kept->seq_len, r->seq_len);
         return fm_error_hint("to train its weights on this data, start a new run with model_name_or_path=%s",
                              r->resumed_from);
+    }
+    if (kept->seed != r->cfg->seed || kept->shuffle != r->cfg->shuffle) {
+        fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__,
+                     "the checkpoint %s was trained with seed %lld and shuffle %s: with others the order of the data "
+                     "changes in the middle of an epoch",
+                     r->resumed_from, (long long)kept->seed, kept->shuffle ? "true" : "false");
+        return fm_error_hint("set seed=%lld and shuffle=%s", (long long)kept->seed, kept->shuffle ? "true" : "false");
     }
     if (strcmp(kept->precision, fm_dtype_get(r->choice.compute)->name) != 0) {
         fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__,
@@ -285,24 +294,27 @@ fm_status fm_trainer_setup(fm_trainer *r) {
         FM_TRY(check_kept(r, &kept));
     }
     FM_TRY(choose_plan(r, found ? &kept : NULL));
-    plan_steps(r);
     FM_TRY(fm_options_dump_yaml(&r->yaml, c, fm_train_options()));
     FM_TRY(fm_mkdirs(c->output_dir));
-    tell_plan(r);
     FM_TRY(fm_trainer_alloc(r));
     if (found) {
         FM_TRY(fm_trainer_load(r, r->resumed_from));
         r->resumed_step = r->st.step;
         r->saved_step = r->st.step;
-        fm_info("resumed from %s: step %lld of %lld", r->resumed_from, (long long)r->st.step, (long long)r->n_steps);
     } else {
         FM_TRY(first_weights(r));
+    }
+    plan_steps(r);
+    tell_plan(r);
+    if (found) {
+        fm_info("resumed from %s: step %lld of %lld", r->resumed_from, (long long)r->st.step, (long long)r->n_steps);
     }
     FM_TRY(open_objective(r, &r->objective, r->seq_len));
     if (r->eval_data) {
         FM_TRY(open_objective(r, &r->eval_objective, r->eval_sampler.seq_len));
     }
-    FM_TRY(fm_trainer_make_ctx(r));
+    fm_status s = fm_trainer_make_ctx(r);
+    FM_TRY(s == FM_ERR_NO_MEMORY ? fm_trainer_recover(r) : s);
     if (c->measure_mfu) {
         FM_TRY(fm_ceiling_matmul(r->backend, fm_ctx_exec(r->ctx), r->choice.compute, 0.5, &r->ceiling));
     }

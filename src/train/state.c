@@ -46,6 +46,7 @@ static fm_status fill(const fm_trainer *r, fm_json *o) {
     FM_TRY(fm_json_set(o, "epoch", fm_json_new_int(st->cursor.epoch)));
     FM_TRY(fm_json_set(o, "index", fm_json_new_int(st->cursor.index)));
     FM_TRY(fm_json_set(o, "seed", fm_json_new_int(r->cfg->seed)));
+    FM_TRY(fm_json_set(o, "shuffle", fm_json_new_bool(r->cfg->shuffle)));
     FM_TRY(fm_json_set(o, "seq_len", fm_json_new_int(r->seq_len)));
     FM_TRY(fm_json_set(o, "data_hash", fm_json_new_str(fm_dataset_hash(r->data))));
     FM_TRY(fm_guard_store(&st->guard, o));
@@ -96,6 +97,8 @@ static fm_status read_state(const fm_json *o, const char *path, fm_run_state *st
     FM_TRY(fm_guard_load(&st->guard, o));
     *p = (fm_kept_plan){0};
     FM_TRY(fm_json_get_i64(&p->seq_len, o, "seq_len", 0));
+    FM_TRY(fm_json_get_i64(&p->seed, o, "seed", 0));
+    FM_TRY(fm_json_get_bool(&p->shuffle, o, "shuffle", true));
     FM_TRY(copy_text(p->data_hash, sizeof p->data_hash, o, "data_hash"));
     const fm_json *plan = fm_json_get(o, "plan");
     if (!plan) {

@@ -47,7 +47,7 @@ static fm_status passes(fm_trainer *r, int64_t n, int64_t n_trained, double *los
 }
 
 /* Memory ran out during the passes: a smaller plan for the same step, or the failure that was there. */
-static fm_status recover(fm_trainer *r) {
+fm_status fm_trainer_recover(fm_trainer *r) {
     fm_error_record keep;
     fm_error_save(&keep);
     fm_ctx_free(r->ctx);
@@ -90,6 +90,21 @@ static void name_rows(const fm_trainer *r, int64_t n) {
     fm_str_free(&text);
 }
 
+/* Names the parameter with the largest gradient. */
+static void name_gradient(const fm_trainer *r) {
+    const fm_params *ps = r->model->params;
+    int n = fm_params_count(ps), top = 0;
+    double *sum = fm_calloc((size_t)n, sizeof *sum), total;
+    fm_param *bad;
+    if (sum && fm_grad_norm(ps, r->backend, fm_ctx_exec(r->ctx), &total, &bad, sum) == FM_OK) {
+        for (int i = 0; i < n; i++) {
+            top = sum[i] > sum[top] ? i : top;
+        }
+        fm_warn("the largest gradient is that of %s, norm %g", fm_params_at(ps, top)->name, sqrt(sum[top]));
+    }
+    fm_free(sum);
+}
+
 /* A step that is not applied: says why and which rows were in it. */
 static fm_status skip_step(fm_trainer *r, fm_verdict v, const fm_param *bad, int64_t n) {
     long long step = (long long)r->st.step + 1;
@@ -102,6 +117,7 @@ static fm_status skip_step(fm_trainer *r, fm_verdict v, const fm_param *bad, int
         fm_median_spread(loss ? r->st.guard.loss : r->st.guard.norm, r->st.guard.n, &m, &s);
         fm_warn("step %lld: %s %g is far above the median %g (spread %g) of the last %d steps; the step is skipped",
                 step, loss ? "loss" : "gradient norm", loss ? r->loss : r->grad_norm, m, s, r->st.guard.n);
+        name_gradient(r);
     }
     name_rows(r, n);
     fm_guard_skip(&r->st.guard);
@@ -140,6 +156,7 @@ static fm_status apply(fm_trainer *r, int64_t n) {
     if (fm_guard_outside(&r->st.guard, r->grad_norm, c->grad_norm_min, c->grad_norm_max, band)) {
         fm_warn("step %lld: gradient norm %g is outside %g to %g", (long long)r->st.step + 1, r->grad_norm, band[0],
                 band[1]);
+        name_gradient(r);
     }
     double scale = c->max_grad_norm > 0 && r->grad_norm > c->max_grad_norm ? c->max_grad_norm / r->grad_norm : 1;
     FM_TRY(fm_optim_step(&r->optim, r->backend, x, r->lr, scale));
@@ -166,7 +183,7 @@ fm_status fm_trainer_step(fm_trainer *r) {
         if (s != FM_ERR_NO_MEMORY) {
             return s;
         }
-        FM_TRY(recover(r));
+        FM_TRY(fm_trainer_recover(r));
     }
     FM_TRY(apply(r, n));
     r->st.step++;

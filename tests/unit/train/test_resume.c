@@ -153,6 +153,19 @@ static void test_changed_run(void **state) {
     assert_int_equal(
         fx_run((const char *[]){HARD, "precision", "bf16", "resume_from_checkpoint", "true", NULL}, NULL, NULL),
         FM_ERR_CONFIG);
+    assert_int_equal(fx_run((const char *[]){HARD, "seed", "7", "resume_from_checkpoint", "true", NULL}, NULL, NULL),
+                     FM_ERR_CONFIG);
+    /* By epochs with a larger step: the rest of the windows, once each. */
+    fx_clean();
+    fx_ok(fx_run((const char *[]){"max_steps", "0", "num_train_epochs", "1", NULL}, NULL, &r));
+    int64_t tokens = r.tokens;
+    fx_clean();
+    const char *const first[] = {"max_steps", "0", "num_train_epochs", "1", "save_steps", "2", NULL};
+    assert_true(WIFSIGNALED(run_child("step.done:3", first)));
+    fx_ok(fx_run((const char *[]){"max_steps", "0", "num_train_epochs", "1", "per_device_train_batch_size", "5",
+                                  "resume_from_checkpoint", "true", NULL},
+                 NULL, &r));
+    assert_int_equal(r.tokens, tokens);
     /* Nothing to resume. */
     fx_clean();
     assert_int_equal(fx_run((const char *[]){HARD, "resume_from_checkpoint", "true", NULL}, NULL, NULL),

@@ -219,6 +219,31 @@ static void test_out_of_memory(void **state) {
     fx_clean();
 }
 
+/* One allocation of a whole run fails, many places tried: the run ends well or says that memory is short; with the
+ * sanitizers this also finds what is not given back. */
+static void test_allocation_failures(void **state) {
+    (void)state;
+    int failed = 0;
+    for (int64_t n = 1;; n += 1 + n / 6) {
+        fm_train_config *c = fx_config((const char *[]){"max_steps", "2", "overwrite_output_dir", "true", NULL});
+        fm_train_result r = {.size = sizeof r};
+        fm_mem_fail_at(n, false);
+        fm_status s = fm_train_run_sinks(c, NULL, 0, &r);
+        bool reached = fm_mem_alloc_count() >= n;
+        fm_mem_fail_at(0, false);
+        if (s != FM_OK && s != FM_ERR_NO_MEMORY) {
+            fail_msg("allocation %lld: %s: %s", (long long)n, fm_status_name(s), fm_error_get().message);
+        }
+        failed += s != FM_OK;
+        fm_train_config_free(c);
+        if (!reached) {
+            break;
+        }
+    }
+    assert_true(failed > 10);
+    fx_clean();
+}
+
 static void test_plan(void **state) {
     (void)state;
     fm_train_config *c = fx_config((const char *[]){"per_device_train_batch_size", "16", "cutoff_len", "64", NULL});
@@ -304,6 +329,7 @@ int main(void) {
         cmocka_unit_test_setup(test_best, fx_fresh),
         cmocka_unit_test_setup(test_nan, fx_fresh),
         cmocka_unit_test_setup(test_out_of_memory, fx_fresh),
+        cmocka_unit_test_setup(test_allocation_failures, fx_fresh),
         cmocka_unit_test_setup(test_plan, fx_fresh),
         cmocka_unit_test_setup(test_recompute, fx_fresh),
         cmocka_unit_test_setup(test_config, fx_fresh),
