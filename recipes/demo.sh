@@ -26,7 +26,7 @@ say "4. Plan the run"
 say "5. Train"
 "$fathom" train "$@" --json > "$out/result.json"
 say "6. Compare with simpler models of the same held-out file"
-bpb=$(sed -n 's/.*"eval_bits_per_byte":\([0-9.]*\).*/\1/p' "$out/result.json")
+bpb=$(sed -n 's/.*"eval_bits_per_byte":\([0-9.]*\).*/\1/p' "$out/result.json" | awk '{ printf "%.3f", $1 }')
 bytes=$(wc -c < "$held")
 gzip_bytes=$(gzip -9 -c "$held" | wc -c)
 unigram=$(od -An -v -tu1 "$held" | awk '{for (i = 1; i <= NF; i++) { c[$i]++; n++ }} END { for (k in c) h -= c[k] * log(c[k] / n); printf "%.3f", h / n / log(2) }')

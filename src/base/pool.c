@@ -56,16 +56,28 @@ struct fm_pool {
     atomic_bool caller_sleeps;
     pthread_mutex_t lock;
     pthread_cond_t wake, done;
+    bool pinned;
+    pthread_t owner; /* made the pool; its mask is given back when it frees the pool */
 };
 
 /* The part being run by this thread: nested runs stay inside it. */
 static _Thread_local const fm_pool *inside;
 static _Thread_local int inside_thread;
 
+/* The CPUs this process was given, read before any pool narrows the mask of a thread. */
+static cpu_set_t first_mask;
+static bool first_mask_known;
+static pthread_once_t first_mask_once = PTHREAD_ONCE_INIT;
+
+static void read_first_mask(void) {
+    first_mask_known = sched_getaffinity(0, sizeof first_mask, &first_mask) == 0;
+}
+
 static int allowed_cpus(int *cpus, int cap) {
-    cpu_set_t set;
     int n = 0;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) {
+    pthread_once(&first_mask_once, read_first_mask);
+    cpu_set_t set = first_mask;
+    if (first_mask_known) {
         for (size_t i = 0; i < CPU_SETSIZE; i++) {
             if (CPU_ISSET(i, &set)) {
                 if (n < cap) {
@@ -180,13 +192,25 @@ static void run_share(fm_pool *p, worker *w) {
     inside_thread = outer_thread;
 }
 
+/* To one CPU, or (-1) to all the process has: a thread inherits the mask of the one that made it. */
 static void pin_self(int cpu) {
+    cpu_set_t set = first_mask;
     if (cpu >= 0) {
-        cpu_set_t set;
         CPU_ZERO(&set);
         CPU_SET((size_t)cpu, &set);
+    }
+    if (cpu >= 0 || first_mask_known) {
         (void)pthread_setaffinity_np(pthread_self(), sizeof set, &set); /* a wish: speed, not results */
     }
+}
+
+/* Keeps the caller off its workers' CPUs: on one of them two threads run at the rate of one. */
+static void pin_caller(const fm_pool *p) {
+    cpu_set_t set = first_mask;
+    for (int t = 1; t < p->n_threads; t++) {
+        CPU_CLR((size_t)p->workers[t].cpu, &set);
+    }
+    (void)pthread_setaffinity_np(pthread_self(), sizeof set, &set);
 }
 
 static void *worker_main(void *arg) {
@@ -333,7 +357,8 @@ fm_status fm_pool_new(fm_pool **out, int n_threads) {
     pthread_cond_init(&p->wake, NULL);
     pthread_cond_init(&p->done, NULL);
 
-    /* FATHOM_PIN: 0 pins nothing, 1 the caller too; otherwise the workers alone are pinned. */
+    /* Workers get a CPU each, the caller keeps the others. FATHOM_PIN=0 pins nothing: for several processes that
+     * share one machine. */
     int cpus[MAX_THREADS];
     const char *pin = getenv("FATHOM_PIN");
     bool pinned = allowed_cpus(cpus, MAX_THREADS) >= n_threads && n_threads > 1 && !(pin && strcmp(pin, "0") == 0);
@@ -349,8 +374,10 @@ fm_status fm_pool_new(fm_pool **out, int n_threads) {
             FM_FAIL(FM_ERR_NO_MEMORY, "cannot start thread %d of %d: %s", t, n_threads, strerror(err));
         }
     }
-    if (pin && strcmp(pin, "1") == 0) {
-        pin_self(workers[0].cpu);
+    p->pinned = pinned;
+    p->owner = pthread_self();
+    if (pinned) {
+        pin_caller(p);
     }
     *out = p;
     return FM_OK;
@@ -358,6 +385,9 @@ fm_status fm_pool_new(fm_pool **out, int n_threads) {
 
 void fm_pool_free(fm_pool *p) {
     if (p) {
+        if (p->pinned && pthread_equal(p->owner, pthread_self())) {
+            pin_self(-1);
+        }
         shut_down(p, p->n_threads);
     }
 }

@@ -117,6 +117,7 @@ static fm_status one(fm_model *m, const fm_tokenizer *tok, const sampling_args *
     }
     if (s == FM_OK && stream) {
         fputc('\n', stdout);
+        fflush(stdout);
         double rest = o.last_s - o.first_s;
         cli_say("%lld tokens; first after %.2f s, then %.1f tokens/s", (long long)o.n_tokens, o.first_s - o.start_s,
                 rest > 0 ? (double)(o.n_tokens - 1) / rest : 0);
