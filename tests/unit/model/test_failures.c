@@ -1,0 +1,464 @@
+/* Every allocation refused in turn, once alone and once with all that follow: tokenizer, loading, a training step,
+ * saving, inference. Each time the call must fail with FM_ERR_NO_MEMORY (or do its work all the same), leave nothing
+ * behind in the ledger, and succeed with the same result when memory is back. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "backend/cpu/cpu.h"
+#include "base/file.h"
+#include "fathom/option.h"
+#include "fathom/tokenizer.h"
+#include "model/model.h"
+
+#define T 24
+#define V 300
+/* Allocations refused per piece of work; of more, every k-th. Fewer where each try waits for the disk. */
+#define MOST        600
+#define MOST_WRITES 120
+#define N_SAMPLE    4
+
+static char dir[64], out_dir[80]; /* a model with a tokenizer; where things are saved */
+static const char text[] =
+    "The quick brown fox 123 jumps over the lazy dog; \xe4\xbd\xa0\xe5\xa5\xbd, <eos> na\xc3\xafve.";
+
+/* ---- the harness --------------------------------------------------------------------------------- */
+
+/* A piece of work: everything it takes it gives back, whatever happens. *sum says what came out. */
+typedef struct work {
+    const char *name;
+    fm_status (*run)(int variant, uint64_t *sum);
+    int n_variants;
+    bool writes; /* into out_dir: nothing half-written may stay under a .tmp name */
+} work;
+
+static void ledger(int64_t out[FM_MEM_TAG_COUNT]) {
+    for (int t = 0; t < FM_MEM_TAG_COUNT; t++) {
+        out[t] = fm_ledger_current((fm_mem_tag)t);
+    }
+}
+
+static bool has_leftovers(void) {
+    char **names = NULL;
+    size_t n = 0;
+    bool found = false;
+    assert_int_equal(fm_dir_list(&names, &n, out_dir), FM_OK);
+    for (size_t i = 0; i < n; i++) {
+        found = found || strstr(names[i], ".tmp");
+    }
+    fm_names_free(names, n);
+    return found;
+}
+
+static int check_one(const work *w, int variant, int64_t n, bool sticky, uint64_t want, int *survived) {
+    int64_t before[FM_MEM_TAG_COUNT], after[FM_MEM_TAG_COUNT];
+    uint64_t sum = 0;
+    int bad = 0;
+    ledger(before);
+    fm_error_clear();
+    fm_mem_fail_at(n, sticky);
+    fm_status s = w->run(variant, &sum);
+    fm_mem_fail_at(0, false);
+    ledger(after);
+    if (s == FM_OK) {
+        (*survived)++;
+        bad += sum != want;
+    }
+    bad += s != FM_OK && (s != FM_ERR_NO_MEMORY || fm_error_get().message[0] == '\0');
+    for (int t = 0; t < FM_MEM_TAG_COUNT; t++) {
+        bad += before[t] != after[t];
+    }
+    bool left = w->writes && has_leftovers();
+    if (bad || left) {
+        print_error("%s, variant %d, allocation %lld%s: %s%s%s%s\n", w->name, variant, (long long)n,
+                    sticky ? " and on" : "", fm_status_name(s),
+                    s == FM_OK ? (sum == want ? "" : ", another result") : ": ",
+                    s == FM_OK ? "" : fm_error_get().message, left ? "; .tmp files left" : "");
+        for (int t = 0; t < FM_MEM_TAG_COUNT; t++) {
+            if (before[t] != after[t]) {
+                print_error("    %s: %lld bytes left\n", fm_mem_tag_name((fm_mem_tag)t),
+                            (long long)(after[t] - before[t]));
+            }
+        }
+    }
+    return bad + left;
+}
+
+static void check(const work *w) {
+    int bad = 0;
+    for (int v = 0; v < w->n_variants; v++) {
+        uint64_t want = 0, again = 1;
+        int survived = 0;
+        int64_t tried = 0;
+        fm_status s = w->run(v, &want); /* tables that are made once and kept are made now */
+        if (s != FM_OK) {
+            print_error("%s, variant %d: %s\n", w->name, v, fm_error_get().message);
+        }
+        assert_int_equal(s, FM_OK);
+        fm_mem_fail_at(0, false);
+        assert_int_equal(w->run(v, &again), FM_OK);
+        assert_true(again == want);
+        int64_t total = fm_mem_alloc_count(), most = w->writes ? MOST_WRITES : MOST, stride = (total + most - 1) / most;
+        assert_true(total > 5);
+        for (int sticky = 0; sticky < 2 && bad < 20; sticky++) {
+            for (int64_t n = 1; n <= total && bad < 20; n += stride, tried++) {
+                bad += check_one(w, v, n, sticky == 1, want, &survived);
+            }
+        }
+        again = 0;
+        assert_int_equal(w->run(v, &again), FM_OK);
+        assert_true(again == want);
+        print_message("%-10s variant %d: %lld allocations, %lld refusals, %d of them survived\n", w->name, v,
+                      (long long)total, (long long)tried, survived);
+    }
+    assert_int_equal(bad, 0);
+}
+
+/* ---- tokenizer ----------------------------------------------------------------------------------- */
+
+static fm_status use_tokenizer(const fm_tokenizer *t, uint64_t *sum) {
+    fm_tokens ids = {0};
+    fm_token_batch batch = {0};
+    char *back = NULL;
+    size_t n = 0;
+    fm_encode_options o = {.size = sizeof o, .allow_special = true, .add_special = true, .n_threads = 2};
+    fm_text texts[N_SAMPLE];
+    for (size_t i = 0; i < N_SAMPLE; i++) {
+        texts[i] = (fm_text){.ptr = text, .len = sizeof text - 1 - 5 * i};
+    }
+    fm_status s = fm_tokenizer_encode(&ids, t, text, sizeof text - 1, &o);
+    if (s == FM_OK) {
+        s = fm_tokenizer_encode_batch(&batch, t, texts, N_SAMPLE, &o);
+    }
+    if (s == FM_OK) {
+        s = fm_tokenizer_decode(&back, &n, t, ids.ids, ids.n, NULL);
+    }
+    if (s == FM_OK) {
+        *sum = fm_hash64(ids.ids, ids.n * sizeof *ids.ids, 1) ^ fm_hash64(back, n, 2) ^
+               fm_hash64(batch.ids, batch.offset[batch.n_texts] * sizeof *batch.ids, 3);
+    }
+    fm_string_free(back);
+    fm_tokens_free(&ids);
+    fm_token_batch_free(&batch);
+    return s;
+}
+
+static fm_status tokenizer(int variant, uint64_t *sum) {
+    (void)variant;
+    fm_tokenizer *t;
+    FM_TRY(fm_tokenizer_open(&t, dir));
+    fm_status s = use_tokenizer(t, sum);
+    fm_tokenizer_free(t);
+    return s;
+}
+
+static fm_status next_text(void *user, fm_text *out, bool *end) {
+    int *left = user;
+    *end = (*left)-- <= 0;
+    *out = (fm_text){.ptr = text, .len = sizeof text - 1};
+    return FM_OK;
+}
+
+/* Variant 1 saves it as well (2: as part of the model of all tests). */
+static fm_status train_tokenizer(int variant, uint64_t *sum) {
+    int left = 4;
+    const char *special[] = {"<bos>", "<eos>"};
+    fm_bpe_train_options o = {.size = sizeof o,
+                              .vocab_size = V,
+                              .special = special,
+                              .n_special = 2,
+                              .bos = "<bos>",
+                              .eos = "<eos>",
+                              .add_bos = true,
+                              .n_threads = 2};
+    fm_tokenizer *t;
+    FM_TRY(fm_tokenizer_train(&t, NULL, next_text, &left, &o));
+    *sum = (uint64_t)fm_tokenizer_vocab_size(t);
+    fm_status s = variant > 0 ? fm_tokenizer_save(t, variant == 1 ? out_dir : dir) : FM_OK;
+    fm_tokenizer_free(t);
+    return s;
+}
+
+/* ---- models -------------------------------------------------------------------------------------- */
+
+static uint64_t hash_params(const fm_model *m) {
+    uint64_t h = 0;
+    for (int i = 0; i < fm_params_count(m->params); i++) {
+        const fm_param *p = fm_params_at(m->params, i);
+        h = fm_hash64(p->data, (size_t)fm_dtype_bytes(p->dtype, p->numel), h);
+    }
+    return h;
+}
+
+static fm_status load(int variant, uint64_t *sum) {
+    fm_model *m;
+    FM_TRY(fm_model_load(&m, dir, variant == 1, FM_F32));
+    *sum = hash_params(m);
+    fm_model_close(m);
+    return FM_OK;
+}
+
+static fm_status use_model(fm_model *m, uint64_t *sum) {
+    static const int32_t ids[] = {1, 5, 200, 7, 7, 299};
+    float logits[6 * V];
+    fm_model_info info;
+    const fm_tokenizer *t;
+    FM_TRY(fm_model_get_info(&info, m));
+    FM_TRY(fm_model_tokenizer(&t, m));
+    FM_TRY(fm_model_logits(m, ids, 6, logits));
+    *sum = fm_hash64(logits, sizeof logits, (uint64_t)info.n_params);
+    return FM_OK;
+}
+
+static fm_status infer(int variant, uint64_t *sum) {
+    fm_model *m;
+    fm_model_options o = {.size = sizeof o, .dtype = variant == 1 ? "bf16" : "f32", .threads = 2};
+    FM_TRY(fm_model_open(&m, dir, &o));
+    fm_status s = use_model(m, sum);
+    fm_model_close(m);
+    return s;
+}
+
+static fm_status save(int variant, uint64_t *sum) {
+    fm_model *m;
+    FM_TRY(fm_model_load(&m, dir, true, FM_F32));
+    fm_status s = fm_model_save(m, out_dir, variant == 2 ? FM_BF16 : FM_F32, variant == 1 ? 20000 : 0);
+    *sum = hash_params(m);
+    fm_model_close(m);
+    if (s == FM_OK) {
+        FM_TRY(fm_model_load(&m, out_dir, true, FM_F32));
+        *sum += hash_params(m);
+        fm_model_close(m);
+    }
+    return s;
+}
+
+/* ---- a training step ------------------------------------------------------------------------------ */
+
+static fm_model_config tiny(void) {
+    fm_model_config cfg = {.family = "qwen3",
+                           .vocab_size = V,
+                           .d_model = 24,
+                           .n_layers = 2,
+                           .n_heads = 4,
+                           .n_kv_heads = 2,
+                           .head_dim = 8,
+                           .d_ff = 32,
+                           .max_position = 64,
+                           .act = FM_ACT_SILU,
+                           .norm_eps = 1e-5,
+                           .init_std = 0.2,
+                           .rope = {.theta = 100, .dim = 8, .factor = 1},
+                           .tied = true,
+                           .qk_norm = true,
+                           .hidden_dropout = 0.1,
+                           .bos_id = -1,
+                           .eos_id = -1,
+                           .pad_id = -1};
+    return cfg;
+}
+
+static fm_status update(fm_ctx *c, fm_params *ps) {
+    for (int i = 0; i < fm_params_count(ps); i++) {
+        fm_param *p = fm_params_at(ps, i);
+        size_t bytes = (size_t)p->numel * sizeof(float);
+        void *moments = NULL;
+        FM_TRY(fm_pages_alloc(&moments, 2 * bytes, FM_MEM_OPTIMIZER));
+        fm_adamw_args a = {.n = p->numel,
+                           .w = p->data,
+                           .g = p->grad,
+                           .m = moments,
+                           .v = (uint8_t *)moments + bytes,
+                           .w_bf16 = p->copy.dtype == FM_BF16 ? p->copy.data : NULL,
+                           .lr = 0.01,
+                           .beta1 = 0.9,
+                           .beta2 = 0.99,
+                           .eps = 1e-8,
+                           .bias1 = 0.1,
+                           .bias2 = 0.01,
+                           .grad_scale = 1};
+        fm_status s = fm_kernel_run(fm_cpu_backend(), fm_ctx_exec(c), FM_K_adamw, FM_F32, &a);
+        fm_pages_free(moments, 2 * bytes, FM_MEM_OPTIMIZER);
+        FM_TRY(s);
+        fm_param_changed(p);
+    }
+    return FM_OK;
+}
+
+static fm_status step(fm_ctx *c, fm_model *m, uint64_t *sum) {
+    static int32_t ids[T], pos[T], targets[T], offsets[] = {0, 9, 10, T};
+    for (int k = 0; k < 3; k++) {
+        for (int32_t t = offsets[k]; t < offsets[k + 1]; t++) {
+            ids[t] = (t * 31 + 7) % V;
+            pos[t] = t - offsets[k];
+            targets[t] = t % 5 == 4 ? -100 : (t * 17 + 3) % V;
+        }
+    }
+    fm_batch b = {.n_tokens = T, .n_segments = 3, .ids = ids, .pos = pos, .q_offsets = offsets, .targets = targets};
+    fm_loss_options lo = {.ignore_index = -100, .scale = 0.05, .is_root = true};
+    fm_ctx_set_training(c, true);
+    fm_params_begin_step(m->params);
+    fm_tape_begin(c);
+    fm_tensor *l = fm_model_loss(c, m, &b, &lo, NULL);
+    if (!l) {
+        return fm_ctx_status(c) != FM_OK ? fm_ctx_status(c) : FM_ERR_STATE;
+    }
+    FM_TRY(fm_backward(c, l, 1));
+    FM_TRY(update(c, m->params));
+    *sum = hash_params(m);
+    return FM_OK;
+}
+
+/* Variants: bit 0 bf16, bit 1 recomputation. */
+static fm_status train(int variant, uint64_t *sum) {
+    fm_model_config cfg = tiny();
+    fm_model *m = NULL;
+    fm_pool *pool = NULL;
+    fm_ctx *c = NULL;
+    fm_dtype compute = variant & 1 ? FM_BF16 : FM_F32;
+    FM_TRY(fm_model_build(&m, &cfg));
+    m->checkpoint_layers = (variant & 2) != 0;
+    fm_status s = fm_pool_new(&pool, 2);
+    s = s == FM_OK ? fm_params_alloc(m->params, FM_F32) : s;
+    s = s == FM_OK ? fm_params_init(m->params, 3, pool) : s;
+    s = s == FM_OK ? fm_params_alloc_grads(m->params) : s;
+    s = s == FM_OK ? fm_params_alloc_copies(m->params, compute) : s;
+    fm_ctx_options o = {.size = sizeof o,
+                        .backend = fm_cpu_backend(),
+                        .pool = pool,
+                        .compute = compute,
+                        .arena_bytes = 2 << 20,
+                        .grad_bytes = 1 << 20};
+    s = s == FM_OK ? fm_ctx_new(&c, &o) : s;
+    s = s == FM_OK ? step(c, m, sum) : s;
+    fm_ctx_free(c);
+    fm_pool_free(pool);
+    fm_model_close(m);
+    return s;
+}
+
+/* A context whose step failed for lack of memory does the same step when there is memory again. */
+static void test_context_recovers(void **state) {
+    (void)state;
+    fm_model_config cfg = tiny();
+    fm_ctx_options o = {.size = sizeof o, .backend = fm_cpu_backend(), .compute = FM_F32};
+    o.arena_bytes = o.grad_bytes = 2 << 20;
+    for (int recompute = 0; recompute < 2; recompute++) {
+        uint64_t want = 0;
+        for (int64_t n = 0; n < 400; n++) { /* 0: nothing refused */
+            fm_model *m;
+            fm_ctx *c;
+            uint64_t sum = 0;
+            assert_int_equal(fm_model_build(&m, &cfg), FM_OK);
+            m->checkpoint_layers = recompute == 1;
+            assert_int_equal(fm_params_alloc(m->params, FM_F32), FM_OK);
+            assert_int_equal(fm_params_init(m->params, 3, NULL), FM_OK);
+            assert_int_equal(fm_params_alloc_grads(m->params), FM_OK);
+            assert_int_equal(fm_ctx_new(&c, &o), FM_OK);
+            fm_mem_fail_at(n, false);
+            fm_status s = step(c, m, &sum);
+            bool reached = n == 0 || fm_mem_alloc_count() >= n;
+            fm_mem_fail_at(0, false);
+            if (s != FM_OK) { /* the update may have begun: the weights anew, the context as it is */
+                assert_int_equal(s, FM_ERR_NO_MEMORY);
+                assert_int_equal(fm_params_init(m->params, 3, NULL), FM_OK);
+                s = step(c, m, &sum);
+            }
+            assert_int_equal(s, FM_OK);
+            want = n == 0 ? sum : want;
+            assert_true(sum == want);
+            fm_ctx_free(c);
+            fm_model_close(m);
+            if (!reached) {
+                break;
+            }
+        }
+    }
+}
+
+/* ---- the harness itself ---------------------------------------------------------------------------- */
+
+/* Variants: loses memory, reports another status, gives another result. */
+static fm_status faulty(int variant, uint64_t *sum) {
+    void *first = fm_malloc(64), *second = fm_malloc(64);
+    *sum = second ? 1 : 2;
+    fm_status s = FM_OK;
+    if (!second && variant < 2) {
+        s = fm_error_set(variant == 1 ? FM_ERR_IO : FM_ERR_NO_MEMORY, __FILE__, __LINE__, "on purpose");
+    }
+    if (second || variant > 0) {
+        fm_free(first);
+    }
+    fm_free(second);
+    return s;
+}
+
+static void test_harness_notices(void **state) {
+    (void)state;
+    static const work w = {"on purpose", faulty, 3, false};
+    int survived = 0;
+    print_message("three faults on purpose:\n");
+    for (int v = 0; v < 3; v++) {
+        assert_true(check_one(&w, v, 2, false, 1, &survived) > 0);
+        assert_int_equal(check_one(&w, v, 3, false, 1, &survived), 0);
+    }
+}
+
+/* ---- all ------------------------------------------------------------------------------------------ */
+
+static const work works[] = {
+    {"tokenizer", tokenizer, 1, false},
+    {"bpe train", train_tokenizer, 2, true},
+    {"load", load, 2, false},
+    {"infer", infer, 2, false},
+    {"save", save, 3, true},
+    {"train", train, 4, false},
+};
+
+static void run_work(void **state) {
+    check(*state);
+}
+
+static int setup(void **state) {
+    (void)state;
+    fm_model_config cfg = tiny();
+    fm_model *m = NULL;
+    uint64_t sum;
+    snprintf(dir, sizeof dir, "/tmp/fathom_failures_XXXXXX");
+    if (!mkdtemp(dir)) {
+        return -1;
+    }
+    snprintf(out_dir, sizeof out_dir, "%s/out", dir);
+    bool good = fm_mkdirs(out_dir) == FM_OK && train_tokenizer(2, &sum) == FM_OK;
+    good = good && fm_model_build(&m, &cfg) == FM_OK && fm_params_alloc(m->params, FM_F32) == FM_OK &&
+           fm_params_init(m->params, 3, NULL) == FM_OK && fm_model_save(m, dir, FM_F32, 0) == FM_OK;
+    fm_model_close(m);
+    return good ? 0 : -1;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    return fm_remove_tree(dir) == FM_OK ? 0 : -1;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_harness_notices),
+        {"tokenizer", run_work, NULL, NULL, (void *)&works[0]},
+        {"bpe train", run_work, NULL, NULL, (void *)&works[1]},
+        {"load", run_work, NULL, NULL, (void *)&works[2]},
+        {"infer", run_work, NULL, NULL, (void *)&works[3]},
+        {"save", run_work, NULL, NULL, (void *)&works[4]},
+        {"train", run_work, NULL, NULL, (void *)&works[5]},
+        cmocka_unit_test(test_context_recovers),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
