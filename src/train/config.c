@@ -14,6 +14,8 @@
 static const fm_option table[] = {
     {"stage", FM_OPT_STR, F(stage), "pt", 0, 0, NULL, NULL, "NAME",
      "what is learned: pt (next token); probe (the same, plain, for tests)"},
+    {"finetuning_type", FM_OPT_STR, F(finetuning_type), "full", 0, 0, NULL, NULL, "NAME",
+     "which weights are trained: full"},
     {"model_name_or_path", FM_OPT_STR, F(model_name_or_path), NULL, 0, 0, NULL, "base_model|model", "DIR",
      "Hugging Face folder to start from"},
     {"preset", FM_OPT_STR, F(preset), NULL, 0, 0, NULL, NULL, "NAME",
@@ -121,6 +123,12 @@ static const fm_option table[] = {
     {"seed", FM_OPT_INT, F(seed), "42", 0, 9e15, NULL, NULL, "N", "of weights, order of data and dropout"},
     {"logging_steps", FM_OPT_INT, F(logging_steps), "50", 1, 1e12, NULL, "log_interval", "N",
      "steps between log lines"},
+    {"save_strategy", FM_OPT_ENUM, F(save_strategy), "steps", 0, 0, "steps|epoch|no", NULL, NULL,
+     "checkpoints every save_steps, after each epoch, or only at the end"},
+    {"eval_strategy", FM_OPT_ENUM, F(eval_strategy), "steps", 0, 0, "steps|epoch|no", "evaluation_strategy", NULL,
+     "evaluation every eval_steps, after each epoch, or never"},
+    {"per_device_eval_batch_size", FM_OPT_INT, F(per_device_eval_batch_size), "0", 0, 65536, NULL, NULL, "N",
+     "windows of an evaluation pass; 0 = what the memory of training holds; the value does not change the result"},
     {"save_steps", FM_OPT_INT, F(save_steps), "500", 0, 1e12, NULL, "save_interval", "N",
      "steps between checkpoints; 0 = only at the end"},
     {"save_minutes", FM_OPT_FLOAT, F(save_minutes), "0", 0, 1e6, NULL, NULL, "MINUTES",
@@ -252,6 +260,10 @@ fm_status fm_train_config_check(const fm_train_config *c, fm_train_choice *out) 
     out->compute = choose_compute(c);
     if (c->precision == FM_PRECISION_FP32 && c->bf16) {
         FM_FAIL(FM_ERR_CONFIG, "precision is fp32 and bf16 is true: set one of them");
+    }
+    if (c->finetuning_type && strcmp(c->finetuning_type, "full") != 0) {
+        fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "finetuning_type: '%s' is not known", c->finetuning_type);
+        return fm_error_hint("known: full");
     }
     static const char *const metrics[] = {"eval_loss", "eval_perplexity", "eval_bits_per_byte", "loss"};
     bool known = false;

@@ -10,11 +10,12 @@
 
 typedef enum fm_auto { FM_AUTO, FM_ON, FM_OFF } fm_auto;
 typedef enum fm_precision { FM_PRECISION_AUTO, FM_PRECISION_BF16, FM_PRECISION_FP32 } fm_precision;
+typedef enum fm_when { FM_WHEN_STEPS, FM_WHEN_EPOCH, FM_WHEN_NO } fm_when;
 typedef enum fm_nan_policy { FM_NAN_SKIP, FM_NAN_STOP } fm_nan_policy;
 
 struct fm_train_config {
     /* What is trained. */
-    char *stage;
+    char *stage, *finetuning_type;
     char *model_name_or_path, *preset, *tokenizer;
     int64_t params, vocab_size;
     bool train_from_scratch;
@@ -40,6 +41,8 @@ struct fm_train_config {
     bool bf16;
     int64_t max_memory, threads, seed;
     /* When. */
+    int save_strategy, eval_strategy; /* fm_when */
+    int64_t per_device_eval_batch_size;
     int64_t logging_steps, save_steps, eval_steps, save_total_limit, early_stopping_patience, eval_max_samples;
     double save_minutes, early_stopping_threshold;
     char *metric_for_best_model;

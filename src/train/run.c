@@ -147,16 +147,21 @@ static void close_log_window(fm_trainer *r) {
     r->st.log_tokens = r->st.log_steps = 0;
 }
 
-static bool due(int64_t every, int64_t step) {
-    return every > 0 && step % every == 0;
+/* Whether this step is one of `every`, or the last of an epoch. */
+static bool due(const fm_trainer *r, int strategy, int64_t every, int64_t samples_before) {
+    if (strategy == FM_WHEN_EPOCH) {
+        return r->st.samples_done / r->sampler.n_samples > samples_before / r->sampler.n_samples;
+    }
+    return strategy == FM_WHEN_STEPS && every > 0 && r->st.step % every == 0;
 }
 
 /* What follows a step: log line, evaluation, checkpoint. *stop ends the run early. */
-static fm_status after_step(fm_trainer *r, bool *stop) {
+static fm_status after_step(fm_trainer *r, int64_t samples_before, bool *stop) {
     const fm_train_config *c = r->cfg;
     int64_t step = r->st.step;
-    bool last = step >= r->n_steps, log = due(c->logging_steps, step) || step == 1 || last || r->skipped;
-    bool eval = r->eval_data && (due(c->eval_steps, step) || last);
+    bool last = step >= r->n_steps, log = step % c->logging_steps == 0 || step == 1 || last || r->skipped;
+    bool eval = r->eval_data && c->eval_strategy != FM_WHEN_NO &&
+                (due(r, c->eval_strategy, c->eval_steps, samples_before) || last);
     fm_eval_result e;
     if (log || eval) {
         close_log_window(r);
@@ -168,7 +173,7 @@ static fm_status after_step(fm_trainer *r, bool *stop) {
         emit(r, eval ? &e : NULL);
     }
     bool time = c->save_minutes > 0 && fm_now() - r->save_s >= 60 * c->save_minutes;
-    if (due(c->save_steps, step) || time || last || *stop) {
+    if (due(r, c->save_strategy, c->save_steps, samples_before) || time || last || *stop) {
         FM_TRY(save(r));
     }
     return FM_OK;
@@ -184,8 +189,9 @@ static fm_status loop(fm_trainer *r, fm_train_result *result) {
         emit(r, &e);
     }
     while (r->st.step < r->n_steps && r->st.samples_done < r->total_samples && !stop) {
+        int64_t before = r->st.samples_done;
         FM_TRY(fm_trainer_step(r));
-        FM_TRY(after_step(r, &stop));
+        FM_TRY(after_step(r, before, &stop));
         char detail[128], rate[32];
         double tps = token_rate(r);
         snprintf(detail, sizeof detail, "loss %.4f, %s tokens/s", r->loss, fm_format_count(rate, sizeof rate, tps));

@@ -304,6 +304,9 @@ fm_status fm_trainer_setup(fm_trainer *r) {
     } else {
         FM_TRY(first_weights(r));
     }
+    if (c->per_device_eval_batch_size > 0) {
+        r->plan.eval_batch = FM_MIN(r->plan.eval_batch, c->per_device_eval_batch_size);
+    }
     plan_steps(r);
     tell_plan(r);
     if (found) {

@@ -91,6 +91,35 @@ static void test_epoch(void **state) {
     assert_memory_equal(log[0].loss + 1, log[1].loss + 1, (size_t)r.steps * sizeof(double));
 }
 
+/* By epochs: three evaluations and checkpoints, at the steps where an epoch ends; a smaller evaluation batch gives the
+ * same bits. */
+static void test_strategies(void **state) {
+    (void)state;
+    static fx_log log[2];
+    fm_train_result r;
+    for (int i = 0; i < 2; i++) {
+        fx_clean();
+        fx_ok(fx_run((const char *[]){"max_steps", "0", "num_train_epochs", "3", "eval_strategy", "epoch",
+                                      "save_strategy", "epoch", "per_device_eval_batch_size", i ? "1" : "0", NULL},
+                     &log[i], &r));
+    }
+    assert_memory_equal(&log[0], &log[1], sizeof log[0]);
+    int64_t *steps;
+    size_t n;
+    fx_ok(fm_trainer_list_checkpoints(fx_out, &steps, &n));
+    assert_int_equal(n, 3);
+    int n_evals = 0;
+    for (int64_t s = 1; s <= r.steps; s++) {
+        n_evals += isfinite(log[0].eval[s]);
+    }
+    assert_int_equal(n_evals, 3);
+    for (size_t i = 0; i < n; i++) {
+        assert_true(isfinite(log[0].eval[steps[i]]));
+    }
+    fm_free(steps);
+    fx_clean();
+}
+
 static void test_early_stopping(void **state) {
     (void)state;
     static fx_log log;
@@ -303,8 +332,8 @@ static void test_config(void **state) {
     const struct {
         const char *key, *value;
     } bad[] = {
-        {"stage", "sftt"}, {"optim", "adam8"},    {"lr_scheduler_type", "cos"}, {"metric_for_best_model", "bleu"},
-        {"preset", "26m"}, {"report_to", "wandb"}};
+        {"stage", "sftt"}, {"optim", "adam8"},     {"lr_scheduler_type", "cos"}, {"metric_for_best_model", "bleu"},
+        {"preset", "26m"}, {"report_to", "wandb"}, {"finetuning_type", "lora"}};
     for (size_t i = 0; i < FM_ARRAY_LEN(bad); i++) {
         assert_int_equal(fx_run((const char *[]){bad[i].key, bad[i].value, NULL}, NULL, NULL), FM_ERR_CONFIG);
         assert_true(fm_error_get().hint[0] != '\0');
@@ -325,6 +354,7 @@ int main(void) {
         cmocka_unit_test_setup(test_accumulation, fx_fresh),
         cmocka_unit_test_setup(test_objectives_agree, fx_fresh),
         cmocka_unit_test_setup(test_epoch, fx_fresh),
+        cmocka_unit_test_setup(test_strategies, fx_fresh),
         cmocka_unit_test_setup(test_early_stopping, fx_fresh),
         cmocka_unit_test_setup(test_best, fx_fresh),
         cmocka_unit_test_setup(test_nan, fx_fresh),

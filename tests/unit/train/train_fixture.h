@@ -2,6 +2,7 @@
 #ifndef TRAIN_FIXTURE_H
 #define TRAIN_FIXTURE_H
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -159,6 +160,9 @@ static fm_status fx_run(const char *const *set, fx_log *log, fm_train_result *re
     fx_log unused;
     fm_train_result r = {.size = sizeof r};
     memset(log ? log : &unused, 0, sizeof unused);
+    for (size_t i = 0; i < FM_ARRAY_LEN(unused.eval); i++) {
+        (log ? log : &unused)->eval[i] = NAN;
+    }
     fm_train_sink sink = {.name = "test", .user = log ? log : &unused, .begin = fx_begin, .event = fx_event};
     fm_status s = fm_train_run_sinks(c, &sink, 1, &r);
     if (result) {
