@@ -387,6 +387,7 @@ static void test_context_recovers(void **state) {
 /* ---- the harness itself ---------------------------------------------------------------------------- */
 
 /* Variants: loses memory, reports another status, gives another result. */
+static void *lost;
 static fm_status faulty(int variant, uint64_t *sum) {
     void *first = fm_malloc(64), *second = fm_malloc(64);
     *sum = second ? 1 : 2;
@@ -396,6 +397,8 @@ static fm_status faulty(int variant, uint64_t *sum) {
     }
     if (second || variant > 0) {
         fm_free(first);
+    } else {
+        lost = first;
     }
     fm_free(second);
     return s;
@@ -408,6 +411,8 @@ static void test_harness_notices(void **state) {
     print_message("three faults on purpose:\n");
     for (int v = 0; v < 3; v++) {
         assert_true(check_one(&w, v, 2, false, 1, &survived) > 0);
+        fm_free(lost);
+        lost = NULL;
         assert_int_equal(check_one(&w, v, 3, false, 1, &survived), 0);
     }
 }
