@@ -194,6 +194,22 @@ static void remove_old(const fm_trainer *r) {
     fm_free(steps);
 }
 
+void fm_trainer_remove_partial(const fm_trainer *r) {
+    char **names, path[4096];
+    size_t n;
+    if (fm_dir_list(&names, &n, r->cfg->output_dir) != FM_OK) {
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        size_t len = strlen(names[i]);
+        if (strncmp(names[i], PREFIX, strlen(PREFIX)) == 0 && len > 4 && strcmp(names[i] + len - 4, ".tmp") == 0 &&
+            fm_path_join(path, sizeof path, r->cfg->output_dir, names[i]) == FM_OK && fm_remove_tree(path) != FM_OK) {
+            fm_warn("cannot remove %s: %s", path, fm_error_get().message);
+        }
+    }
+    fm_names_free(names, n);
+}
+
 fm_status fm_trainer_save(fm_trainer *r) {
     if (r->saved_step == r->st.step) {
         return FM_OK;

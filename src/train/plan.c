@@ -8,7 +8,7 @@
 #include "base/mem.h"
 
 #define BASE_BYTES         ((int64_t)10 << 20) /* the program itself, tokenizer, buffers */
-#define SCRATCH_PER_THREAD ((int64_t)3 << 20)  /* panels of matrix products, attention tiles */
+#define SCRATCH_PER_THREAD ((int64_t)6 << 20)  /* panels of matrix products, attention tiles */
 
 double fm_flops_per_token(const fm_model *m, int32_t seq_len) {
     int64_t n = fm_params_numel(m->params);

@@ -118,6 +118,8 @@ FM_MUST_CHECK fm_status fm_trainer_load_weights(fm_trainer *r,
 FM_MUST_CHECK fm_status fm_checkpoint_verify(const char *dir);    /* sizes and hashes */
 /* Writes the model as it is into output_dir. */
 FM_MUST_CHECK fm_status fm_trainer_save_final(fm_trainer *r);
+/* Removes what a killed run left of checkpoints that it was writing. */
+void fm_trainer_remove_partial(const fm_trainer *r);
 FM_MUST_CHECK fm_status fm_trainer_list_checkpoints(const char *dir, int64_t **steps,
                                                     size_t *n); /* ascending; fm_free */
 

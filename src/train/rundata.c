@@ -72,6 +72,10 @@ static fm_status resolve(fm_trainer *r, const fm_strlist *list, double val_size,
                          size_t cap) {
     bool packed = false;
     for (size_t i = 0; i < list->n; i++) {
+        const char *item = list->item[i];
+        if (strcmp(item, "-") != 0 && !strpbrk(item, "*?[") && !fm_path_exists(item)) {
+            FM_FAIL(FM_ERR_NOT_FOUND, "dataset %s does not exist", item);
+        }
         FM_TRY(is_packed(&packed, list->item[i]));
         if (packed && list->n > 1) {
             fm_error_set(FM_ERR_UNSUPPORTED, __FILE__, __LINE__, "%s is one of %zu datasets; a packed one stands alone",

@@ -296,6 +296,7 @@ fm_status fm_trainer_setup(fm_trainer *r) {
     FM_TRY(choose_plan(r, found ? &kept : NULL));
     FM_TRY(fm_options_dump_yaml(&r->yaml, c, fm_train_options()));
     FM_TRY(fm_mkdirs(c->output_dir));
+    fm_trainer_remove_partial(r);
     FM_TRY(fm_trainer_alloc(r));
     if (found) {
         FM_TRY(fm_trainer_load(r, r->resumed_from));

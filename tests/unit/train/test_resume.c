@@ -166,6 +166,12 @@ static void test_changed_run(void **state) {
                                   "resume_from_checkpoint", "true", NULL},
                  NULL, &r));
     assert_int_equal(r.tokens, tokens);
+    assert_true(WIFSIGNALED(run_child("ckpt.state", (const char *[]){"overwrite_output_dir", "true", NULL})));
+    char partial[400];
+    snprintf(partial, sizeof partial, "%s/checkpoint-12.tmp", fx_out);
+    assert_true(fm_path_exists(partial));
+    fx_ok(fx_run((const char *[]){"resume_from_checkpoint", "auto", "max_steps", "2", NULL}, NULL, NULL));
+    assert_false(fm_path_exists(partial));
     /* Nothing to resume. */
     fx_clean();
     assert_int_equal(fx_run((const char *[]){HARD, "resume_from_checkpoint", "true", NULL}, NULL, NULL),
