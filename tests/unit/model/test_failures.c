@@ -1,6 +1,4 @@
-/* Every allocation refused in turn, once alone and once with all that follow: tokenizer, loading, a training step,
- * saving, inference. Each time the call must fail with FM_ERR_NO_MEMORY (or do its work all the same), leave nothing
- * behind in the ledger, and succeed with the same result when memory is back. */
+/* Every allocation refused in turn (failures.h): tokenizer, loading, a training step, saving, inference. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -18,109 +16,15 @@
 #include "fathom/option.h"
 #include "fathom/tokenizer.h"
 #include "model/model.h"
+#include "../failures.h"
 
-#define T 24
-#define V 300
-/* Allocations refused per piece of work; of more, every k-th. Fewer where each try waits for the disk. */
-#define MOST        600
-#define MOST_WRITES 120
-#define N_SAMPLE    4
+#define T        24
+#define V        300
+#define N_SAMPLE 4
 
 static char dir[64], out_dir[80]; /* a model with a tokenizer; where things are saved */
 static const char text[] =
     "The quick brown fox 123 jumps over the lazy dog; \xe4\xbd\xa0\xe5\xa5\xbd, <eos> na\xc3\xafve.";
-
-/* ---- the harness --------------------------------------------------------------------------------- */
-
-/* A piece of work: everything it takes it gives back, whatever happens. *sum says what came out. */
-typedef struct work {
-    const char *name;
-    fm_status (*run)(int variant, uint64_t *sum);
-    int n_variants;
-    bool writes; /* into out_dir: nothing half-written may stay under a .tmp name */
-} work;
-
-static void ledger(int64_t out[FM_MEM_TAG_COUNT]) {
-    for (int t = 0; t < FM_MEM_TAG_COUNT; t++) {
-        out[t] = fm_ledger_current((fm_mem_tag)t);
-    }
-}
-
-static bool has_leftovers(void) {
-    char **names = NULL;
-    size_t n = 0;
-    bool found = false;
-    assert_int_equal(fm_dir_list(&names, &n, out_dir), FM_OK);
-    for (size_t i = 0; i < n; i++) {
-        found = found || strstr(names[i], ".tmp");
-    }
-    fm_names_free(names, n);
-    return found;
-}
-
-static int check_one(const work *w, int variant, int64_t n, bool sticky, uint64_t want, int *survived) {
-    int64_t before[FM_MEM_TAG_COUNT], after[FM_MEM_TAG_COUNT];
-    uint64_t sum = 0;
-    int bad = 0;
-    ledger(before);
-    fm_error_clear();
-    fm_mem_fail_at(n, sticky);
-    fm_status s = w->run(variant, &sum);
-    fm_mem_fail_at(0, false);
-    ledger(after);
-    if (s == FM_OK) {
-        (*survived)++;
-        bad += sum != want;
-    }
-    bad += s != FM_OK && (s != FM_ERR_NO_MEMORY || fm_error_get().message[0] == '\0');
-    for (int t = 0; t < FM_MEM_TAG_COUNT; t++) {
-        bad += before[t] != after[t];
-    }
-    bool left = w->writes && has_leftovers();
-    if (bad || left) {
-        print_error("%s, variant %d, allocation %lld%s: %s%s%s%s\n", w->name, variant, (long long)n,
-                    sticky ? " and on" : "", fm_status_name(s),
-                    s == FM_OK ? (sum == want ? "" : ", another result") : ": ",
-                    s == FM_OK ? "" : fm_error_get().message, left ? "; .tmp files left" : "");
-        for (int t = 0; t < FM_MEM_TAG_COUNT; t++) {
-            if (before[t] != after[t]) {
-                print_error("    %s: %lld bytes left\n", fm_mem_tag_name((fm_mem_tag)t),
-                            (long long)(after[t] - before[t]));
-            }
-        }
-    }
-    return bad + left;
-}
-
-static void check(const work *w) {
-    int bad = 0;
-    for (int v = 0; v < w->n_variants; v++) {
-        uint64_t want = 0, again = 1;
-        int survived = 0;
-        int64_t tried = 0;
-        fm_status s = w->run(v, &want); /* tables that are made once and kept are made now */
-        if (s != FM_OK) {
-            print_error("%s, variant %d: %s\n", w->name, v, fm_error_get().message);
-        }
-        assert_int_equal(s, FM_OK);
-        fm_mem_fail_at(0, false);
-        assert_int_equal(w->run(v, &again), FM_OK);
-        assert_true(again == want);
-        int64_t total = fm_mem_alloc_count(), most = w->writes ? MOST_WRITES : MOST, stride = (total + most - 1) / most;
-        assert_true(total > 5);
-        for (int sticky = 0; sticky < 2 && bad < 20; sticky++) {
-            for (int64_t n = 1; n <= total && bad < 20; n += stride, tried++) {
-                bad += check_one(w, v, n, sticky == 1, want, &survived);
-            }
-        }
-        again = 0;
-        assert_int_equal(w->run(v, &again), FM_OK);
-        assert_true(again == want);
-        print_message("%-10s variant %d: %lld allocations, %lld refusals, %d of them survived\n", w->name, v,
-                      (long long)total, (long long)tried, survived);
-    }
-    assert_int_equal(bad, 0);
-}
 
 /* ---- tokenizer ----------------------------------------------------------------------------------- */
 
@@ -406,30 +310,27 @@ static fm_status faulty(int variant, uint64_t *sum) {
 
 static void test_harness_notices(void **state) {
     (void)state;
-    static const work w = {"on purpose", faulty, 3, false};
+    static const failures_work w = {"on purpose", faulty, 3, NULL, NULL};
     int survived = 0;
     print_message("three faults on purpose:\n");
     for (int v = 0; v < 3; v++) {
-        assert_true(check_one(&w, v, 2, false, 1, &survived) > 0);
+        assert_true(failures_check_one(&w, v, 2, false, 1, &survived) > 0);
         fm_free(lost);
         lost = NULL;
-        assert_int_equal(check_one(&w, v, 3, false, 1, &survived), 0);
+        assert_int_equal(failures_check_one(&w, v, 3, false, 1, &survived), 0);
     }
 }
 
 /* ---- all ------------------------------------------------------------------------------------------ */
 
-static const work works[] = {
-    {"tokenizer", tokenizer, 1, false},
-    {"bpe train", train_tokenizer, 2, true},
-    {"load", load, 2, false},
-    {"infer", infer, 2, false},
-    {"save", save, 3, true},
-    {"train", train, 4, false},
+static const failures_work works[] = {
+    {"tokenizer", tokenizer, 1, NULL, NULL}, {"bpe train", train_tokenizer, 2, out_dir, NULL},
+    {"load", load, 2, NULL, NULL},           {"infer", infer, 2, NULL, NULL},
+    {"save", save, 3, out_dir, NULL},        {"train", train, 4, NULL, NULL},
 };
 
 static void run_work(void **state) {
-    check(*state);
+    failures_check(*state);
 }
 
 static int setup(void **state) {
