@@ -62,8 +62,11 @@ static fm_status pack_raw(fm_trainer *r, const fm_strlist *files, double val_siz
     }
     fm_pack_config_free(p);
     FM_TRY(s);
-    fm_info("data: %lld rows (%lld bad, set aside in %s/rejects.jsonl), %lld documents, %lld tokens",
-            (long long)rep.n_rows, (long long)rep.n_bad, dir, (long long)rep.n_documents, (long long)rep.n_tokens);
+    fm_info("data: %lld rows, %lld documents, %lld tokens", (long long)rep.n_rows, (long long)rep.n_documents,
+            (long long)rep.n_tokens);
+    if (rep.n_bad > 0) {
+        fm_warn("%lld bad rows were set aside in %s/rejects.jsonl", (long long)rep.n_bad, dir);
+    }
     return FM_OK;
 }
 

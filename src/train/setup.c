@@ -122,18 +122,19 @@ fm_status fm_trainer_make_ctx(fm_trainer *r) {
 
 static void tell_plan(const fm_trainer *r) {
     const fm_mem_plan *p = &r->plan;
-    char n[32], total[32], w[32], g[32], o[32], a[32];
+    char n[32], total[32], w[32], g[32], o[32], a[32], z[32];
     fm_info("model: %s, %s parameters; precision %s; kernels %s; %d threads", r->model->family->name,
             fm_format_count(n, sizeof n, (double)fm_params_numel(r->model->params)),
             fm_dtype_get(r->choice.compute)->name, r->backend->name, fm_pool_threads(r->pool));
     fm_info("plan: %lld windows of %d tokens x %lld%s; %s", (long long)p->micro_batch, r->seq_len,
             (long long)p->accumulation, p->recompute ? ", activations recomputed" : "", p->why);
-    fm_info("memory: %s = weights %s, gradients %s, optimizer %s, activations %s, rest",
+    fm_info("memory: %s = weights %s, gradients %s, optimizer %s, activations %s, other %s",
             fm_format_bytes(total, sizeof total, (double)p->process_bytes),
             fm_format_bytes(w, sizeof w, (double)(p->weights_bytes + p->copy_bytes)),
             fm_format_bytes(g, sizeof g, (double)p->grad_bytes),
             fm_format_bytes(o, sizeof o, (double)p->optimizer_bytes),
-            fm_format_bytes(a, sizeof a, (double)(p->arena_bytes + p->act_grad_bytes)));
+            fm_format_bytes(a, sizeof a, (double)(p->arena_bytes + p->act_grad_bytes)),
+            fm_format_bytes(z, sizeof z, (double)(p->scratch_bytes + p->other_bytes)));
     fm_info("steps: %lld of %lld windows; peak learning rate %g", (long long)r->n_steps, (long long)p->step_samples,
             r->learning_rate);
 }

@@ -254,6 +254,41 @@ static void test_kill(void **state) {
     assert_int_equal(fm_remove_tree(out), FM_OK);
 }
 
+/* One allocation of a pack fails, many places tried: it ends well or says so, and the next run is whole. */
+static void test_allocation_failures(void **state) {
+    (void)state;
+    const char *const set[] = {"shard_tokens", "700", "val_size", "0.2", "threads", "1", NULL};
+    int failed = 0;
+    for (int64_t n = 1;; n += 1 + n / 5) {
+        fm_pack_report r = {.size = sizeof r};
+        fm_pack_config *c;
+        assert_int_equal(fm_pack_config_new(&c), FM_OK);
+        assert_int_equal(fm_options_set(c, fm_pack_options(), "input", top, "test"), FM_OK);
+        assert_int_equal(fm_options_set(c, fm_pack_options(), "tokenizer", tok_dir, "test"), FM_OK);
+        assert_int_equal(fm_options_set(c, fm_pack_options(), "output", out, "test"), FM_OK);
+        for (const char *const *p = set; *p; p += 2) {
+            assert_int_equal(fm_options_set(c, fm_pack_options(), p[0], p[1], "test"), FM_OK);
+        }
+        fm_mem_fail_at(n, false);
+        fm_status s = fm_data_pack(&r, c, NULL, NULL);
+        bool reached = fm_mem_alloc_count() >= n;
+        fm_mem_fail_at(0, false);
+        if (s != FM_OK && s != FM_ERR_NO_MEMORY) {
+            fail_msg("allocation %lld: %s: %s", (long long)n, fm_status_name(s), fm_error_get().message);
+        }
+        failed += s != FM_OK;
+        r = (fm_pack_report){.size = sizeof r};
+        assert_int_equal(fm_data_pack(&r, c, NULL, NULL), FM_OK);
+        assert_int_equal(r.n_documents, 100);
+        fm_pack_config_free(c);
+        assert_int_equal(fm_remove_tree(out), FM_OK);
+        if (!reached) {
+            break;
+        }
+    }
+    assert_true(failed > 10);
+}
+
 static int n_reported;
 static void count_bad(void *user, const fm_bad_row *row) {
     (void)user;
@@ -283,7 +318,7 @@ static void test_check(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip), cmocka_unit_test(test_long_rows), cmocka_unit_test(test_hold_out),
-        cmocka_unit_test(test_kill),       cmocka_unit_test(test_check),
+        cmocka_unit_test(test_kill),       cmocka_unit_test(test_check),     cmocka_unit_test(test_allocation_failures),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
