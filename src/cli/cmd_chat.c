@@ -7,7 +7,11 @@
 #include "cli/sampling.h"
 
 static const fm_option table[] = {
-    {.key = "prompt", .type = FM_OPT_STR, SAMPLING_FIELD(prompt), .aliases = "p", .help = "First message; the rest comes from the terminal."},
+    {.key = "prompt",
+     .type = FM_OPT_STR,
+     SAMPLING_FIELD(prompt),
+     .aliases = "p",
+     .help = "First message; the rest comes from the terminal."},
     {.key = "system", .type = FM_OPT_STR, SAMPLING_FIELD(system), .help = "System message."},
     SAMPLING_ROWS,
     {0},
@@ -69,7 +73,8 @@ static char *turn_text(const chat *c, const char *user_text, bool first) {
 static fm_status turn(chat *c, const char *user_text, bool first) {
     fm_tokens ids = {0};
     char *text = turn_text(c, user_text, first);
-    fm_encode_options eo = {.size = sizeof eo, .allow_special = c->template_chatml, .add_special = first, .n_threads = 1};
+    fm_encode_options eo = {
+        .size = sizeof eo, .allow_special = c->template_chatml, .add_special = first, .n_threads = 1};
     fm_finish finish;
     if (!text) {
         return FM_ERR_NO_MEMORY;
@@ -88,8 +93,8 @@ static fm_status turn(chat *c, const char *user_text, bool first) {
                 cli_say("(the context of the model is full; /new starts over)");
             } else if (cli_is_tty(stderr)) {
                 double rest = c->last_s - c->first_s;
-                cli_say("(%lld tokens, first after %.2f s, %.1f tokens/s)", (long long)c->n_tokens, c->first_s - c->start_s,
-                        rest > 0 ? (double)(c->n_tokens - 1) / rest : 0);
+                cli_say("(%lld tokens, first after %.2f s, %.1f tokens/s)", (long long)c->n_tokens,
+                        c->first_s - c->start_s, rest > 0 ? (double)(c->n_tokens - 1) / rest : 0);
             }
         }
     }
@@ -104,7 +109,8 @@ static int loop(chat *c) {
     size_t len = 0;
     if (tty) {
         cli_say("%s /new starts over, /exit or Ctrl-D leaves.",
-                c->template_chatml ? "Type a message." : "This model has no chat template: it continues what you type.");
+                c->template_chatml ? "Type a message."
+                                   : "This model has no chat template: it continues what you type.");
     }
     for (;;) {
         if (!line) {
@@ -136,7 +142,7 @@ static int loop(chat *c) {
 }
 
 static int run(const cli_command *cmd, int argc, char **argv) {
-    sampling_args a;
+    sampling_args a = {0}; /* chat has no row for some of its fields */
     char *pos[128];
     int n = 0;
     fm_status s = fm_options_init(&a, table);
@@ -159,9 +165,13 @@ static int run(const cli_command *cmd, int argc, char **argv) {
             const char *t = fm_tokenizer_chat_template(c.tok);
             c.template_chatml = t && strstr(t, "<|im_start|>");
             if (t && !c.template_chatml) {
-                cli_say("warning: this model's chat template is not one this version renders; turns are sent as plain text");
+                cli_say("warning: this model's chat template is not one this version renders; turns are sent as plain "
+                        "text");
             }
-            s = fm_session_new(&c.session, c.model, a.ctx_size > 0 ? a.ctx_size : info.max_position < 4096 ? info.max_position : 4096);
+            s = fm_session_new(&c.session, c.model,
+                               a.ctx_size > 0             ? a.ctx_size
+                               : info.max_position < 4096 ? info.max_position
+                                                          : 4096);
         }
         rc = s == FM_OK ? loop(&c) : cli_fail(s);
         fm_session_free(c.session);

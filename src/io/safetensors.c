@@ -150,7 +150,7 @@ static fm_status open_file(fm_safetensors *s, st_file *f) {
     entry_ctx c = {s, f};
     size_t first = s->n;
     FM_TRY(fm_json_each(f->header, add_tensor, &c));
-    return check_cover(s->tensors + first, s->n - first, f);
+    return s->n > first ? check_cover(s->tensors + first, s->n - first, f) : check_cover(NULL, 0, f);
 }
 
 static fm_status new_file(fm_safetensors *s, const char *dir, const char *name, st_file **out) {

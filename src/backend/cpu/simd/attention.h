@@ -132,25 +132,25 @@ typedef struct att_ahead {
     int64_t key, end;
     int64_t k_bytes, v_bytes; /* of all heads of the range */
     bool in_v;
-    const char *at, *stop;
+    uintptr_t at, stop; /* addresses, as a step may pass the end of a row */
 } att_ahead;
 
 static inline void att_ahead_row(att_ahead *a) {
     if (a->key < a->end) {
-        a->at = a->in_v ? att_v_row(&a->g, a->key) : att_k_row(&a->g, a->key);
-        a->stop = a->at + (a->in_v ? a->v_bytes : a->k_bytes);
+        a->at = (uintptr_t)(a->in_v ? att_v_row(&a->g, a->key) : att_k_row(&a->g, a->key));
+        a->stop = a->at + (uintptr_t)(a->in_v ? a->v_bytes : a->k_bytes);
     } else {
-        a->at = a->stop = NULL;
+        a->at = a->stop = 0;
     }
 }
 static inline att_ahead att_ahead_begin(const att_seg *g, int32_t n_heads, int64_t key, int64_t end) {
     int64_t es = att_elem_bytes(g->f->kv.dtype) * n_heads;
-    att_ahead a = {*g, key, end, g->f->head_dim * es, g->f->v_dim * es, false, NULL, NULL};
+    att_ahead a = {*g, key, end, g->f->head_dim * es, g->f->v_dim * es, false, 0, 0};
     att_ahead_row(&a);
     return a;
 }
 static inline void att_ahead_step(att_ahead *a) {
-    __builtin_prefetch(a->at, 0, 2);
+    __builtin_prefetch((const void *)a->at, 0, 2);
     a->at += 64;
     if (a->at >= a->stop) {
         a->key += a->in_v;

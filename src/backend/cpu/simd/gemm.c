@@ -180,9 +180,9 @@ static fm_status run_part(void *arg, int64_t part, int64_t n_parts, int thread) 
     int64_t m0, m1, p0, p1;
     fm_split(g->m, part / p->part_n, p->part_m, p->mr, &m0, &m1);
     fm_split(p->panels, part % p->part_n, p->part_n, 1, &p0, &p1);
-    char *buffer = p->scratch + thread * p->thread_bytes;
-    char *a_block = buffer + p->a_off;
-    float *partial = (float *)(void *)(buffer + p->partial_off);
+    char *buffer = p->scratch ? p->scratch + thread * p->thread_bytes : NULL;
+    char *a_block = p->pack_a ? buffer + p->a_off : NULL;
+    float *partial = p->partial ? (float *)(void *)(buffer + p->partial_off) : NULL;
     for (int64_t i0 = m0; i0 < m1; i0 += p->block) {
         const int64_t rows = FM_MIN(m1 - i0, p->block);
         for (int64_t group = p0; group < p1; group += p->group) {
@@ -204,7 +204,8 @@ static fm_status run_part(void *arg, int64_t part, int64_t n_parts, int thread) 
                         }
                         panel = dst;
                     }
-                    run_panel(p, i0, rows, j, c, a_block, panel, partial + (j - group) * NR, p->group * NR);
+                    float *sums = p->partial ? partial + (j - group) * NR : NULL;
+                    run_panel(p, i0, rows, j, c, a_block, panel, sums, p->group * NR);
                 }
             }
         }
@@ -256,7 +257,7 @@ static void make_plan(gemm_plan *p, const fm_matmul_args *g, bool bf16, int64_t 
     p->partial = g->c_dtype != FM_F32 && p->n_chunks > 1;
     p->group = p->partial ? FM_MIN(FM_MAX(PARTIAL_MAX / (p->block * NR * 4), 1), cols) : cols;
 
-    p->a_off = g->b_packed ? 0 : round_up(p->keep ? keep_bytes : p->chunk * NR * 4, 4096);
+    p->a_off = g->b_packed ? 0 : round_up(FM_MAX(p->keep ? keep_bytes : p->chunk * NR * 4, 1), 4096); /* k may be 0 */
     int64_t a_bytes = 0;
     if (p->pack_a) {
         a_bytes = g->trans_a ? p->block / p->mr * sliver_bytes(p, p->chunk) : p->block * p->chunk * 4;
