@@ -65,7 +65,10 @@ expected
 $want"
     [ -z "$(find "$1" -name '*.tmp')" ] || die "$2: left $(find "$1" -name '*.tmp' | head -n 1)"
 }
-newest() { ls -d "$1"/checkpoint-*[0-9] 2>/dev/null | sed 's/.*-//' | sort -n | tail -n 1; }
+newest() { find "$1" -maxdepth 1 -name 'checkpoint-*[0-9]' 2>/dev/null | sed 's/.*-//' | sort -n | tail -n 1; }
+refused() { # status, what: an error that was reported, not a signal
+    { [ "$1" -gt 0 ] && [ "$1" -lt 128 ]; } || die "$2: status $1"
+}
 
 # Goes on from what is in the folder; where nothing was saved yet, `true` must say so and `auto` starts.
 resume() { # folder, what was done
@@ -162,7 +165,7 @@ if [ "$mode" = full ]; then
         ckpt.done:6 step.done:17 final.model; do
         crash $point
     done
-    for i in 1 2 3 4 5; do at_random; done
+    while [ $kills -lt 15 ]; do at_random; done
     chain 5
     while [ $kills -lt 20 ]; do at_random; done
 else
@@ -223,14 +226,14 @@ fi
 # Even root cannot make a folder in /proc.
 run /proc/fathom_kill_test
 status=$?
-[ $status -gt 0 ] && [ $status -lt 128 ] || die "an output folder that cannot be made: status $status"
+refused $status "an output folder that cannot be made"
 grep -q /proc/fathom_kill_test "$work/err" || die "the message does not name the folder"
 say "output folder that cannot be made" "status $status"
 if [ "$(id -u)" -ne 0 ]; then
     mkdir -m 555 "$work/locked"
     run "$work/locked"
     status=$?
-    [ $status -gt 0 ] && [ $status -lt 128 ] || die "a read-only output folder: status $status"
+    refused $status "a read-only output folder"
     say "read-only output folder" "status $status"
 fi
 
@@ -258,7 +261,7 @@ stop_at step.done:14
 for c in "$work/k"/checkpoint-*; do truncate -s 100 "$c/model.safetensors"; done
 run "$work/k" resume_from_checkpoint=true
 status=$?
-[ $status -gt 0 ] && [ $status -lt 128 ] || die "all checkpoints damaged: status $status"
+refused $status "all checkpoints damaged"
 grep -q "can be used" "$work/err" || die "all checkpoints damaged: no clear word"
 say "all checkpoints damaged" "status $status"
 
