@@ -58,6 +58,7 @@ typedef struct fm_preset {
     bool tied;
     int64_t n_params;
     const char *use;
+    double tokens_per_s; /* bf16 training measured on two cores (docs/performance.md); 0 = not measured */
 } fm_preset;
 FM_API int fm_preset_count(void);
 FM_API const fm_preset *fm_preset_at(int i);

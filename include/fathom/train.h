@@ -25,6 +25,8 @@ typedef struct fm_train_event {
     int64_t memory_bytes;
     double elapsed_s, remaining_s;
     bool skipped; /* the step was skipped by the guard */
+    const double *layer_grad_norm; /* [n_layers + 1] of this step; the last is of everything outside layers. NULL: none */
+    int n_layers;
 } fm_train_event;
 typedef void (*fm_train_event_fn)(void *user, const fm_train_event *e);
 

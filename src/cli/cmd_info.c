@@ -1,8 +1,52 @@
 /* fathom info */
 #include <stdlib.h>
+#include <string.h>
 
 #include "cli/cli.h"
 #include "fathom/model.h"
+
+/* Weights, bf16 copy, gradient and two moments of a parameter in bf16 training; the bf16 weights of serving. */
+#define TRAIN_BYTES 18
+#define SERVE_BYTES 2
+
+static int presets(void) {
+    char a[32], b[32], c[32];
+    for (int i = 0; i < fm_preset_count(); i++) {
+        const fm_preset *p = fm_preset_at(i);
+        if (cli_flags.json) {
+            printf("{\"name\":");
+            cli_json_string(stdout, p->name);
+            printf(",\"parameters\":%lld,\"d_model\":%d,\"layers\":%d,\"heads\":%d,\"kv_heads\":%d,\"d_ff\":%d,\"vocab_size\":%d,\"tied\":%s,"
+                   "\"train_bytes\":%lld,\"serve_bytes\":%lld,\"tokens_per_s\":",
+                   (long long)p->n_params, p->d_model, p->n_layers, p->n_heads, p->n_kv_heads, p->d_ff, p->vocab_size,
+                   p->tied ? "true" : "false", (long long)p->n_params * TRAIN_BYTES, (long long)p->n_params * SERVE_BYTES);
+            if (p->tokens_per_s > 0) {
+                cli_json_number(stdout, p->tokens_per_s);
+            } else {
+                printf("null");
+            }
+            printf(",\"use\":");
+            cli_json_string(stdout, p->use);
+            printf("}\n");
+            continue;
+        }
+        if (i == 0) {
+            printf("%-6s %9s %22s %10s %10s %10s  %s\n", "name", "params", "width x layers, heads", "to train", "to serve", "tokens/s", "use");
+        }
+        char shape[48], speed[24] = "-";
+        snprintf(shape, sizeof shape, "%d x %d, %d/%d", p->d_model, p->n_layers, p->n_heads, p->n_kv_heads);
+        if (p->tokens_per_s > 0) {
+            snprintf(speed, sizeof speed, "%.0f", p->tokens_per_s);
+        }
+        printf("%-6s %9s %22s %10s %10s %10s  %s\n", p->name, cli_count(a, sizeof a, (double)p->n_params), shape,
+               cli_bytes(b, sizeof b, (double)p->n_params * TRAIN_BYTES), cli_bytes(c, sizeof c, (double)p->n_params * SERVE_BYTES), speed, p->use);
+    }
+    if (!cli_flags.json) {
+        printf("\nto train: weights, gradients and AdamW in bf16 (activations come on top); tokens/s: bf16 training measured on two cores\n"
+               "(docs/performance.md). 'fathom plan preset=NAME' gives both for this machine; params=300M takes any size between.\n");
+    }
+    return 0;
+}
 
 static int run(const cli_command *cmd, int argc, char **argv) {
     char *pos[1 + 64];
@@ -13,6 +57,9 @@ static int run(const cli_command *cmd, int argc, char **argv) {
     int rc = cli_parse(cmd, argc, argv, NULL, pos, &n, 1, 1);
     if (rc >= 0) {
         return rc;
+    }
+    if (strcmp(pos[0], "presets") == 0) {
+        return presets();
     }
     fm_model *m = NULL;
     fm_model_info i;
@@ -70,8 +117,8 @@ static int run(const cli_command *cmd, int argc, char **argv) {
 
 const cli_command cli_cmd_info = {
     .name = "info",
-    .args = "MODEL",
+    .args = "MODEL | presets",
     .summary = "Show family, sizes, memory to train and to serve, template and licence of a model",
-    .examples = "fathom info out/demo\nfathom info --json out/demo",
+    .examples = "fathom info out/demo\nfathom info --json out/demo\nfathom info presets",
     .run = run,
 };

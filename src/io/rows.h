@@ -14,7 +14,7 @@ typedef enum fm_row_format { FM_ROWS_AUTO, FM_ROWS_TXT, FM_ROWS_JSONL, FM_ROWS_C
 typedef enum fm_txt_unit { FM_TXT_FILE, FM_TXT_PARAGRAPH, FM_TXT_LINE } fm_txt_unit;
 
 /* A refused row: file, line where it begins (from 1), and why. */
-typedef void (*fm_bad_row_fn)(void *user, const char *source, int64_t line, const char *reason);
+typedef void (*fm_rows_bad_fn)(void *user, const char *source, int64_t line, const char *reason);
 
 typedef struct fm_rows_options {
     fm_row_format format;      /* AUTO: by the name (.txt .md .jsonl .ndjson .json .csv .tsv, then .gz or .zst); stdin
@@ -23,7 +23,7 @@ typedef struct fm_rows_options {
     bool raw_only;             /* JSONL, CSV: leave fm_row.text empty; the caller takes columns itself */
     fm_txt_unit txt_unit;      /* what a row of a text file is; PARAGRAPH: lines up to a blank one */
     size_t max_row_bytes;      /* 0 = 64 MiB; longer rows are bad */
-    fm_bad_row_fn on_bad;      /* or NULL */
+    fm_rows_bad_fn on_bad;      /* or NULL */
     void *user;
 } fm_rows_options;
 

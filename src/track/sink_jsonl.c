@@ -117,6 +117,11 @@ static fm_status event(void *state, const fm_train_event *e) {
     fm_str_printf(&s, ", \"tokens\": %lld, \"memory_bytes\": %lld", (long long)e->n_tokens, (long long)e->memory_bytes);
     number(&s, "elapsed_seconds", e->elapsed_s);
     number(&s, "remaining_seconds", e->remaining_s);
+    for (int i = 0; e->layer_grad_norm && i <= e->n_layers; i++) {
+        double v = isfinite(e->layer_grad_norm[i]) ? e->layer_grad_norm[i] : -1; /* JSON has no NaN */
+        fm_str_printf(&s, "%s%.6g", i == 0 ? ", \"layer_grad_norms\": [" : ", ", v);
+    }
+    fm_str_puts(&s, e->layer_grad_norm ? "]" : "");
     fm_str_puts(&s, e->skipped ? ", \"skipped\": true}\n" : "}\n");
     fm_status st = fm_str_check(&s);
     if (st == FM_OK && (fwrite(s.data, 1, s.len, l->f) != s.len || fflush(l->f) != 0)) {

@@ -1,5 +1,6 @@
 /* TensorBoard scalars. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -44,6 +45,13 @@ static fm_status event(void *state, const fm_train_event *e) {
     for (size_t i = 0; i < FM_ARRAY_LEN(row); i++) {
         if (isfinite(row[i].value)) {
             FM_TRY(fm_tfevents_scalar(w, row[i].tag, row[i].value, e->step, wall));
+        }
+    }
+    for (int i = 0; e->layer_grad_norm && i < e->n_layers; i++) {
+        char tag[48];
+        snprintf(tag, sizeof tag, "grad_norm/layer_%03d", i);
+        if (isfinite(e->layer_grad_norm[i])) {
+            FM_TRY(fm_tfevents_scalar(w, tag, e->layer_grad_norm[i], e->step, wall));
         }
     }
     return fm_tfevents_flush(w);

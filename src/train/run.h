@@ -11,6 +11,7 @@
 
 #include "train/config.h"
 #include "train/guard.h"
+#include "train/layer_norms.h"
 #include "train/plan.h"
 
 /* Everything a checkpoint keeps besides weights and optimizer vectors. */
@@ -63,6 +64,7 @@ typedef struct fm_trainer {
     void *objective, *eval_objective; /* states */
     fm_optim_options optim_options;
     fm_optim optim;
+    fm_layer_norms layers;
     double learning_rate;           /* peak */
     int64_t n_steps, total_samples; /* of the whole run; total_samples INT64_MAX with max_steps */
     fm_plan_input plan_input;

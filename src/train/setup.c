@@ -101,6 +101,7 @@ fm_status fm_trainer_alloc(fm_trainer *r) {
         FM_TRY(fm_params_alloc_copies(ps, r->choice.compute));
     }
     FM_TRY(fm_params_alloc_grads(ps));
+    FM_TRY(fm_layer_norms_init(&r->layers, ps));
     return fm_optim_init(&r->optim, r->choice.optimizer, &r->optim_options, ps);
 }
 
@@ -333,6 +334,7 @@ void fm_trainer_deinit(fm_trainer *r) {
     }
     fm_ctx_free(r->ctx);
     fm_optim_deinit(&r->optim);
+    fm_layer_norms_deinit(&r->layers);
     fm_model_close(r->model);
     fm_dataset_close(r->data);
     fm_dataset_close(r->eval_data);

@@ -92,17 +92,12 @@ static void name_rows(const fm_trainer *r, int64_t n) {
 
 /* Names the parameter with the largest gradient. */
 static void name_gradient(const fm_trainer *r) {
-    const fm_params *ps = r->model->params;
-    int n = fm_params_count(ps), top = 0;
-    double *sum = fm_calloc((size_t)n, sizeof *sum), total;
-    fm_param *bad;
-    if (sum && fm_grad_norm(ps, r->backend, fm_ctx_exec(r->ctx), &total, &bad, sum) == FM_OK) {
-        for (int i = 0; i < n; i++) {
-            top = sum[i] > sum[top] ? i : top;
-        }
-        fm_warn("the largest gradient is that of %s, norm %g", fm_params_at(ps, top)->name, sqrt(sum[top]));
+    const double *sum = r->layers.sum;
+    int top = 0;
+    for (int i = 0; i < r->layers.n_params; i++) {
+        top = sum[i] > sum[top] ? i : top;
     }
-    fm_free(sum);
+    fm_warn("the largest gradient is that of %s, norm %g", fm_params_at(r->model->params, top)->name, sqrt(sum[top]));
 }
 
 /* A step that is not applied: says why and which rows were in it. */
@@ -144,7 +139,8 @@ static fm_status apply(fm_trainer *r, int64_t n) {
     const fm_exec *x = fm_ctx_exec(r->ctx);
     fm_param *bad;
     double mark = fm_now();
-    FM_TRY(fm_grad_norm(r->model->params, r->backend, x, &r->grad_norm, &bad, NULL));
+    FM_TRY(fm_grad_norm(r->model->params, r->backend, x, &r->grad_norm, &bad, r->layers.sum));
+    fm_layer_norms_update(&r->layers);
     if (bad) {
         r->grad_norm = NAN;
     }
