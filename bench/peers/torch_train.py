@@ -86,7 +86,7 @@ class Model(nn.Module):
         for b in self.blocks:
             x = b(x, cos, sin, mask)
         logits = F.linear(self.norm(x), self.embed.weight)
-        return F.cross_entropy(logits.float().view(-1, logits.shape[-1]), targets.view(-1))
+        return F.cross_entropy(logits.float().view(-1, logits.shape[-1]), targets.reshape(-1))
 
 
 def main():

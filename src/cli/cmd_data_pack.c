@@ -17,16 +17,10 @@ static void on_bad(void *user, const fm_bad_row *r) {
 static int run(const cli_command *cmd, int argc, char **argv) {
     fm_pack_config *cfg = NULL;
     fm_status s = fm_pack_config_new(&cfg);
-    char *pos[256];
-    int n = 0;
     if (s != FM_OK) {
         return cli_fail(s);
     }
-    int rc = argc > 256 ? cli_usage(cmd, "too many arguments; use a folder or a glob") : cli_parse(cmd, argc, argv, cfg, pos, &n, 0, 256);
-    for (int i = 0; rc < 0 && i < n; i++) {
-        s = fm_options_append(cfg, cmd->options(), "input", pos[i], "command line");
-        rc = s == FM_OK ? -1 : cli_fail(s);
-    }
+    int rc = cli_inputs(cmd, argc, argv, cfg);
     if (rc < 0) {
         fm_pack_report r;
         memset(&r, 0, sizeof r);

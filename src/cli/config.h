@@ -8,4 +8,7 @@
  * file. Returns -1 to go on, or an exit code. `scratch` is another object of the same type that the first pass may fill. */
 int cli_config(const cli_command *cmd, int argc, char **argv, void *obj, void *scratch, bool needs_file);
 
+/* Parses options into obj; words that are no options are added to its list key `input`. Returns -1 to go on, or an exit code. */
+int cli_inputs(const cli_command *cmd, int argc, char **argv, void *obj);
+
 #endif
