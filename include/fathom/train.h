@@ -78,6 +78,7 @@ typedef struct fm_plan {
     bool recompute;
     char precision[16], kernels[32];
     int threads;
+    double flops_per_step_causal; /* attention counted as computed: half of the square */
     double flops_per_step, step_s, total_s, tokens_per_s, mfu; /* NaN without calibration */
     bool fits;
     char why[256]; /* how micro-batch and recomputation were chosen */

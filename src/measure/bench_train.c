@@ -73,6 +73,7 @@ static fm_status one(const job *j, const char *shape, fm_dtype d) {
     shares(j->fn, j->user, shape, name);
     fm_bench_emit(j->fn, j->user, peak * 1e-6, "MB", state / peak, "parameters, gradients, optimizer", "train.%s.%s.peak_bytes", shape, name);
     fm_bench_emit(j->fn, j->user, (peak - state) * 1e-6, "MB", NAN, "", "train.%s.%s.extra_bytes", shape, name);
+    fm_bench_emit(j->fn, j->user, 100 * p.mfu * p.flops_per_step_causal / p.flops_per_step, "%", NAN, "", "train.%s.%s.mfu_causal", shape, name);
     fm_bench_emit(j->fn, j->user, p.tokens_per_s, "tokens/s", p.mfu, "best 1024^3 (MFU, 6N + 12LDT)", "train.%s.%s.tokens_per_s", shape, name);
     return FM_OK;
 }

@@ -112,6 +112,9 @@ static fm_status plan(fm_trainer *r, fm_plan *out, double calibrate_s) {
     snprintf(out->kernels, sizeof out->kernels, "%s", r->backend->name);
     snprintf(out->why, sizeof out->why, "%s", p->why);
     out->flops_per_step = fm_flops_per_token(r->model, r->seq_len) * (double)out->tokens_per_step;
+    const fm_model_config *mc = &r->model->cfg;
+    out->flops_per_step_causal =
+        out->flops_per_step - 6.0 * mc->n_layers * mc->d_model * r->seq_len * (double)out->tokens_per_step;
     if (calibrate_s > 0 && p->fits) {
         FM_TRY(calibrate(r, calibrate_s, out));
     } else if (calibrate_s > 0) {
