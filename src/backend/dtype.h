@@ -95,6 +95,6 @@ static inline fm_bf16 fm_f32_to_bf16(float f) {
     return (fm_bf16)((v.u + 0x7fffu + ((v.u >> 16) & 1u)) >> 16);
 }
 float fm_f16_to_f32(uint16_t h);
-uint16_t fm_f32_to_f16(float f);
+uint16_t fm_f32_to_f16(float x);
 
 #endif

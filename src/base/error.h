@@ -32,7 +32,12 @@ struct fm_error_record {
 void fm_error_save(fm_error_record *out);
 void fm_error_restore(const fm_error_record *in);
 
-#define FM_FAIL(code, ...) return fm_error_set((code), __FILE__, __LINE__, __VA_ARGS__)
+/* Returns `code` itself, a constant that static analysis can follow. */
+#define FM_FAIL(code, ...)                                           \
+    do {                                                             \
+        (void)fm_error_set((code), __FILE__, __LINE__, __VA_ARGS__); \
+        return (code);                                               \
+    } while (0)
 
 /* Forwards a failure. The record was written where it arose. */
 #define FM_TRY(expr)                         \

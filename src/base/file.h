@@ -39,7 +39,7 @@ int64_t fm_disk_free(const char *path); /* bytes available to this user; -1 on e
 FM_MUST_CHECK fm_status fm_dir_list(char ***names, size_t *n, const char *path);
 /* Sorted paths matching a glob pattern, or the path itself when it exists. */
 FM_MUST_CHECK fm_status fm_glob(char ***names, size_t *n, const char *pattern);
-void fm_names_free(char **names, size_t n);
+void fm_names_free(char **item, size_t n);
 
 /* XXH3. */
 uint64_t fm_hash64(const void *p, size_t n, uint64_t seed);

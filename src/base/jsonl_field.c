@@ -51,7 +51,7 @@ fm_status fm_jsonl_ids(int32_t **out, size_t *n_out, const char *line, size_t n,
         s = fm_json_is_array(v) ? fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "%s: no memory for %zu ids", name, len)
                                 : fm_error_set(FM_ERR_DATA, __FILE__, __LINE__, "%s: \"%s\" is not an array", name, key);
     }
-    for (size_t i = 0; i < len && s == FM_OK; i++) {
+    for (size_t i = 0; ids && i < len && s == FM_OK; i++) {
         const fm_json *e = fm_json_at(v, i);
         double d = fm_json_num(e, -1);
         if (!fm_json_is_number(e) || d < 0 || d > INT32_MAX || d != floor(d)) {

@@ -30,7 +30,7 @@ static void on_line(void *user, const fm_bench_line *l) {
 
 static int run(const cli_command *cmd, int argc, char **argv) {
     fm_bench_options o;
-    char *pos[64];
+    char *pos[64] = {0};
     int n = 0;
     const fm_option *table = fm_bench_option_table();
     fm_status s = fm_options_init(&o, table);
@@ -38,7 +38,7 @@ static int run(const cli_command *cmd, int argc, char **argv) {
         return cli_fail(s);
     }
     int rc = argc > 64 ? cli_usage(cmd, "too many arguments") : cli_parse(cmd, argc, argv, &o, pos, &n, 1, 1);
-    if (rc < 0) {
+    if (rc < 0 && n > 0) {
         bool all = strcmp(pos[0], "all") == 0, found = all;
         for (int i = 0; i < fm_bench_count(); i++) {
             found = found || strcmp(fm_bench_name(i), pos[0]) == 0;

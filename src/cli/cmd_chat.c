@@ -143,7 +143,7 @@ static int loop(chat *c) {
 
 static int run(const cli_command *cmd, int argc, char **argv) {
     sampling_args a = {0}; /* chat has no row for some of its fields */
-    char *pos[128];
+    char *pos[128] = {0};
     int n = 0;
     fm_status s = fm_options_init(&a, table);
     if (s != FM_OK) {

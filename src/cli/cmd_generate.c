@@ -139,7 +139,7 @@ static fm_status one(fm_model *m, const fm_tokenizer *tok, const sampling_args *
 
 static int run(const cli_command *cmd, int argc, char **argv) {
     sampling_args a;
-    char *pos[128];
+    char *pos[128] = {0};
     int n = 0;
     fm_status s = fm_options_init(&a, table);
     if (s != FM_OK) {

@@ -62,7 +62,7 @@ static fm_status row(fm_model *m, int32_t vocab, const int32_t *ids, size_t n, F
 
 static int run(const cli_command *cmd, int argc, char **argv) {
     logits_args a;
-    char *pos[64];
+    char *pos[64] = {0};
     int n_pos = 0;
     fm_status s = fm_options_init(&a, table);
     if (s != FM_OK) {

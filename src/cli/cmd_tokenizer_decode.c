@@ -19,7 +19,7 @@ static const fm_option *options(void) {
 
 static int run(const cli_command *cmd, int argc, char **argv) {
     decode_args a = {0};
-    char *pos[64];
+    char *pos[64] = {0};
     int n = 0;
     int rc = argc > 64 ? cli_usage(cmd, "too many arguments") : cli_parse(cmd, argc, argv, &a, pos, &n, 1, 1);
     if (rc >= 0) {

@@ -49,7 +49,7 @@ static fm_status flush_batch(batch *b, const fm_tokenizer *t, const fm_encode_op
 
 static int run(const cli_command *cmd, int argc, char **argv) {
     encode_args a;
-    char *pos[64];
+    char *pos[64] = {0};
     int n = 0;
     fm_status s = fm_options_init(&a, table);
     if (s != FM_OK) {

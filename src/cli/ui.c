@@ -20,7 +20,8 @@ static double now_s(void) {
 }
 
 bool cli_is_tty(FILE *f) {
-    return isatty(fileno(f)) && !(getenv("TERM") && strcmp(getenv("TERM"), "dumb") == 0);
+    const char *term = getenv("TERM");
+    return isatty(fileno(f)) && !(term && strcmp(term, "dumb") == 0);
 }
 
 int cli_columns(void) {

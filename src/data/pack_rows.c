@@ -76,7 +76,7 @@ static fm_status long_row(fm_packer *p, bool val, const int32_t *ids, int64_t n,
         return FM_OK;
     case FM_LONG_REFUSE:
         fm_error_set(FM_ERR_DATA, __FILE__, __LINE__, "%s:%lld has %lld tokens, cutoff_len is %lld",
-                     fm_json_str(fm_json_at(p->files, p->file), NULL), (long long)line, (long long)(n + extra),
+                     fm_json_str(fm_json_at(p->files, p->file), NULL), (long long)line, (long long)n + (long long)extra,
                      (long long)limit);
         return fm_error_hint("raise cutoff_len, or set long_rows to cut, split or drop");
     case FM_LONG_CUT:

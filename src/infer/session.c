@@ -190,7 +190,7 @@ static fm_status next_logits(fm_session *s, bool cache, const float **logits) {
 static fm_status append(fm_session *s, const int32_t *ids, int32_t n) {
     if (n < 0 || s->n + n > s->max_context) {
         (void)fm_error_set(FM_ERR_ARGUMENT, __FILE__, __LINE__, "%lld tokens do not fit in a context of %lld",
-                           (long long)(s->n + n), (long long)s->max_context);
+                           (long long)s->n + n, (long long)s->max_context);
         return fm_error_hint("give a shorter prompt or a larger context (the model allows %lld)",
                              (long long)context_limit(s->m));
     }
@@ -247,7 +247,7 @@ static fm_status text_of(run *r, int32_t id, bool eos, bool last) {
 static fm_status one_token(run *r, int64_t i, bool *stop, fm_finish *finish) {
     fm_session *s = r->s;
     const fm_sampling *o = r->o;
-    const float *logits;
+    const float *logits = NULL;
     int32_t id;
     FM_TRY(next_logits(s, o->use_cache, &logits));
     fm_rng_key key = {.seed = o->seed, .stream = fm_rng_stream("sample"), .step = 0};

@@ -335,7 +335,7 @@ static bool name_is(const fm_json_value *key_text, const char *name) {
     }
     fm_str plain = {0};
     fm_jsonl_text(&plain, key_text);
-    bool same = !plain.failed && plain.len == strlen(name) && memcmp(plain.data, name, plain.len) == 0;
+    bool same = !plain.failed && plain.data && plain.len == strlen(name) && memcmp(plain.data, name, plain.len) == 0;
     fm_str_free(&plain);
     return same;
 }

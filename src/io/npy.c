@@ -32,7 +32,8 @@ struct fm_npy_writer {
 static fm_status write_header(fm_npy_writer *w) {
     char h[HEADER_BYTES + 1];
     memset(h, ' ', sizeof h);
-    memcpy(h, "\x93NUMPY\x01\x00", 8);
+    static const char magic[8] = {'\x93', 'N', 'U', 'M', 'P', 'Y', 1, 0};
+    memcpy(h, magic, sizeof magic);
     h[8] = (char)((HEADER_BYTES - 10) & 0xFF);
     h[9] = (char)((HEADER_BYTES - 10) >> 8);
     int at = 10 + snprintf(h + 10, HEADER_BYTES - 10, "{'descr': '%cf4', 'fortran_order': False, 'shape': (", NATIVE);
@@ -50,7 +51,7 @@ static fm_status write_header(fm_npy_writer *w) {
 
 void fm_npy_abort(fm_npy_writer *w) {
     if (w) {
-        if (w->f) {
+        if (w->f && w->tmp) {
             fclose(w->f);
             unlink(w->tmp);
         }

@@ -132,7 +132,7 @@ static fm_status make_header(fm_str *out, const fm_st_writer *w, item *const *it
         for (int d = 0; d < t->n_dims; d++) {
             fm_str_printf(out, "%s%lld", d ? "," : "", (long long)t->dims[d]);
         }
-        fm_str_printf(out, "],\"data_offsets\":[%lld,%lld]}", (long long)t->offset, (long long)(t->offset + t->bytes));
+        fm_str_printf(out, "],\"data_offsets\":[%lld,%lld]}", (long long)t->offset, (long long)t->offset + (long long)t->bytes);
     }
     fm_str_putc(out, '}');
     while (!out->failed && out->len % 8) { /* so that the data is aligned in the mapping */
@@ -261,7 +261,7 @@ fm_status fm_st_writer_begin(fm_st_writer *w) {
         status = fm_error_hint("free some space on the disk");
     }
     size_t first = 0;
-    for (size_t k = 0; status == FM_OK && k < w->n_shards; k++) {
+    for (size_t k = 0; place && status == FM_OK && k < w->n_shards; k++) {
         size_t n = 0;
         while (first + n < w->n && place[first + n]->shard == k) {
             n++;

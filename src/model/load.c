@@ -34,14 +34,13 @@ static fm_status find_family(const fm_family **out, const fm_json *json) {
     for (int i = 0; i < fm_n_families; i++) {
         fm_str_printf(&known, "%s%s", i ? ", " : "", fm_families[i]->architectures[0]);
     }
-    fm_status s =
-        fm_error_set(FM_ERR_UNSUPPORTED, __FILE__, __LINE__, "architecture \"%s\" (model_type \"%s\") is not supported",
-                     a ? a : "", type ? type : "");
+    (void)fm_error_set(FM_ERR_UNSUPPORTED, __FILE__, __LINE__,
+                       "architecture \"%s\" (model_type \"%s\") is not supported", a ? a : "", type ? type : "");
     if (!known.failed) {
-        s = fm_error_hint("supported: %s", known.data);
+        (void)fm_error_hint("supported: %s", known.data);
     }
     fm_str_free(&known);
-    return s;
+    return FM_ERR_UNSUPPORTED;
 }
 
 static fm_status parse_config(fm_model_config *cfg, const fm_family **family, const fm_json *json) {

@@ -22,11 +22,12 @@ fm_status fm_grad_alloc(fm_ctx *c, fm_grad **out, fm_dtype dtype, int64_t numel)
         fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__,
                      "gradients of activations need more than the %s set aside for them (%lld bytes asked for)",
                      fm_format_bytes(cap, sizeof cap, (double)h->cap), (long long)bytes);
-        return fm_error_hint("lower the micro-batch or the sequence length, or turn gradient_checkpointing on");
+        (void)fm_error_hint("lower the micro-batch or the sequence length, or turn gradient_checkpointing on");
+        return FM_ERR_NO_MEMORY;
     }
     fm_grad *g = fm_host_take(c, sizeof *g);
     if (!g) {
-        return c->status;
+        return FM_ERR_NO_MEMORY; /* recorded by fm_host_take */
     }
     g->dtype = dtype;
     g->offset = h->free_block[i].offset;
@@ -44,8 +45,8 @@ fm_status fm_grad_alloc(fm_ctx *c, fm_grad **out, fm_dtype dtype, int64_t numel)
     return FM_OK;
 }
 
-/* Gives a block back. Room in the list is made first by merging; when the list itself cannot grow the block is lost until
- * the next reset, which costs memory and nothing else. */
+/* Gives a block back. Room in the list is made first by merging; when the list itself cannot grow the block is lost
+ * until the next reset, which costs memory and nothing else. */
 static void heap_free(fm_grad_heap *h, int64_t offset, int64_t bytes) {
     size_t i = 0;
     while (i < h->n_free && h->free_block[i].offset < offset) {
@@ -136,7 +137,8 @@ static fm_status grad_slot(fm_ctx *c, fm_tensor *t, fm_dtype dtype, void **data,
         *acc = false;
     } else {
         if (root->grad->dtype != dtype) {
-            FM_FAIL(FM_ERR_STATE, "tensor %s is used both as a weight and as an activation: its gradient would have two types",
+            FM_FAIL(FM_ERR_STATE,
+                    "tensor %s is used both as a weight and as an activation: its gradient would have two types",
                     root->name ? root->name : "(unnamed)");
         }
         FM_TRY(make_unique(c, root));
@@ -149,7 +151,8 @@ static fm_status grad_slot(fm_ctx *c, fm_tensor *t, fm_dtype dtype, void **data,
 fm_status fm_din(fm_ctx *c, fm_node *n, int i, void **data, bool *acc) {
     FM_ASSERT(fm_wants(n, i));
     if (n->in[i]->param) {
-        FM_FAIL(FM_ERR_STATE, "input %d of %s takes an activation, found parameter %s", i, n->op->name, n->in[i]->param->name);
+        FM_FAIL(FM_ERR_STATE, "input %d of %s takes an activation, found parameter %s", i, n->op->name,
+                n->in[i]->param->name);
     }
     return grad_slot(c, n->in[i], n->in[i]->dtype, data, acc);
 }

@@ -74,6 +74,7 @@ static fm_status table_add(fm_word_table *t, const char *p, size_t n, uint64_t h
     size_t i = (size_t)hash & t->mask;
     for (;; i = (i + 1) & t->mask) {
         fm_word *w = &t->slot[i];
+        /* A word with a hash has its text. NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker) */
         if (w->hash == hash && w->len == n && !memcmp(t->blob.data + w->off, p, n)) {
             w->count += count;
             return FM_OK;

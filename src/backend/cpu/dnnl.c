@@ -463,7 +463,7 @@ static fm_status matmul(const fm_exec *x, const fm_matmul_args *g, bool bf16) {
         if (!w.scratch) {
             status = fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__,
                                   "oneDNN matrix product: no memory for %lld bytes of scratch",
-                                  (long long)(w.scratch_bytes * threads));
+                                  (long long)w.scratch_bytes * threads);
         }
     }
     if (status == FM_OK) {

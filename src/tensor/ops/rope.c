@@ -99,7 +99,8 @@ static int decomposed_with(fm_ctx *c, fm_tensor **in, fm_tensor **out, int n_fre
         rot[a * DEC_D + b] = -1;
         rot[b * DEC_D + a] = 1;
         for (int th = 0; th < DEC_T * DEC_H; th++) {
-            double angle = th / DEC_H * freqs[f];
+            int t = th / DEC_H;
+            double angle = t * freqs[f];
             cosine[th * DEC_D + a] = cosine[th * DEC_D + b] = cos(angle) * mscale;
             sine[th * DEC_D + a] = sine[th * DEC_D + b] = sin(angle) * mscale;
         }
