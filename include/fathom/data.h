@@ -13,11 +13,11 @@ extern "C" {
 
 /* How rows become text. */
 typedef struct fm_rows_config {
-    fm_strlist input;   /* files, folders, globs, "-" */
-    int format;         /* FM_OPT_ENUM auto|txt|jsonl|csv|tsv */
-    char *text_column;  /* default "text" */
+    fm_strlist input;    /* files, folders, globs, "-" */
+    int format;          /* FM_OPT_ENUM auto|txt|jsonl|csv|tsv */
+    char *text_column;   /* default "text" */
     char *text_template; /* "{question} {answer}"; overrides text_column */
-    int txt_unit;       /* file|paragraph|line */
+    int txt_unit;        /* file|paragraph|line */
 } fm_rows_config;
 
 typedef struct fm_check_config fm_check_config;
@@ -44,11 +44,13 @@ typedef struct fm_check_report {
     int64_t n_loss_tokens;
     int64_t longest_tokens, longest_line;
 } fm_check_report;
-FM_API FM_MUST_CHECK fm_status fm_data_check(fm_check_report *out, const fm_check_config *c, fm_bad_row_fn fn, void *user);
+FM_API FM_MUST_CHECK fm_status fm_data_check(fm_check_report *out, const fm_check_config *c, fm_bad_row_fn fn,
+                                             void *user);
 
 typedef struct fm_pack_report {
     size_t size;
-    int64_t n_files, n_rows, n_bad, n_documents, n_tokens, n_bytes, n_shards, n_cut, n_split, n_dropped, n_eval_tokens, n_eval_bytes;
+    int64_t n_files, n_rows, n_bad, n_documents, n_tokens, n_bytes, n_shards, n_cut, n_split, n_dropped, n_eval_tokens,
+        n_eval_bytes;
     double seconds, tokens_per_s, mb_per_s;
 } fm_pack_report;
 /* Resumable: finished input files are skipped when the folder holds an unfinished run of the same settings. */
@@ -71,8 +73,8 @@ typedef struct fm_tokenizer_train_result {
     fm_tokenizer_report_row report[FM_TOKENIZER_REPORT_MAX];
 } fm_tokenizer_train_result;
 /* Trains on the input and writes tokenizer.json and tokenizer_config.json to the output folder. */
-FM_API FM_MUST_CHECK fm_status fm_tokenizer_train_run(fm_tokenizer_train_result *out, const fm_tokenizer_train_config *c,
-                                                      fm_bad_row_fn fn, void *user);
+FM_API FM_MUST_CHECK fm_status fm_tokenizer_train_run(fm_tokenizer_train_result *out,
+                                                      const fm_tokenizer_train_config *c, fm_bad_row_fn fn, void *user);
 
 #ifdef __cplusplus
 }

@@ -10,16 +10,16 @@ extern "C" {
 #endif
 
 typedef struct fm_sampling {
-    size_t size;              /* sizeof(fm_sampling) */
-    double temperature;       /* 0 = greedy */
-    int64_t top_k;            /* 0 = off */
-    double top_p, min_p;      /* 1 and 0 = off */
+    size_t size;               /* sizeof(fm_sampling) */
+    double temperature;        /* 0 = greedy */
+    int64_t top_k;             /* 0 = off */
+    double top_p, min_p;       /* 1 and 0 = off */
     double repetition_penalty; /* 1 = off (Keskar et al. 2019, as in transformers) */
     uint64_t seed;
     int64_t max_new_tokens;
-    int logprobs;             /* top alternatives to report per token; 0 = none, -1 = chosen token only */
+    int logprobs; /* top alternatives to report per token; 0 = none, -1 = chosen token only */
     bool ignore_eos;
-    bool use_cache;           /* default true; false recomputes the prefix each token (for checking) */
+    bool use_cache; /* default true; false recomputes the prefix each token (for checking) */
 } fm_sampling;
 FM_API fm_sampling fm_sampling_default(void);
 
@@ -27,7 +27,7 @@ typedef struct fm_token_out {
     int32_t id;
     const char *text; /* complete UTF-8 that this token finished; may be "" */
     size_t text_len;
-    double logprob;   /* of the chosen token under the unmodified distribution; NaN unless asked for */
+    double logprob; /* of the chosen token under the unmodified distribution; NaN unless asked for */
     const int32_t *top_ids;
     const double *top_logprobs;
     int n_top;
@@ -45,8 +45,8 @@ FM_API void fm_session_free(fm_session *s);
 FM_API int64_t fm_session_length(const fm_session *s);
 FM_API FM_MUST_CHECK fm_status fm_session_truncate(fm_session *s, int64_t n);
 /* Appends ids, then samples. */
-FM_API FM_MUST_CHECK fm_status fm_session_generate(fm_session *s, const int32_t *ids, int32_t n_ids, const fm_sampling *o,
-                                                   fm_token_fn fn, void *user, fm_finish *finish);
+FM_API FM_MUST_CHECK fm_status fm_session_generate(fm_session *s, const int32_t *ids, int32_t n_ids,
+                                                   const fm_sampling *o, fm_token_fn fn, void *user, fm_finish *finish);
 
 #ifdef __cplusplus
 }

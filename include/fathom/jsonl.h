@@ -12,7 +12,8 @@
 extern "C" {
 #endif
 
-/* The string member `key` of the object on this line: bytes with NUL terminator (fm_string_free). `name` is for messages. */
+/* The string member `key` of the object on this line: bytes with NUL terminator (fm_string_free). `name` is for
+ * messages. */
 FM_API FM_MUST_CHECK fm_status fm_jsonl_string(char **out, size_t *n_out, const char *line, size_t n, const char *key,
                                                const char *name);
 /* The member `key`, an array of integers in [0, 2^31) (fm_ids_free). */

@@ -30,7 +30,7 @@ FM_API FM_MUST_CHECK fm_status fm_doctor(const char *dir, fm_fact_fn fn, void *u
 
 /* One line of `fathom bench`: value, and its ratio to the limit measured in the same run. */
 typedef struct fm_bench_line {
-    const char *name;  /* "matmul.bf16.2048x512x512" */
+    const char *name; /* "matmul.bf16.2048x512x512" */
     double value;
     const char *unit;  /* "GFLOP/s" */
     double ratio;      /* value / limit; NaN when there is none */
@@ -39,22 +39,23 @@ typedef struct fm_bench_line {
 typedef void (*fm_bench_fn)(void *user, const fm_bench_line *l);
 
 typedef struct fm_bench_options {
-    char *shape;      /* train: "a", "b" or a preset name */
-    char *dtype;      /* "bf16", "f32" or "all" */
-    double seconds;   /* of each measurement */
-    char *model;      /* decode, prefill: a model folder; NULL = random weights of --shape */
-    char *input;      /* tokenizer, data: a text file; NULL = bundled-like made-up text */
-    char *tokenizer;  /* tokenizer: a folder to encode with; NULL = one trained on the input */
-    int64_t threads;  /* 0 = all */
+    char *shape;     /* train: "a", "b" or a preset name */
+    char *dtype;     /* "bf16", "f32" or "all" */
+    double seconds;  /* of each measurement */
+    char *model;     /* decode, prefill: a model folder; NULL = random weights of --shape */
+    char *input;     /* tokenizer, data: a text file; NULL = bundled-like made-up text */
+    char *tokenizer; /* tokenizer: a folder to encode with; NULL = one trained on the input */
+    int64_t threads; /* 0 = all */
     int64_t vocab_size;
-    bool coverage;    /* ops: print op x dtype x ISA instead */
+    bool coverage; /* ops: print op x dtype x ISA instead */
 } fm_bench_options;
 FM_API const fm_option *fm_bench_option_table(void);
 FM_API int fm_bench_count(void);
 FM_API const char *fm_bench_name(int i);    /* "matmul" */
 FM_API const char *fm_bench_summary(int i); /* one line */
 FM_API FM_MUST_CHECK fm_status fm_bench_run(const char *name, const fm_bench_options *o, fm_bench_fn fn, void *user);
-/* Table op x dtype x instruction set as text (fm_string_free). FM_ERR_STATE when a cell without a stated reason is empty; the text is given too. */
+/* Table op x dtype x instruction set as text (fm_string_free). FM_ERR_STATE when a cell without a stated reason is
+ * empty; the text is given too. */
 FM_API FM_MUST_CHECK fm_status fm_bench_coverage(char **text);
 
 #ifdef __cplusplus

@@ -32,13 +32,13 @@ typedef struct fm_strlist {
 typedef struct fm_option {
     const char *key; /* "learning_rate"; the flag is --learning-rate. Nested keys have dots. */
     fm_option_type type;
-    size_t offset;         /* of the field */
-    const char *def;       /* default as text; NULL = zero value */
-    double min, max;       /* inclusive range for INT, FLOAT, BYTES; both 0 = unchecked */
-    const char *choices;   /* for ENUM: "a|b|c" */
-    const char *aliases;   /* other names, "|"-separated, or NULL. A one-letter alias is a short flag */
-    const char *metavar;   /* "TEXT", "DIR"; NULL = from the type */
-    const char *help;      /* one sentence with unit */
+    size_t offset;       /* of the field */
+    const char *def;     /* default as text; NULL = zero value */
+    double min, max;     /* inclusive range for INT, FLOAT, BYTES; both 0 = unchecked */
+    const char *choices; /* for ENUM: "a|b|c" */
+    const char *aliases; /* other names, "|"-separated, or NULL. A one-letter alias is a short flag */
+    const char *metavar; /* "TEXT", "DIR"; NULL = from the type */
+    const char *help;    /* one sentence with unit */
 } fm_option;
 
 /* A table ends with a row whose key is NULL. */
@@ -46,15 +46,15 @@ FM_API FM_MUST_CHECK fm_status fm_options_init(void *obj, const fm_option *table
 FM_API void fm_options_free(void *obj, const fm_option *table);
 /* One key. Unknown: FM_ERR_CONFIG naming the nearest key. `where` ("recipe.yaml:12", "command line") is for
  * the message. Dashes and underscores are the same. */
-FM_API FM_MUST_CHECK fm_status fm_options_set(void *obj, const fm_option *table, const char *key,
-                                              const char *value, const char *where);
+FM_API FM_MUST_CHECK fm_status fm_options_set(void *obj, const fm_option *table, const char *key, const char *value,
+                                              const char *where);
 /* Adds one item to a list (the value is not split at commas); other types as fm_options_set. */
-FM_API FM_MUST_CHECK fm_status fm_options_append(void *obj, const fm_option *table, const char *key,
-                                                 const char *value, const char *where);
+FM_API FM_MUST_CHECK fm_status fm_options_append(void *obj, const fm_option *table, const char *key, const char *value,
+                                                 const char *where);
 /* A YAML file: flat or nested mappings (joined by dots), sequences for lists. */
 FM_API FM_MUST_CHECK fm_status fm_options_load_yaml(void *obj, const fm_option *table, const char *path);
-FM_API FM_MUST_CHECK fm_status fm_options_parse_yaml(void *obj, const fm_option *table, const char *text,
-                                                     size_t n, const char *name);
+FM_API FM_MUST_CHECK fm_status fm_options_parse_yaml(void *obj, const fm_option *table, const char *text, size_t n,
+                                                     const char *name);
 /* argv items: --key value, --key=value, --flag, --no-flag, -k value, key=value. A list flag given
  * again adds to the list. What is none of these goes to
  * positional (pointers into argv; room for argc). "--" ends options. */

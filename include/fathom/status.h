@@ -13,8 +13,8 @@ extern "C" {
 #endif
 
 #if defined(__GNUC__)
-#define FM_API __attribute__((visibility("default")))
-#define FM_MUST_CHECK __attribute__((warn_unused_result))
+#define FM_API                  __attribute__((visibility("default")))
+#define FM_MUST_CHECK           __attribute__((warn_unused_result))
 #define FM_PRINTF(fmt_i, arg_i) __attribute__((format(printf, fmt_i, arg_i)))
 #else
 #define FM_API
@@ -23,22 +23,22 @@ extern "C" {
 #endif
 
 /* X(symbol, value, exit code of the program, text) */
-#define FM_STATUS_LIST(X)                                                            \
-    X(FM_OK, 0, 0, "success")                                                        \
-    X(FM_ERR_ARGUMENT, 1, 2, "invalid argument")                                     \
-    X(FM_ERR_CONFIG, 2, 2, "invalid configuration")                                  \
-    X(FM_ERR_NO_MEMORY, 3, 1, "out of memory")                                       \
-    X(FM_ERR_IO, 4, 1, "input/output error")                                         \
-    X(FM_ERR_NOT_FOUND, 5, 1, "not found")                                           \
-    X(FM_ERR_FORMAT, 6, 1, "malformed file")                                         \
-    X(FM_ERR_SHAPE, 7, 1, "shape mismatch")                                          \
-    X(FM_ERR_DTYPE, 8, 1, "unsupported element type")                                \
-    X(FM_ERR_UNSUPPORTED, 9, 1, "not supported")                                     \
-    X(FM_ERR_DATA, 10, 3, "input data refused")                                      \
-    X(FM_ERR_NUMERIC, 11, 1, "numeric failure")                                      \
-    X(FM_ERR_CANCELLED, 12, 130, "interrupted")                                      \
-    X(FM_ERR_EXISTS, 13, 1, "already exists")                                        \
-    X(FM_ERR_CORRUPT, 14, 1, "damaged file")                                         \
+#define FM_STATUS_LIST(X)                                                                                              \
+    X(FM_OK, 0, 0, "success")                                                                                          \
+    X(FM_ERR_ARGUMENT, 1, 2, "invalid argument")                                                                       \
+    X(FM_ERR_CONFIG, 2, 2, "invalid configuration")                                                                    \
+    X(FM_ERR_NO_MEMORY, 3, 1, "out of memory")                                                                         \
+    X(FM_ERR_IO, 4, 1, "input/output error")                                                                           \
+    X(FM_ERR_NOT_FOUND, 5, 1, "not found")                                                                             \
+    X(FM_ERR_FORMAT, 6, 1, "malformed file")                                                                           \
+    X(FM_ERR_SHAPE, 7, 1, "shape mismatch")                                                                            \
+    X(FM_ERR_DTYPE, 8, 1, "unsupported element type")                                                                  \
+    X(FM_ERR_UNSUPPORTED, 9, 1, "not supported")                                                                       \
+    X(FM_ERR_DATA, 10, 3, "input data refused")                                                                        \
+    X(FM_ERR_NUMERIC, 11, 1, "numeric failure")                                                                        \
+    X(FM_ERR_CANCELLED, 12, 130, "interrupted")                                                                        \
+    X(FM_ERR_EXISTS, 13, 1, "already exists")                                                                          \
+    X(FM_ERR_CORRUPT, 14, 1, "damaged file")                                                                           \
     X(FM_ERR_STATE, 15, 1, "object is in the wrong state")
 
 typedef enum fm_status {

@@ -25,7 +25,8 @@ typedef struct fm_train_event {
     int64_t memory_bytes;
     double elapsed_s, remaining_s;
     bool skipped; /* the step was skipped by the guard */
-    const double *layer_grad_norm; /* [n_layers + 1] of this step; the last is of everything outside layers. NULL: none */
+    const double
+        *layer_grad_norm; /* [n_layers + 1] of this step; the last is of everything outside layers. NULL: none */
     int n_layers;
 } fm_train_event;
 typedef void (*fm_train_event_fn)(void *user, const fm_train_event *e);
@@ -40,8 +41,8 @@ typedef struct fm_train_result {
     char stopped_by[32]; /* "end", "early_stopping", "interrupt" */
 } fm_train_result;
 
-/* Runs or resumes, with the sinks that report_to names (trainer_log.jsonl always). FM_ERR_CANCELLED when interrupted, with
- * the checkpoint written. on_event may be NULL. */
+/* Runs or resumes, with the sinks that report_to names (trainer_log.jsonl always). FM_ERR_CANCELLED when interrupted,
+ * with the checkpoint written. on_event may be NULL. */
 FM_API FM_MUST_CHECK fm_status fm_train_run(const fm_train_config *cfg, fm_train_event_fn on_event, void *user,
                                             fm_train_result *result);
 
@@ -73,12 +74,12 @@ typedef struct fm_plan {
     int64_t n_params;
     int64_t weights_bytes, copy_bytes, grad_bytes, optimizer_bytes; /* exact */
     int64_t activation_bytes, activation_grad_bytes;                /* exact for the chosen micro-batch */
-    int64_t scratch_bytes, process_bytes;                           /* predicted: kernels' scratch; peak anonymous memory */
+    int64_t scratch_bytes, process_bytes; /* predicted: kernels' scratch; peak anonymous memory */
     int64_t micro_batch, accumulation, tokens_per_step, n_steps;
     bool recompute;
     char precision[16], kernels[32];
     int threads;
-    double flops_per_step_causal; /* attention counted as computed: half of the square */
+    double flops_per_step_causal;                              /* attention counted as computed: half of the square */
     double flops_per_step, step_s, total_s, tokens_per_s, mfu; /* NaN without calibration */
     bool fits;
     char why[256]; /* how micro-batch and recomputation were chosen */

@@ -37,8 +37,8 @@ typedef struct fm_kernel_row {
 
 extern const fm_backend fm_meta_backend;
 
-/* Runs a kernel of the backend; FM_ERR_UNSUPPORTED names kernel, dtype and backend when the cell is empty. Scratch taken
- * by the kernel is given back when it returns. Time is charged to the kernel when profiling is on. */
+/* Runs a kernel of the backend; FM_ERR_UNSUPPORTED names kernel, dtype and backend when the cell is empty. Scratch
+ * taken by the kernel is given back when it returns. Time is charged to the kernel when profiling is on. */
 FM_MUST_CHECK fm_status fm_kernel_run(const fm_backend *b, const fm_exec *x, fm_kernel k, fm_dtype d, const void *args);
 
 /* Scratch: grows to the high-water mark, kept until freed. */

@@ -27,10 +27,12 @@ fm_status fm_measure_matmul(const fm_backend *b, const fm_exec *x, fm_dtype d, i
     size_t bytes = (size_t)(fm_dtype_bytes(d, na) + fm_dtype_bytes(d, nb) + fm_dtype_bytes(d, nc) + 192);
     void *mem;
     FM_TRY(fm_pages_alloc(&mem, bytes, FM_MEM_SCRATCH));
-    uint8_t *pa = mem, *pb = pa + (fm_dtype_bytes(d, na) + 63) / 64 * 64, *pc = pb + (fm_dtype_bytes(d, nb) + 63) / 64 * 64;
+    uint8_t *pa = mem, *pb = pa + (fm_dtype_bytes(d, na) + 63) / 64 * 64,
+            *pc = pb + (fm_dtype_bytes(d, nb) + 63) / 64 * 64;
     fill(d, pa, na);
     fill(d, pb, nb);
-    fm_matmul_args args = {.m = m, .n = n, .k = k, .a = pa, .lda = k, .b = pb, .ldb = k, .trans_b = true, .c = pc, .ldc = n, .c_dtype = d};
+    fm_matmul_args args = {
+        .m = m, .n = n, .k = k, .a = pa, .lda = k, .b = pb, .ldb = k, .trans_b = true, .c = pc, .ldc = n, .c_dtype = d};
     double rate[MAX_RUNS];
     int runs = 0;
     fm_status s = fm_kernel_run(b, x, FM_K_matmul, d, &args);

@@ -13,31 +13,31 @@
 typedef enum fm_scale_kind { FM_SCALE_NONE, FM_SCALE_INLINE, FM_SCALE_ROW, FM_SCALE_2D } fm_scale_kind;
 
 /* X(symbol, name, safetensors name, elements per block, bytes per block, scale, is float) */
-#define FM_DTYPE_LIST(X)                                            \
-    X(FM_F64, "f64", "F64", 1, 8, FM_SCALE_NONE, 1)                 \
-    X(FM_F32, "f32", "F32", 1, 4, FM_SCALE_NONE, 1)                 \
-    X(FM_BF16, "bf16", "BF16", 1, 2, FM_SCALE_NONE, 1)              \
-    X(FM_F16, "f16", "F16", 1, 2, FM_SCALE_NONE, 1)                 \
-    X(FM_E4M3, "e4m3", "F8_E4M3", 1, 1, FM_SCALE_2D, 1)             \
-    X(FM_E5M2, "e5m2", "F8_E5M2", 1, 1, FM_SCALE_2D, 1)             \
-    X(FM_E2M1, "e2m1", "F4", 2, 1, FM_SCALE_2D, 1)                  \
-    X(FM_I8, "int8", "I8", 1, 1, FM_SCALE_ROW, 0)                   \
-    X(FM_I4, "int4", "I4", 2, 1, FM_SCALE_ROW, 0)                   \
-    X(FM_NF4, "nf4", "", 2, 1, FM_SCALE_ROW, 1)                     \
-    X(FM_Q8_0, "q8_0", "", 32, 34, FM_SCALE_INLINE, 1)              \
-    X(FM_Q4_0, "q4_0", "", 32, 18, FM_SCALE_INLINE, 1)              \
-    X(FM_Q4_1, "q4_1", "", 32, 20, FM_SCALE_INLINE, 1)              \
-    X(FM_Q5_0, "q5_0", "", 32, 22, FM_SCALE_INLINE, 1)              \
-    X(FM_Q5_1, "q5_1", "", 32, 24, FM_SCALE_INLINE, 1)              \
-    X(FM_Q2_K, "q2_k", "", 256, 84, FM_SCALE_INLINE, 1)             \
-    X(FM_Q3_K, "q3_k", "", 256, 110, FM_SCALE_INLINE, 1)            \
-    X(FM_Q4_K, "q4_k", "", 256, 144, FM_SCALE_INLINE, 1)            \
-    X(FM_Q5_K, "q5_k", "", 256, 176, FM_SCALE_INLINE, 1)            \
-    X(FM_Q6_K, "q6_k", "", 256, 210, FM_SCALE_INLINE, 1)            \
-    X(FM_IQ4_NL, "iq4_nl", "", 32, 18, FM_SCALE_INLINE, 1)          \
-    X(FM_I32, "i32", "I32", 1, 4, FM_SCALE_NONE, 0)                 \
-    X(FM_I64, "i64", "I64", 1, 8, FM_SCALE_NONE, 0)                 \
-    X(FM_U8, "u8", "U8", 1, 1, FM_SCALE_NONE, 0)                    \
+#define FM_DTYPE_LIST(X)                                                                                               \
+    X(FM_F64, "f64", "F64", 1, 8, FM_SCALE_NONE, 1)                                                                    \
+    X(FM_F32, "f32", "F32", 1, 4, FM_SCALE_NONE, 1)                                                                    \
+    X(FM_BF16, "bf16", "BF16", 1, 2, FM_SCALE_NONE, 1)                                                                 \
+    X(FM_F16, "f16", "F16", 1, 2, FM_SCALE_NONE, 1)                                                                    \
+    X(FM_E4M3, "e4m3", "F8_E4M3", 1, 1, FM_SCALE_2D, 1)                                                                \
+    X(FM_E5M2, "e5m2", "F8_E5M2", 1, 1, FM_SCALE_2D, 1)                                                                \
+    X(FM_E2M1, "e2m1", "F4", 2, 1, FM_SCALE_2D, 1)                                                                     \
+    X(FM_I8, "int8", "I8", 1, 1, FM_SCALE_ROW, 0)                                                                      \
+    X(FM_I4, "int4", "I4", 2, 1, FM_SCALE_ROW, 0)                                                                      \
+    X(FM_NF4, "nf4", "", 2, 1, FM_SCALE_ROW, 1)                                                                        \
+    X(FM_Q8_0, "q8_0", "", 32, 34, FM_SCALE_INLINE, 1)                                                                 \
+    X(FM_Q4_0, "q4_0", "", 32, 18, FM_SCALE_INLINE, 1)                                                                 \
+    X(FM_Q4_1, "q4_1", "", 32, 20, FM_SCALE_INLINE, 1)                                                                 \
+    X(FM_Q5_0, "q5_0", "", 32, 22, FM_SCALE_INLINE, 1)                                                                 \
+    X(FM_Q5_1, "q5_1", "", 32, 24, FM_SCALE_INLINE, 1)                                                                 \
+    X(FM_Q2_K, "q2_k", "", 256, 84, FM_SCALE_INLINE, 1)                                                                \
+    X(FM_Q3_K, "q3_k", "", 256, 110, FM_SCALE_INLINE, 1)                                                               \
+    X(FM_Q4_K, "q4_k", "", 256, 144, FM_SCALE_INLINE, 1)                                                               \
+    X(FM_Q5_K, "q5_k", "", 256, 176, FM_SCALE_INLINE, 1)                                                               \
+    X(FM_Q6_K, "q6_k", "", 256, 210, FM_SCALE_INLINE, 1)                                                               \
+    X(FM_IQ4_NL, "iq4_nl", "", 32, 18, FM_SCALE_INLINE, 1)                                                             \
+    X(FM_I32, "i32", "I32", 1, 4, FM_SCALE_NONE, 0)                                                                    \
+    X(FM_I64, "i64", "I64", 1, 8, FM_SCALE_NONE, 0)                                                                    \
+    X(FM_U8, "u8", "U8", 1, 1, FM_SCALE_NONE, 0)                                                                       \
     X(FM_BOOL, "bool", "BOOL", 1, 1, FM_SCALE_NONE, 0)
 
 typedef enum fm_dtype {

@@ -23,37 +23,37 @@
 #include "base/rng.h"
 
 /* X(kernel, argument struct) */
-#define FM_KERNEL_LIST(X)                    \
-    X(matmul, fm_matmul_args)                \
-    X(bias_grad, fm_bias_grad_args)          \
-    X(embedding_fwd, fm_embedding_args)      \
-    X(embedding_bwd, fm_embedding_bwd_args)  \
-    X(rmsnorm_fwd, fm_norm_args)             \
-    X(rmsnorm_bwd, fm_norm_bwd_args)         \
-    X(layernorm_fwd, fm_norm_args)           \
-    X(layernorm_bwd, fm_norm_bwd_args)       \
-    X(rope, fm_rope_args)                    \
-    X(attention_fwd, fm_attention_args)      \
-    X(attention_bwd, fm_attention_bwd_args)  \
-    X(glu_fwd, fm_glu_args)                  \
-    X(glu_bwd, fm_glu_bwd_args)              \
-    X(act_fwd, fm_act_args)                  \
-    X(act_bwd, fm_act_bwd_args)              \
-    X(add, fm_binary_args)                   \
-    X(mul, fm_binary_args)                   \
-    X(axpby, fm_axpby_args)                  \
-    X(fill, fm_fill_args)                    \
-    X(cast, fm_cast_args)                    \
-    X(dropout, fm_dropout_args)              \
-    X(softmax_fwd, fm_softmax_args)          \
-    X(softmax_bwd, fm_softmax_bwd_args)      \
-    X(cross_entropy, fm_cross_entropy_args)  \
-    X(reduce_fwd, fm_reduce_args)            \
-    X(reduce_bwd, fm_reduce_args)            \
-    X(gather_rows, fm_rows_args)             \
-    X(scatter_add_rows, fm_rows_args)        \
-    X(sum_squares, fm_sum_squares_args)      \
-    X(adamw, fm_adamw_args)                  \
+#define FM_KERNEL_LIST(X)                                                                                              \
+    X(matmul, fm_matmul_args)                                                                                          \
+    X(bias_grad, fm_bias_grad_args)                                                                                    \
+    X(embedding_fwd, fm_embedding_args)                                                                                \
+    X(embedding_bwd, fm_embedding_bwd_args)                                                                            \
+    X(rmsnorm_fwd, fm_norm_args)                                                                                       \
+    X(rmsnorm_bwd, fm_norm_bwd_args)                                                                                   \
+    X(layernorm_fwd, fm_norm_args)                                                                                     \
+    X(layernorm_bwd, fm_norm_bwd_args)                                                                                 \
+    X(rope, fm_rope_args)                                                                                              \
+    X(attention_fwd, fm_attention_args)                                                                                \
+    X(attention_bwd, fm_attention_bwd_args)                                                                            \
+    X(glu_fwd, fm_glu_args)                                                                                            \
+    X(glu_bwd, fm_glu_bwd_args)                                                                                        \
+    X(act_fwd, fm_act_args)                                                                                            \
+    X(act_bwd, fm_act_bwd_args)                                                                                        \
+    X(add, fm_binary_args)                                                                                             \
+    X(mul, fm_binary_args)                                                                                             \
+    X(axpby, fm_axpby_args)                                                                                            \
+    X(fill, fm_fill_args)                                                                                              \
+    X(cast, fm_cast_args)                                                                                              \
+    X(dropout, fm_dropout_args)                                                                                        \
+    X(softmax_fwd, fm_softmax_args)                                                                                    \
+    X(softmax_bwd, fm_softmax_bwd_args)                                                                                \
+    X(cross_entropy, fm_cross_entropy_args)                                                                            \
+    X(reduce_fwd, fm_reduce_args)                                                                                      \
+    X(reduce_bwd, fm_reduce_args)                                                                                      \
+    X(gather_rows, fm_rows_args)                                                                                       \
+    X(scatter_add_rows, fm_rows_args)                                                                                  \
+    X(sum_squares, fm_sum_squares_args)                                                                                \
+    X(adamw, fm_adamw_args)                                                                                            \
     X(sgd, fm_sgd_args)
 
 typedef enum fm_kernel {
@@ -142,13 +142,13 @@ typedef struct fm_norm_args {
  * dnorm/dx (+ dsum when given: the gradient that reaches the residual stream from above). */
 typedef struct fm_norm_bwd_args {
     int64_t n_rows, dim;
-    const void *x, *w;         /* as forward */
-    const void *rstd, *mean;   /* as forward, not NULL (mean: layernorm only) */
-    const void *dy;            /* [n_rows,dim] D */
-    const void *dsum;          /* [n_rows,dim] D or NULL; may be the same storage as dx */
-    void *dx;                  /* [n_rows,dim] D, or NULL */
-    bool acc_dx;               /* with dsum NULL only */
-    void *dw, *db;             /* [dim] A, += always; NULL when not wanted */
+    const void *x, *w;       /* as forward */
+    const void *rstd, *mean; /* as forward, not NULL (mean: layernorm only) */
+    const void *dy;          /* [n_rows,dim] D */
+    const void *dsum;        /* [n_rows,dim] D or NULL; may be the same storage as dx */
+    void *dx;                /* [n_rows,dim] D, or NULL */
+    bool acc_dx;             /* with dsum NULL only */
+    void *dw, *db;           /* [dim] A, += always; NULL when not wanted */
 } fm_norm_bwd_args;
 
 /* Rotary position embedding (Su et al. 2021). x is [n_tokens,n_heads,head_dim], row stride x_stride
@@ -160,10 +160,10 @@ typedef struct fm_rope_args {
     int64_t n_tokens;
     int32_t n_heads, head_dim, n_freqs;
     bool interleaved;
-    float sign;   /* +1 forward, -1 backward */
-    float mscale; /* YaRN attention factor; 1 otherwise */
-    const int32_t *pos;  /* [n_tokens] */
-    const double *freq;  /* [n_freqs] radians per position */
+    float sign;         /* +1 forward, -1 backward */
+    float mscale;       /* YaRN attention factor; 1 otherwise */
+    const int32_t *pos; /* [n_tokens] */
+    const double *freq; /* [n_freqs] radians per position */
     const void *x;
     void *y;
     bool acc_y; /* y += instead of =; backward only */
@@ -196,14 +196,14 @@ typedef struct fm_attention_args {
     const void *q;            /* [n_tokens,n_heads,head_dim] D */
     fm_kv_view kv;
     fm_mask_kind mask;
-    int32_t window;           /* 0 = none */
-    float scale, softcap;     /* softcap 0 = none */
-    const float *alibi;       /* [n_heads] slopes or NULL */
-    const void *sink;         /* [n_heads] D or NULL */
-    const int32_t *selected;  /* [n_tokens,max_selected] key rows, -1 ends a list, or NULL (ref kernel only) */
+    int32_t window;          /* 0 = none */
+    float scale, softcap;    /* softcap 0 = none */
+    const float *alibi;      /* [n_heads] slopes or NULL */
+    const void *sink;        /* [n_heads] D or NULL */
+    const int32_t *selected; /* [n_tokens,max_selected] key rows, -1 ends a list, or NULL (ref kernel only) */
     int32_t max_selected;
-    void *out;                /* [n_tokens,n_heads,v_dim] D */
-    void *lse;                /* [n_tokens,n_heads] A: log of the denominator with the maximum added; or NULL */
+    void *out; /* [n_tokens,n_heads,v_dim] D */
+    void *lse; /* [n_tokens,n_heads] A: log of the denominator with the maximum added; or NULL */
 } fm_attention_args;
 
 typedef struct fm_attention_bwd_args {
@@ -212,17 +212,17 @@ typedef struct fm_attention_bwd_args {
     void *dq;            /* [n_tokens,n_heads,head_dim] D, or NULL */
     void *dk, *dv;       /* [n_kv,n_kv_heads,head_dim or v_dim] D; both or none */
     bool acc_dq, acc_dk, acc_dv;
-    void *dsink;         /* [n_heads] A, +=, or NULL */
+    void *dsink; /* [n_heads] A, +=, or NULL */
 } fm_attention_bwd_args;
 
 /* X(symbol, name). gelu is exact (erf), gelu_tanh the tanh form (Hendrycks & Gimpel 2016); relu2 = relu^2. */
-#define FM_ACT_LIST(X)             \
-    X(FM_ACT_SILU, "silu")         \
-    X(FM_ACT_GELU, "gelu")         \
-    X(FM_ACT_GELU_TANH, "gelu_tanh") \
-    X(FM_ACT_RELU, "relu")         \
-    X(FM_ACT_RELU2, "relu2")       \
-    X(FM_ACT_SIGMOID, "sigmoid")   \
+#define FM_ACT_LIST(X)                                                                                                 \
+    X(FM_ACT_SILU, "silu")                                                                                             \
+    X(FM_ACT_GELU, "gelu")                                                                                             \
+    X(FM_ACT_GELU_TANH, "gelu_tanh")                                                                                   \
+    X(FM_ACT_RELU, "relu")                                                                                             \
+    X(FM_ACT_RELU2, "relu2")                                                                                           \
+    X(FM_ACT_SIGMOID, "sigmoid")                                                                                       \
     X(FM_ACT_TANH, "tanh")
 typedef enum fm_act {
 #define FM_X(sym, name) sym,
@@ -323,17 +323,17 @@ typedef struct fm_softmax_bwd_args {
  * loss_t is not scaled by dscale. weight[t] (or NULL = 1) multiplies loss_t and dx. */
 typedef struct fm_cross_entropy_args {
     int64_t n_rows, n_classes;
-    const void *x;           /* [n_rows,n_classes] A */
-    int64_t x_stride;        /* elements between rows of x */
-    const int32_t *target;   /* [n_rows] */
+    const void *x;         /* [n_rows,n_classes] A */
+    int64_t x_stride;      /* elements between rows of x */
+    const int32_t *target; /* [n_rows] */
     int32_t ignore_index;
     float smooth, z_loss;
     double dscale;
-    const float *weight;     /* [n_rows] or NULL */
-    void *dx;                /* [n_rows,n_classes] D or NULL */
+    const float *weight; /* [n_rows] or NULL */
+    void *dx;            /* [n_rows,n_classes] D or NULL */
     int64_t dx_stride;
-    void *loss;              /* [n_rows] A */
-    int32_t *argmax;         /* [n_rows] or NULL: index of the largest logit (lowest on ties) */
+    void *loss;      /* [n_rows] A */
+    int32_t *argmax; /* [n_rows] or NULL: index of the largest logit (lowest on ties) */
 } fm_cross_entropy_args;
 
 /* fwd: y[r] = scale * sum_j x[r,j] (A type sums, y is A).  bwd: x[r,j] (+)= scale * y[r] (x is the output). */
@@ -362,7 +362,8 @@ typedef struct fm_sum_squares_args {
 
 /* AdamW (Loshchilov & Hutter 2019): one pass over a parameter. D is the type of w, g, m, v (f32, or f64).
  *   g' = g * grad_scale;  m = b1 m + (1-b1) g';  v = b2 v + (1-b2) g'^2
- *   w -= lr * ( (m/bias1) / (sqrt(v/bias2) + eps) + decay * w ) ;  then l1/l2: g' += l2*w + l1*sign(w) before the moments */
+ *   w -= lr * ( (m/bias1) / (sqrt(v/bias2) + eps) + decay * w ) ;  then l1/l2: g' += l2*w + l1*sign(w) before the
+ * moments */
 typedef struct fm_adamw_args {
     int64_t n;
     void *w, *g, *m, *v;
@@ -373,7 +374,8 @@ typedef struct fm_adamw_args {
     bool zero_grad; /* g = 0 afterwards */
 } fm_adamw_args;
 
-/* SGD with momentum (PyTorch form): g' = g*grad_scale + l2*w + l1*sign(w); m = momentum*m + g'; w -= lr*(m or g' + momentum*m) + lr*decay*w. */
+/* SGD with momentum (PyTorch form): g' = g*grad_scale + l2*w + l1*sign(w); m = momentum*m + g'; w -= lr*(m or g' +
+ * momentum*m) + lr*decay*w. */
 typedef struct fm_sgd_args {
     int64_t n;
     void *w, *g, *m; /* m NULL when momentum is 0 */

@@ -12,7 +12,7 @@ typedef struct fm_cpu_info {
     int n_cpus; /* usable by this process */
     bool avx2, fma, f16c, avx512, avx512_bf16, avx512_vnni, avx_vnni, amx_bf16, neon, neon_bf16, neon_dotprod;
     int64_t l1d_bytes, l2_bytes, l3_bytes; /* 0 when unknown */
-    int64_t hugepage_bytes; /* 0 when transparent huge pages are off */
+    int64_t hugepage_bytes;                /* 0 when transparent huge pages are off */
 } fm_cpu_info;
 
 const fm_cpu_info *fm_cpu_get(void);

@@ -33,48 +33,48 @@ void fm_error_save(fm_error_record *out);
 void fm_error_restore(const fm_error_record *in);
 
 /* Returns `code` itself, a constant that static analysis can follow. */
-#define FM_FAIL(code, ...)                                           \
-    do {                                                             \
-        (void)fm_error_set((code), __FILE__, __LINE__, __VA_ARGS__); \
-        return (code);                                               \
+#define FM_FAIL(code, ...)                                                                                             \
+    do {                                                                                                               \
+        (void)fm_error_set((code), __FILE__, __LINE__, __VA_ARGS__);                                                   \
+        return (code);                                                                                                 \
     } while (0)
 
 /* Forwards a failure. The record was written where it arose. */
-#define FM_TRY(expr)                         \
-    do {                                     \
-        fm_status fm_try_s_ = (expr);        \
-        if (fm_try_s_ != FM_OK) {            \
-            return fm_try_s_;                \
-        }                                    \
+#define FM_TRY(expr)                                                                                                   \
+    do {                                                                                                               \
+        fm_status fm_try_s_ = (expr);                                                                                  \
+        if (fm_try_s_ != FM_OK) {                                                                                      \
+            return fm_try_s_;                                                                                          \
+        }                                                                                                              \
     } while (0)
 
 /* As FM_TRY for functions with cleanup at a label: sets `status` and jumps. */
-#define FM_TRY_GOTO(status, label, expr)     \
-    do {                                     \
-        (status) = (expr);                   \
-        if ((status) != FM_OK) {             \
-            goto label;                      \
-        }                                    \
+#define FM_TRY_GOTO(status, label, expr)                                                                               \
+    do {                                                                                                               \
+        (status) = (expr);                                                                                             \
+        if ((status) != FM_OK) {                                                                                       \
+            goto label;                                                                                                \
+        }                                                                                                              \
     } while (0)
 
-#define FM_FAIL_GOTO(status, label, code, ...)                                  \
-    do {                                                                        \
-        (status) = fm_error_set((code), __FILE__, __LINE__, __VA_ARGS__);       \
-        goto label;                                                             \
+#define FM_FAIL_GOTO(status, label, code, ...)                                                                         \
+    do {                                                                                                               \
+        (status) = fm_error_set((code), __FILE__, __LINE__, __VA_ARGS__);                                              \
+        goto label;                                                                                                    \
     } while (0)
 
 /* A caller's bug, kept in release builds: prints and aborts. Never for bad input. */
-#define FM_ASSERT(cond)                                            \
-    do {                                                           \
-        if (!(cond)) {                                             \
-            fm_assert_fail(#cond, __FILE__, __LINE__, __func__);   \
-        }                                                          \
+#define FM_ASSERT(cond)                                                                                                \
+    do {                                                                                                               \
+        if (!(cond)) {                                                                                                 \
+            fm_assert_fail(#cond, __FILE__, __LINE__, __func__);                                                       \
+        }                                                                                                              \
     } while (0)
 _Noreturn void fm_assert_fail(const char *cond, const char *file, int line, const char *func);
 
 #define FM_ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
-#define FM_UNUSED(x) ((void)(x))
-#define FM_MIN(a, b) ((a) < (b) ? (a) : (b))
-#define FM_MAX(a, b) ((a) > (b) ? (a) : (b))
+#define FM_UNUSED(x)    ((void)(x))
+#define FM_MIN(a, b)    ((a) < (b) ? (a) : (b))
+#define FM_MAX(a, b)    ((a) > (b) ? (a) : (b))
 
 #endif

@@ -29,11 +29,11 @@ bool fm_path_is_dir(const char *path);
 int64_t fm_file_size(const char *path); /* -1 when it cannot be had */
 /* dir + "/" + name into buf; FM_ERR_ARGUMENT when it does not fit. */
 FM_MUST_CHECK fm_status fm_path_join(char *buf, size_t cap, const char *dir, const char *name);
-FM_MUST_CHECK fm_status fm_mkdirs(const char *path); /* like mkdir -p */
-FM_MUST_CHECK fm_status fm_remove_tree(const char *path); /* like rm -rf; missing is fine */
+FM_MUST_CHECK fm_status fm_mkdirs(const char *path);                     /* like mkdir -p */
+FM_MUST_CHECK fm_status fm_remove_tree(const char *path);                /* like rm -rf; missing is fine */
 FM_MUST_CHECK fm_status fm_rename_dir(const char *from, const char *to); /* rename + fsync of the parent */
-FM_MUST_CHECK fm_status fm_sync_path(const char *path); /* fsync of a file or folder */
-int64_t fm_disk_free(const char *path); /* bytes available to this user; -1 on error */
+FM_MUST_CHECK fm_status fm_sync_path(const char *path);                  /* fsync of a file or folder */
+int64_t fm_disk_free(const char *path);                                  /* bytes available to this user; -1 on error */
 
 /* Sorted names in a folder (without . and ..); free with fm_names_free. */
 FM_MUST_CHECK fm_status fm_dir_list(char ***names, size_t *n, const char *path);
@@ -50,8 +50,8 @@ void fm_hasher_hex(const fm_hasher *h, char out[33]); /* 128-bit, hex */
 void fm_hasher_free(fm_hasher *h);
 FM_MUST_CHECK fm_status fm_file_hash(char out[33], const char *path);
 
-double fm_now(void);       /* monotonic seconds */
-int64_t fm_unix_ms(void);  /* wall clock */
+double fm_now(void);      /* monotonic seconds */
+int64_t fm_unix_ms(void); /* wall clock */
 
 /* Crash-point hook for durability tests: when the environment variable FATHOM_CRASH_POINT equals
  * `name` (optionally "name:n" for the n-th time), the process kills itself with SIGKILL here. */

@@ -21,10 +21,10 @@ bool fm_json_is_array(const fm_json *j);
 bool fm_json_is_string(const fm_json *j);
 bool fm_json_is_number(const fm_json *j);
 bool fm_json_is_bool(const fm_json *j);
-bool fm_json_is_null(const fm_json *j); /* also true for a NULL pointer */
-size_t fm_json_size(const fm_json *j);  /* items of an array or object */
-fm_json *fm_json_at(const fm_json *array, size_t i);           /* NULL when out of range */
-fm_json *fm_json_get(const fm_json *object, const char *key);  /* NULL when missing */
+bool fm_json_is_null(const fm_json *j);                       /* also true for a NULL pointer */
+size_t fm_json_size(const fm_json *j);                        /* items of an array or object */
+fm_json *fm_json_at(const fm_json *array, size_t i);          /* NULL when out of range */
+fm_json *fm_json_get(const fm_json *object, const char *key); /* NULL when missing */
 /* Calls fn for each member in file order; stops at the first failure. */
 typedef fm_status (*fm_json_member_fn)(void *arg, const char *key, fm_json *value);
 FM_MUST_CHECK fm_status fm_json_each(fm_json *object, fm_json_member_fn fn, void *arg);

@@ -15,7 +15,8 @@ static fm_status field(fm_json **doc, fm_json **value, const char *line, size_t 
         bool object = fm_json_is_object(*doc);
         fm_json_free(*doc);
         *doc = NULL;
-        FM_FAIL(FM_ERR_DATA, "%s: expected an object with \"%s\", found %s", name, key, object ? "one without it" : "another value");
+        FM_FAIL(FM_ERR_DATA, "%s: expected an object with \"%s\", found %s", name, key,
+                object ? "one without it" : "another value");
     }
     return FM_OK;
 }
@@ -48,14 +49,16 @@ fm_status fm_jsonl_ids(int32_t **out, size_t *n_out, const char *line, size_t n,
     size_t len = fm_json_size(v);
     int32_t *ids = fm_json_is_array(v) ? fm_calloc(len + 1, sizeof *ids) : NULL;
     if (!ids) {
-        s = fm_json_is_array(v) ? fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "%s: no memory for %zu ids", name, len)
-                                : fm_error_set(FM_ERR_DATA, __FILE__, __LINE__, "%s: \"%s\" is not an array", name, key);
+        s = fm_json_is_array(v)
+                ? fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "%s: no memory for %zu ids", name, len)
+                : fm_error_set(FM_ERR_DATA, __FILE__, __LINE__, "%s: \"%s\" is not an array", name, key);
     }
     for (size_t i = 0; ids && i < len && s == FM_OK; i++) {
         const fm_json *e = fm_json_at(v, i);
         double d = fm_json_num(e, -1);
         if (!fm_json_is_number(e) || d < 0 || d > INT32_MAX || d != floor(d)) {
-            s = fm_error_set(FM_ERR_DATA, __FILE__, __LINE__, "%s: element %zu of \"%s\" is not a token id", name, i, key);
+            s = fm_error_set(FM_ERR_DATA, __FILE__, __LINE__, "%s: element %zu of \"%s\" is not a token id", name, i,
+                             key);
         } else {
             ids[i] = (int32_t)d;
         }

@@ -5,8 +5,8 @@
 #include "fathom/log.h"
 
 FM_PRINTF(2, 3) void fm_log(fm_log_level level, const char *fmt, ...);
-#define fm_info(...) fm_log(FM_LOG_INFO, __VA_ARGS__)
-#define fm_warn(...) fm_log(FM_LOG_WARN, __VA_ARGS__)
+#define fm_info(...)  fm_log(FM_LOG_INFO, __VA_ARGS__)
+#define fm_warn(...)  fm_log(FM_LOG_WARN, __VA_ARGS__)
 #define fm_debug(...) fm_log(FM_LOG_DEBUG, __VA_ARGS__)
 
 #endif

@@ -14,15 +14,15 @@
 #include "fathom/status.h"
 
 /* X(symbol, name) */
-#define FM_MEM_TAG_LIST(X)         \
-    X(FM_MEM_MISC, "other")        \
-    X(FM_MEM_WEIGHTS, "weights")   \
-    X(FM_MEM_GRADS, "gradients")   \
-    X(FM_MEM_OPTIMIZER, "optimizer") \
-    X(FM_MEM_ARENA, "activations") \
-    X(FM_MEM_SCRATCH, "scratch")   \
-    X(FM_MEM_KV, "kv cache")       \
-    X(FM_MEM_PACKED, "packed weights") \
+#define FM_MEM_TAG_LIST(X)                                                                                             \
+    X(FM_MEM_MISC, "other")                                                                                            \
+    X(FM_MEM_WEIGHTS, "weights")                                                                                       \
+    X(FM_MEM_GRADS, "gradients")                                                                                       \
+    X(FM_MEM_OPTIMIZER, "optimizer")                                                                                   \
+    X(FM_MEM_ARENA, "activations")                                                                                     \
+    X(FM_MEM_SCRATCH, "scratch")                                                                                       \
+    X(FM_MEM_KV, "kv cache")                                                                                           \
+    X(FM_MEM_PACKED, "packed weights")                                                                                 \
     X(FM_MEM_MAPPED, "mapped files")
 
 typedef enum fm_mem_tag {

@@ -31,7 +31,8 @@ static fm_status cut(char *buf, size_t cap, const char *p, size_t n) {
 }
 
 /* Stores the value of a flag. A list flag given again adds to the list: -i a -i b. */
-static fm_status store_flag(void *obj, const fm_option *table, const fm_option *row, const char *value, uint64_t *seen) {
+static fm_status store_flag(void *obj, const fm_option *table, const fm_option *row, const char *value,
+                            uint64_t *seen) {
     uint64_t bit = (uint64_t)1 << ((row - table) & 63);
     if (row->type == FM_OPT_LIST && (*seen & bit)) {
         return fm_options_append(obj, table, row->key, value, WHERE);

@@ -11,12 +11,12 @@
 
 typedef struct cli_command cli_command;
 struct cli_command {
-    const char *name;    /* "data pack": one or two words */
-    const char *args;    /* "MODEL [options]" */
-    const char *summary; /* one line */
-    const char *about;   /* paragraphs for --help, or NULL */
-    const char *examples; /* one command per line */
-    const fm_option *(*options)(void); /* NULL = none */
+    const char *name;                                          /* "data pack": one or two words */
+    const char *args;                                          /* "MODEL [options]" */
+    const char *summary;                                       /* one line */
+    const char *about;                                         /* paragraphs for --help, or NULL */
+    const char *examples;                                      /* one command per line */
+    const fm_option *(*options)(void);                         /* NULL = none */
     int (*run)(const cli_command *cmd, int argc, char **argv); /* argv without program and command words */
 };
 
@@ -26,12 +26,12 @@ typedef struct cli_common {
 } cli_common;
 extern cli_common cli_flags;
 
-/* Parses argv into obj by cmd's table, with positional words (pointers into argv). Returns -1 to go on, or an exit code (help was printed,
- * usage was wrong). obj may be NULL when the command has no options. */
+/* Parses argv into obj by cmd's table, with positional words (pointers into argv). Returns -1 to go on, or an exit code
+ * (help was printed, usage was wrong). obj may be NULL when the command has no options. */
 int cli_parse(const cli_command *cmd, int argc, char **argv, void *obj, char **positional, int *n_positional,
               int min_positional, int max_positional);
 /* The same with `key=value` words first read from a YAML file given as the first positional word. */
-int cli_fail(fm_status s);      /* prints the error record; returns the exit code */
+int cli_fail(fm_status s); /* prints the error record; returns the exit code */
 int cli_usage(const cli_command *cmd, const char *fmt, ...) FM_PRINTF(2, 3); /* exit code 2 */
 
 void cli_help(const cli_command *cmd);
@@ -47,7 +47,7 @@ void cli_ui_status(const char *line); /* replaces the progress line (terminal) o
 bool cli_is_tty(FILE *f);
 int cli_columns(void);
 void cli_say(const char *fmt, ...) FM_PRINTF(1, 2); /* a message to stderr unless --quiet */
-int cli_signal(void); /* signal that asked to stop, 0 = none */
+int cli_signal(void);                               /* signal that asked to stop, 0 = none */
 
 /* Small formatters into a caller's buffer. */
 const char *cli_bytes(char *buf, size_t cap, double v);

@@ -70,8 +70,10 @@ const cli_command cli_cmd_bench = {
     .name = "bench",
     .args = "matmul|ops|train|decode|prefill|tokenizer|data|all [options]",
     .summary = "Measure speed against the limits of this machine",
-    .about = "Each line: name, value, unit, ratio to the limit measured in the same run. Nothing else should run meanwhile.",
-    .examples = "fathom bench train --shape b --dtype bf16\nfathom bench matmul --seconds 2\nfathom bench ops --coverage",
+    .about =
+        "Each line: name, value, unit, ratio to the limit measured in the same run. Nothing else should run meanwhile.",
+    .examples =
+        "fathom bench train --shape b --dtype bf16\nfathom bench matmul --seconds 2\nfathom bench ops --coverage",
     .options = fm_bench_option_table,
     .run = run,
 };

@@ -35,20 +35,24 @@ static int run(const cli_command *cmd, int argc, char **argv) {
         s = fm_data_check(&r, cfg, on_bad, NULL);
         rc = s == FM_OK ? 0 : cli_fail(s);
         if (s == FM_OK && cli_flags.json) {
-            printf("{\"files\":%lld,\"rows\":%lld,\"bad\":%lld,\"empty\":%lld,\"bytes\":%lld,\"chars\":%lld,\"tokens\":%lld,\"cut_rows\":%lld,"
+            printf("{\"files\":%lld,\"rows\":%lld,\"bad\":%lld,\"empty\":%lld,\"bytes\":%lld,\"chars\":%lld,\"tokens\":"
+                   "%lld,\"cut_rows\":%lld,"
                    "\"cut_tokens\":%lld,\"loss_tokens\":%lld,\"longest_tokens\":%lld,\"longest_line\":%lld}\n",
-                   (long long)r.n_files, (long long)r.n_rows, (long long)r.n_bad, (long long)r.n_empty, (long long)r.n_bytes,
-                   (long long)r.n_chars, (long long)r.n_tokens, (long long)r.n_cut, (long long)r.n_cut_tokens, (long long)r.n_loss_tokens,
-                   (long long)r.longest_tokens, (long long)r.longest_line);
+                   (long long)r.n_files, (long long)r.n_rows, (long long)r.n_bad, (long long)r.n_empty,
+                   (long long)r.n_bytes, (long long)r.n_chars, (long long)r.n_tokens, (long long)r.n_cut,
+                   (long long)r.n_cut_tokens, (long long)r.n_loss_tokens, (long long)r.longest_tokens,
+                   (long long)r.longest_line);
         } else if (s == FM_OK) {
             char b[32];
             if (shown > 100) {
                 printf("... and %lld more bad rows (--json lists all)\n", (long long)(shown - 100));
             }
-            printf("%lld files, %lld rows, %s of text: %lld bad, %lld empty\n", (long long)r.n_files, (long long)r.n_rows,
-                   cli_bytes(b, sizeof b, (double)r.n_bytes), (long long)r.n_bad, (long long)r.n_empty);
+            printf("%lld files, %lld rows, %s of text: %lld bad, %lld empty\n", (long long)r.n_files,
+                   (long long)r.n_rows, cli_bytes(b, sizeof b, (double)r.n_bytes), (long long)r.n_bad,
+                   (long long)r.n_empty);
             if (r.n_tokens > 0) {
-                printf("%lld tokens, %lld carry loss; %lld rows longer than cutoff_len lose %lld tokens; longest row %lld tokens (line %lld)\n",
+                printf("%lld tokens, %lld carry loss; %lld rows longer than cutoff_len lose %lld tokens; longest row "
+                       "%lld tokens (line %lld)\n",
                        (long long)r.n_tokens, (long long)r.n_loss_tokens, (long long)r.n_cut, (long long)r.n_cut_tokens,
                        (long long)r.longest_tokens, (long long)r.longest_line);
             }
@@ -62,7 +66,8 @@ const cli_command cli_cmd_data_check = {
     .name = "data check",
     .args = "PATH... [options]",
     .summary = "Read data as training would and report each bad row with file, line and reason",
-    .examples = "fathom data check corpus.jsonl\nfathom data check qa.csv --text-template '{question} {answer}' --tokenizer out/tok --cutoff-len 512\n"
+    .examples = "fathom data check corpus.jsonl\nfathom data check qa.csv --text-template '{question} {answer}' "
+                "--tokenizer out/tok --cutoff-len 512\n"
                 "zcat big.jsonl.gz | fathom data check - --format jsonl --json",
     .options = fm_check_options,
     .run = run,

@@ -31,21 +31,23 @@ static int run(const cli_command *cmd, int argc, char **argv) {
             cli_say("To go on: the same command; finished files are not read again.");
         }
         if (s == FM_OK && cli_flags.json) {
-            printf("{\"files\":%lld,\"rows\":%lld,\"bad\":%lld,\"documents\":%lld,\"tokens\":%lld,\"bytes\":%lld,\"shards\":%lld,\"cut\":%lld,"
+            printf("{\"files\":%lld,\"rows\":%lld,\"bad\":%lld,\"documents\":%lld,\"tokens\":%lld,\"bytes\":%lld,"
+                   "\"shards\":%lld,\"cut\":%lld,"
                    "\"split\":%lld,\"dropped\":%lld,\"eval_tokens\":%lld,\"eval_bytes\":%lld,\"seconds\":",
-                   (long long)r.n_files, (long long)r.n_rows, (long long)r.n_bad, (long long)r.n_documents, (long long)r.n_tokens,
-                   (long long)r.n_bytes, (long long)r.n_shards, (long long)r.n_cut, (long long)r.n_split, (long long)r.n_dropped,
-                   (long long)r.n_eval_tokens, (long long)r.n_eval_bytes);
+                   (long long)r.n_files, (long long)r.n_rows, (long long)r.n_bad, (long long)r.n_documents,
+                   (long long)r.n_tokens, (long long)r.n_bytes, (long long)r.n_shards, (long long)r.n_cut,
+                   (long long)r.n_split, (long long)r.n_dropped, (long long)r.n_eval_tokens, (long long)r.n_eval_bytes);
             cli_json_number(stdout, r.seconds);
             printf(",\"mb_per_s\":");
             cli_json_number(stdout, r.mb_per_s);
             printf("}\n");
         } else if (s == FM_OK) {
             char a[32], b[32];
-            printf("%lld files, %lld rows (%lld bad, set aside): %lld documents, %s tokens from %s in %lld shards; %lld cut, %lld split, %lld dropped",
+            printf("%lld files, %lld rows (%lld bad, set aside): %lld documents, %s tokens from %s in %lld shards; "
+                   "%lld cut, %lld split, %lld dropped",
                    (long long)r.n_files, (long long)r.n_rows, (long long)r.n_bad, (long long)r.n_documents,
-                   cli_count(a, sizeof a, (double)r.n_tokens), cli_bytes(b, sizeof b, (double)r.n_bytes), (long long)r.n_shards,
-                   (long long)r.n_cut, (long long)r.n_split, (long long)r.n_dropped);
+                   cli_count(a, sizeof a, (double)r.n_tokens), cli_bytes(b, sizeof b, (double)r.n_bytes),
+                   (long long)r.n_shards, (long long)r.n_cut, (long long)r.n_split, (long long)r.n_dropped);
             if (r.n_eval_tokens > 0) {
                 printf("; %s tokens held out", cli_count(a, sizeof a, (double)r.n_eval_tokens));
             }

@@ -8,7 +8,12 @@ typedef struct doctor_args {
     char *dir;
 } doctor_args;
 static const fm_option table[] = {
-    {.key = "dir", .type = FM_OPT_STR, .offset = offsetof(doctor_args, dir), .def = ".", .metavar = "DIR", .help = "Where the disk is tried."},
+    {.key = "dir",
+     .type = FM_OPT_STR,
+     .offset = offsetof(doctor_args, dir),
+     .def = ".",
+     .metavar = "DIR",
+     .help = "Where the disk is tried."},
     {0},
 };
 static const fm_option *options(void) {
@@ -63,7 +68,8 @@ static int run(const cli_command *cmd, int argc, char **argv) {
         }
         rc = s == FM_OK ? 0 : cli_fail(s);
         if (rc == 0 && !cli_flags.json) {
-            printf("\n%s\n", st.n_slow ? "Lines marked 'slow' say what will slow runs down, and why." : "Nothing here will slow runs down.");
+            printf("\n%s\n", st.n_slow ? "Lines marked 'slow' say what will slow runs down, and why."
+                                       : "Nothing here will slow runs down.");
         }
     }
     fm_options_free(&a, table);

@@ -9,12 +9,25 @@
 #include "fathom/jsonl.h"
 
 static const fm_option table[] = {
-    {.key = "prompt", .type = FM_OPT_STR, SAMPLING_FIELD(prompt), .aliases = "p", .help = "Text to continue; without it, JSONL {\"prompt\":...} is read from standard input."},
+    {.key = "prompt",
+     .type = FM_OPT_STR,
+     SAMPLING_FIELD(prompt),
+     .aliases = "p",
+     .help = "Text to continue; without it, JSONL {\"prompt\":...} is read from standard input."},
     SAMPLING_ROWS,
-    {.key = "logprobs", .type = FM_OPT_INT, SAMPLING_FIELD(logprobs), .def = "0", .min = -1, .max = 100,
-     .help = "With --json or JSONL: log-probabilities of each token, and of this many alternatives; -1 = of the token alone."},
+    {.key = "logprobs",
+     .type = FM_OPT_INT,
+     SAMPLING_FIELD(logprobs),
+     .def = "0",
+     .min = -1,
+     .max = 100,
+     .help = "With --json or JSONL: log-probabilities of each token, and of this many alternatives; -1 = of the token "
+             "alone."},
     {.key = "ignore_eos", .type = FM_OPT_BOOL, SAMPLING_FIELD(ignore_eos), .help = "Go on after the end token."},
-    {.key = "no_cache", .type = FM_OPT_BOOL, SAMPLING_FIELD(no_cache), .help = "Compute the whole prefix again for each token (a check: the text is the same)."},
+    {.key = "no_cache",
+     .type = FM_OPT_BOOL,
+     SAMPLING_FIELD(no_cache),
+     .help = "Compute the whole prefix again for each token (a check: the text is the same)."},
     {0},
 };
 static const fm_option *options(void) {
@@ -87,7 +100,8 @@ static const char *finish_name(fm_finish f) {
 }
 
 /* One prompt, from tokens to printed text. */
-static fm_status one(fm_model *m, const fm_tokenizer *tok, const sampling_args *a, const char *prompt, size_t n_prompt, bool stream) {
+static fm_status one(fm_model *m, const fm_tokenizer *tok, const sampling_args *a, const char *prompt, size_t n_prompt,
+                     bool stream) {
     fm_tokens ids = {0};
     fm_encode_options eo = {.size = sizeof eo, .allow_special = true, .add_special = true, .n_threads = 1};
     fm_session *session = NULL;
@@ -124,7 +138,8 @@ static fm_status one(fm_model *m, const fm_tokenizer *tok, const sampling_args *
     } else if (s == FM_OK) {
         fputs("{\"text\":", stdout);
         cli_json_bytes(stdout, o.text ? o.text : "", o.n);
-        printf(",\"n_prompt_tokens\":%zu,\"n_tokens\":%lld,\"finish_reason\":\"%s\"", ids.n, (long long)o.n_tokens, finish_name(finish));
+        printf(",\"n_prompt_tokens\":%zu,\"n_tokens\":%lld,\"finish_reason\":\"%s\"", ids.n, (long long)o.n_tokens,
+               finish_name(finish));
         if (detail) {
             printf(",\"tokens\":[%s]", detail);
         }
@@ -160,7 +175,8 @@ static int run(const cli_command *cmd, int argc, char **argv) {
             size_t len, no = 0, n_prompt = 0;
             char *line;
             if (cli_is_tty(stdin)) {
-                cli_say("reading JSONL {\"prompt\":...} from the terminal; --prompt TEXT gives one on the command line");
+                cli_say(
+                    "reading JSONL {\"prompt\":...} from the terminal; --prompt TEXT gives one on the command line");
             }
             while (s == FM_OK && !fm_cancelled() && (line = cli_read_line(stdin, &len))) {
                 char name[64], *prompt = NULL;

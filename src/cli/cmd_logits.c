@@ -12,10 +12,24 @@ typedef struct logits_args {
 } logits_args;
 
 static const fm_option table[] = {
-    {.key = "output", .type = FM_OPT_STR, .offset = offsetof(logits_args, output), .aliases = "o", .metavar = "FILE.npy",
+    {.key = "output",
+     .type = FM_OPT_STR,
+     .offset = offsetof(logits_args, output),
+     .aliases = "o",
+     .metavar = "FILE.npy",
      .help = "Write float32 [n,T,V] here (rows of equal length); without it JSONL goes to standard output."},
-    {.key = "dtype", .type = FM_OPT_STR, .offset = offsetof(logits_args, dtype), .def = "auto", .help = "Precision: auto, bf16, f32."},
-    {.key = "threads", .type = FM_OPT_INT, .offset = offsetof(logits_args, threads), .def = "0", .min = 0, .max = 4096, .help = "Threads; 0 = all."},
+    {.key = "dtype",
+     .type = FM_OPT_STR,
+     .offset = offsetof(logits_args, dtype),
+     .def = "auto",
+     .help = "Precision: auto, bf16, f32."},
+    {.key = "threads",
+     .type = FM_OPT_INT,
+     .offset = offsetof(logits_args, threads),
+     .def = "0",
+     .min = 0,
+     .max = 4096,
+     .help = "Threads; 0 = all."},
     {0},
 };
 static const fm_option *options(void) {
@@ -27,7 +41,8 @@ static const fm_option *options(void) {
 static bool npy_header(FILE *f, long long n, long long t, long long v) {
     char h[NPY_HEADER + 1];
     memset(h, ' ', sizeof h);
-    int used = snprintf(h + 10, NPY_HEADER - 10, "{'descr': '<f4', 'fortran_order': False, 'shape': (%lld, %lld, %lld), }", n, t, v);
+    int used = snprintf(h + 10, NPY_HEADER - 10,
+                        "{'descr': '<f4', 'fortran_order': False, 'shape': (%lld, %lld, %lld), }", n, t, v);
     h[10 + used] = ' ';
     memcpy(h, "\x93NUMPY\x01\x00", 8);
     h[8] = NPY_HEADER - 10;
@@ -98,7 +113,9 @@ static int run(const cli_command *cmd, int argc, char **argv) {
         }
         s = fm_jsonl_ids(&ids, &n, line, len, "ids", name);
         if (s == FM_OK && npy && n_rows > 0 && n != width) {
-            fprintf(stderr, "fathom: %s: %zu ids, expected %zu: rows of a .npy file have one length (leave -o out for JSONL)\n", name, n, width);
+            fprintf(stderr,
+                    "fathom: %s: %zu ids, expected %zu: rows of a .npy file have one length (leave -o out for JSONL)\n",
+                    name, n, width);
             rc = 3;
         } else if (s == FM_OK && n > 0) {
             width = n;

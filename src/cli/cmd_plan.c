@@ -15,8 +15,8 @@ static void print_text(const fm_plan *p) {
     char a[32], b[32];
     printf("parameters             %s (%lld)\n", cli_count(a, sizeof a, (double)p->n_params), (long long)p->n_params);
     printf("precision              %s, kernels %s, %d threads\n", p->precision, p->kernels, p->threads);
-    printf("micro-batch            %lld x %lld accumulated, %lld tokens a step%s\n", (long long)p->micro_batch, (long long)p->accumulation,
-           (long long)p->tokens_per_step, p->recompute ? ", activations recomputed" : "");
+    printf("micro-batch            %lld x %lld accumulated, %lld tokens a step%s\n", (long long)p->micro_batch,
+           (long long)p->accumulation, (long long)p->tokens_per_step, p->recompute ? ", activations recomputed" : "");
     printf("                       %s\n", p->why);
     printf("memory\n");
     row("weights", p->weights_bytes, "exact");
@@ -26,23 +26,30 @@ static void print_text(const fm_plan *p) {
     row("activations", p->activation_bytes, "exact");
     row("activation gradients", p->activation_grad_bytes, "exact");
     row("kernel scratch", p->scratch_bytes, "predicted");
-    row("process peak", p->process_bytes, p->fits ? "predicted, anonymous; fits" : "predicted, anonymous; DOES NOT FIT");
+    row("process peak", p->process_bytes,
+        p->fits ? "predicted, anonymous; fits" : "predicted, anonymous; DOES NOT FIT");
     if (isfinite(p->step_s)) {
-        printf("time                   %.3f s a step, %s tokens/s, MFU %.1f%%\n", p->step_s, cli_count(a, sizeof a, p->tokens_per_s), 100 * p->mfu);
+        printf("time                   %.3f s a step, %s tokens/s, MFU %.1f%%\n", p->step_s,
+               cli_count(a, sizeof a, p->tokens_per_s), 100 * p->mfu);
         if (p->n_steps > 0) {
-            printf("                       %lld steps: %s\n", (long long)p->n_steps, cli_seconds(b, sizeof b, p->total_s));
+            printf("                       %lld steps: %s\n", (long long)p->n_steps,
+                   cli_seconds(b, sizeof b, p->total_s));
         }
     }
 }
 
 static void print_json(const fm_plan *p) {
-    printf("{\"n_params\":%lld,\"weights_bytes\":%lld,\"copy_bytes\":%lld,\"grad_bytes\":%lld,\"optimizer_bytes\":%lld,\"activation_bytes\":%lld,"
-           "\"activation_grad_bytes\":%lld,\"scratch_bytes\":%lld,\"process_bytes\":%lld,\"micro_batch\":%lld,\"accumulation\":%lld,"
-           "\"tokens_per_step\":%lld,\"n_steps\":%lld,\"recompute\":%s,\"fits\":%s,\"threads\":%d,\"precision\":\"%s\",\"step_s\":",
+    printf("{\"n_params\":%lld,\"weights_bytes\":%lld,\"copy_bytes\":%lld,\"grad_bytes\":%lld,\"optimizer_bytes\":%lld,"
+           "\"activation_bytes\":%lld,"
+           "\"activation_grad_bytes\":%lld,\"scratch_bytes\":%lld,\"process_bytes\":%lld,\"micro_batch\":%lld,"
+           "\"accumulation\":%lld,"
+           "\"tokens_per_step\":%lld,\"n_steps\":%lld,\"recompute\":%s,\"fits\":%s,\"threads\":%d,\"precision\":\"%s\","
+           "\"step_s\":",
            (long long)p->n_params, (long long)p->weights_bytes, (long long)p->copy_bytes, (long long)p->grad_bytes,
-           (long long)p->optimizer_bytes, (long long)p->activation_bytes, (long long)p->activation_grad_bytes, (long long)p->scratch_bytes,
-           (long long)p->process_bytes, (long long)p->micro_batch, (long long)p->accumulation, (long long)p->tokens_per_step,
-           (long long)p->n_steps, p->recompute ? "true" : "false", p->fits ? "true" : "false", p->threads, p->precision);
+           (long long)p->optimizer_bytes, (long long)p->activation_bytes, (long long)p->activation_grad_bytes,
+           (long long)p->scratch_bytes, (long long)p->process_bytes, (long long)p->micro_batch,
+           (long long)p->accumulation, (long long)p->tokens_per_step, (long long)p->n_steps,
+           p->recompute ? "true" : "false", p->fits ? "true" : "false", p->threads, p->precision);
     cli_json_number(stdout, p->step_s);
     printf(",\"total_s\":");
     cli_json_number(stdout, p->total_s);
@@ -93,9 +100,11 @@ const cli_command cli_cmd_plan = {
     .name = "plan",
     .args = "[CONFIG.yaml] [key=value ...] [--calibrate=SECONDS]",
     .summary = "Say what a training run will need: memory by part, micro-batch, time; nothing is trained",
-    .about = "Tensor memory is exact: the run's own code computes it on a device without memory. Time comes from timing real\n"
+    .about = "Tensor memory is exact: the run's own code computes it on a device without memory. Time comes from "
+             "timing real\n"
              "steps on made-up tokens for some seconds (5; --calibrate=0 leaves it out).",
-    .examples = "fathom plan recipes/pretrain-26m.yaml\nfathom plan preset=7b cutoff_len=2048 --calibrate=0\nfathom plan preset=100m max_memory=4GB",
+    .examples = "fathom plan recipes/pretrain-26m.yaml\nfathom plan preset=7b cutoff_len=2048 --calibrate=0\nfathom "
+                "plan preset=100m max_memory=4GB",
     .options = fm_train_options,
     .run = run,
 };

@@ -10,7 +10,10 @@ typedef struct decode_args {
 } decode_args;
 
 static const fm_option table[] = {
-    {.key = "skip_special", .type = FM_OPT_BOOL, .offset = offsetof(decode_args, skip_special), .help = "Leave special tokens out."},
+    {.key = "skip_special",
+     .type = FM_OPT_BOOL,
+     .offset = offsetof(decode_args, skip_special),
+     .help = "Leave special tokens out."},
     {0},
 };
 static const fm_option *options(void) {

@@ -12,8 +12,17 @@ typedef struct encode_args {
 } encode_args;
 
 static const fm_option table[] = {
-    {.key = "special", .type = FM_OPT_BOOL, .offset = offsetof(encode_args, special), .help = "Add BOS and EOS as the model does, and read special tokens in the text as such."},
-    {.key = "threads", .type = FM_OPT_INT, .offset = offsetof(encode_args, threads), .def = "0", .min = 0, .max = 4096, .help = "Threads; 0 = all."},
+    {.key = "special",
+     .type = FM_OPT_BOOL,
+     .offset = offsetof(encode_args, special),
+     .help = "Add BOS and EOS as the model does, and read special tokens in the text as such."},
+    {.key = "threads",
+     .type = FM_OPT_INT,
+     .offset = offsetof(encode_args, threads),
+     .def = "0",
+     .min = 0,
+     .max = 4096,
+     .help = "Threads; 0 = all."},
     {0},
 };
 static const fm_option *options(void) {
@@ -62,7 +71,8 @@ static int run(const cli_command *cmd, int argc, char **argv) {
     fm_tokenizer *t = NULL;
     s = fm_tokenizer_open(&t, pos[0]);
     batch *b = calloc(1, sizeof *b);
-    fm_encode_options o = {.size = sizeof o, .allow_special = a.special, .add_special = a.special, .n_threads = (int)a.threads};
+    fm_encode_options o = {
+        .size = sizeof o, .allow_special = a.special, .add_special = a.special, .n_threads = (int)a.threads};
     size_t len, line_no = 0;
     char *line;
     while (s == FM_OK && b && !fm_cancelled() && (line = cli_read_line(stdin, &len))) {

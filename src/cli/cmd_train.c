@@ -12,13 +12,13 @@ static void on_event(void *user, const fm_train_event *e) {
     if (isfinite(e->mfu)) {
         snprintf(mfu, sizeof mfu, "  MFU %.1f%%", 100 * e->mfu);
     }
-    int n = snprintf(line, sizeof line, "step %lld/%lld  loss %.4f  lr %.2e  norm %.3f  %s tok/s%s  %s  %s left",
-                     (long long)e->step, (long long)e->n_steps, e->loss, e->learning_rate, e->grad_norm,
-                     cli_count(tok, sizeof tok, e->tokens_per_s), mfu, cli_bytes(mem, sizeof mem, (double)e->memory_bytes),
-                     cli_seconds(left, sizeof left, e->remaining_s));
+    int n = snprintf(
+        line, sizeof line, "step %lld/%lld  loss %.4f  lr %.2e  norm %.3f  %s tok/s%s  %s  %s left", (long long)e->step,
+        (long long)e->n_steps, e->loss, e->learning_rate, e->grad_norm, cli_count(tok, sizeof tok, e->tokens_per_s),
+        mfu, cli_bytes(mem, sizeof mem, (double)e->memory_bytes), cli_seconds(left, sizeof left, e->remaining_s));
     if (isfinite(e->eval_loss) && n > 0 && (size_t)n < sizeof line) {
-        n += snprintf(line + n, sizeof line - (size_t)n, "  | eval loss %.4f  perplexity %.2f  bits/byte %.4f", e->eval_loss, e->eval_perplexity,
-                      e->eval_bits_per_byte);
+        n += snprintf(line + n, sizeof line - (size_t)n, "  | eval loss %.4f  perplexity %.2f  bits/byte %.4f",
+                      e->eval_loss, e->eval_perplexity, e->eval_bits_per_byte);
     }
     if (e->skipped && n > 0 && (size_t)n < sizeof line) {
         snprintf(line + n, sizeof line - (size_t)n, "  (step skipped)");
@@ -45,8 +45,8 @@ static int run(const cli_command *cmd, int argc, char **argv) {
         if (s == FM_OK && cli_flags.json) {
             printf("{\"output_dir\":");
             cli_json_string(stdout, r.output_dir);
-            printf(",\"steps\":%lld,\"tokens\":%lld,\"skipped_steps\":%lld,\"train_loss\":", (long long)r.steps, (long long)r.tokens,
-                   (long long)r.skipped_steps);
+            printf(",\"steps\":%lld,\"tokens\":%lld,\"skipped_steps\":%lld,\"train_loss\":", (long long)r.steps,
+                   (long long)r.tokens, (long long)r.skipped_steps);
             cli_json_number(stdout, r.train_loss);
             printf(",\"eval_loss\":");
             cli_json_number(stdout, r.eval_loss);
@@ -63,8 +63,8 @@ static int run(const cli_command *cmd, int argc, char **argv) {
             printf("}\n");
         } else if (s == FM_OK) {
             char t[32], d[32];
-            printf("%s: %lld steps, %s tokens in %s", r.output_dir, (long long)r.steps, cli_count(t, sizeof t, (double)r.tokens),
-                   cli_seconds(d, sizeof d, r.seconds));
+            printf("%s: %lld steps, %s tokens in %s", r.output_dir, (long long)r.steps,
+                   cli_count(t, sizeof t, (double)r.tokens), cli_seconds(d, sizeof d, r.seconds));
             if (isfinite(r.eval_loss)) {
                 printf(", eval loss %.4f, %.4f bits per byte", r.eval_loss, r.eval_bits_per_byte);
             }
@@ -80,7 +80,8 @@ const cli_command cli_cmd_train = {
     .name = "train",
     .args = "[CONFIG.yaml] [key=value ...]",
     .summary = "Train a model",
-    .about = "The configuration is a YAML file, key=value words, or both; the later wins. The first Ctrl-C saves a checkpoint\n"
+    .about = "The configuration is a YAML file, key=value words, or both; the later wins. The first Ctrl-C saves a "
+             "checkpoint\n"
              "and exits with 130, a second one exits at once and leaves the last checkpoint intact.",
     .examples = "fathom train recipes/pretrain-26m.yaml\n"
                 "fathom train preset=26m dataset=packed tokenizer=tok output_dir=out max_steps=1000\n"

@@ -15,23 +15,71 @@ typedef struct sampling_args {
 } sampling_args;
 
 #define SAMPLING_FIELD(k) .offset = offsetof(sampling_args, k)
-#define SAMPLING_ROWS                                                                                                                       \
-    {.key = "max_new_tokens", .type = FM_OPT_INT, SAMPLING_FIELD(max_new_tokens), .def = "256", .min = 1, .max = 1e9, .aliases = "n",         \
-     .help = "Tokens to generate at most."},                                                                                                \
-        {.key = "temperature", .type = FM_OPT_FLOAT, SAMPLING_FIELD(temperature), .def = "0.8", .min = 0, .max = 100,                         \
-         .help = "0 takes the most likely token each time (greedy)."},                                                                      \
-        {.key = "top_k", .type = FM_OPT_INT, SAMPLING_FIELD(top_k), .def = "50", .min = 0, .max = 1e9, .help = "Keep the k most likely tokens; 0 = off."}, \
-        {.key = "top_p", .type = FM_OPT_FLOAT, SAMPLING_FIELD(top_p), .def = "0.95", .min = 0, .max = 1,                                      \
-         .help = "Keep the smallest set of tokens whose probability reaches p; 1 = off."},                                                  \
-        {.key = "min_p", .type = FM_OPT_FLOAT, SAMPLING_FIELD(min_p), .def = "0", .min = 0, .max = 1,                                         \
-         .help = "Drop tokens below this share of the most likely one; 0 = off."},                                                          \
-        {.key = "repetition_penalty", .type = FM_OPT_FLOAT, SAMPLING_FIELD(repetition_penalty), .def = "1", .min = 0.01, .max = 100,          \
-         .help = "Above 1 makes tokens that were seen less likely; 1 = off."},                                                              \
-        {.key = "seed", .type = FM_OPT_INT, SAMPLING_FIELD(seed), .def = "42", .help = "The same seed gives the same text."},                  \
-        {.key = "ctx_size", .type = FM_OPT_INT, SAMPLING_FIELD(ctx_size), .def = "0", .min = 0, .max = 1e9,                                   \
-         .help = "Tokens the KV cache holds; 0 = what the model allows, at most prompt + max_new_tokens."},                                \
-        {.key = "dtype", .type = FM_OPT_STR, SAMPLING_FIELD(dtype), .def = "auto", .help = "Precision: auto, bf16, f32."},                     \
-        {.key = "threads", .type = FM_OPT_INT, SAMPLING_FIELD(threads), .def = "0", .min = 0, .max = 4096, .help = "Threads; 0 = all."}
+#define SAMPLING_ROWS                                                                                                  \
+    {.key = "max_new_tokens",                                                                                          \
+     .type = FM_OPT_INT,                                                                                               \
+     SAMPLING_FIELD(max_new_tokens),                                                                                   \
+     .def = "256",                                                                                                     \
+     .min = 1,                                                                                                         \
+     .max = 1e9,                                                                                                       \
+     .aliases = "n",                                                                                                   \
+     .help = "Tokens to generate at most."},                                                                           \
+        {.key = "temperature",                                                                                         \
+         .type = FM_OPT_FLOAT,                                                                                         \
+         SAMPLING_FIELD(temperature),                                                                                  \
+         .def = "0.8",                                                                                                 \
+         .min = 0,                                                                                                     \
+         .max = 100,                                                                                                   \
+         .help = "0 takes the most likely token each time (greedy)."},                                                 \
+        {.key = "top_k",                                                                                               \
+         .type = FM_OPT_INT,                                                                                           \
+         SAMPLING_FIELD(top_k),                                                                                        \
+         .def = "50",                                                                                                  \
+         .min = 0,                                                                                                     \
+         .max = 1e9,                                                                                                   \
+         .help = "Keep the k most likely tokens; 0 = off."},                                                           \
+        {.key = "top_p",                                                                                               \
+         .type = FM_OPT_FLOAT,                                                                                         \
+         SAMPLING_FIELD(top_p),                                                                                        \
+         .def = "0.95",                                                                                                \
+         .min = 0,                                                                                                     \
+         .max = 1,                                                                                                     \
+         .help = "Keep the smallest set of tokens whose probability reaches p; 1 = off."},                             \
+        {.key = "min_p",                                                                                               \
+         .type = FM_OPT_FLOAT,                                                                                         \
+         SAMPLING_FIELD(min_p),                                                                                        \
+         .def = "0",                                                                                                   \
+         .min = 0,                                                                                                     \
+         .max = 1,                                                                                                     \
+         .help = "Drop tokens below this share of the most likely one; 0 = off."},                                     \
+        {.key = "repetition_penalty",                                                                                  \
+         .type = FM_OPT_FLOAT,                                                                                         \
+         SAMPLING_FIELD(repetition_penalty),                                                                           \
+         .def = "1",                                                                                                   \
+         .min = 0.01,                                                                                                  \
+         .max = 100,                                                                                                   \
+         .help = "Above 1 makes tokens that were seen less likely; 1 = off."},                                         \
+        {.key = "seed",                                                                                                \
+         .type = FM_OPT_INT,                                                                                           \
+         SAMPLING_FIELD(seed),                                                                                         \
+         .def = "42",                                                                                                  \
+         .help = "The same seed gives the same text."},                                                                \
+        {.key = "ctx_size",                                                                                            \
+         .type = FM_OPT_INT,                                                                                           \
+         SAMPLING_FIELD(ctx_size),                                                                                     \
+         .def = "0",                                                                                                   \
+         .min = 0,                                                                                                     \
+         .max = 1e9,                                                                                                   \
+         .help = "Tokens the KV cache holds; 0 = what the model allows, at most prompt + max_new_tokens."},            \
+        {.key = "dtype",                                                                                               \
+         .type = FM_OPT_STR,                                                                                           \
+         SAMPLING_FIELD(dtype),                                                                                        \
+         .def = "auto",                                                                                                \
+         .help = "Precision: auto, bf16, f32."},                                                                       \
+    {                                                                                                                  \
+        .key = "threads", .type = FM_OPT_INT, SAMPLING_FIELD(threads), .def = "0", .min = 0, .max = 4096,              \
+        .help = "Threads; 0 = all."                                                                                    \
+    }
 
 fm_sampling sampling_from(const sampling_args *a);
 

@@ -140,7 +140,8 @@ int cli_usage(const cli_command *cmd, const char *fmt, ...) {
     fprintf(stderr, "fathom %s: ", cmd->name);
     vfprintf(stderr, fmt, ap);
     va_end(ap);
-    fprintf(stderr, "\nUsage: fathom %s %s\n'fathom %s --help' shows options and examples.\n", cmd->name, cmd->args, cmd->name);
+    fprintf(stderr, "\nUsage: fathom %s %s\n'fathom %s --help' shows options and examples.\n", cmd->name, cmd->args,
+            cmd->name);
     return 2;
 }
 
@@ -169,7 +170,8 @@ void cli_help(const cli_command *cmd) {
 }
 
 void cli_help_all(void) {
-    printf("fathom %s: one program for the whole life of a language model.\n\nUsage: fathom COMMAND ...\n\n", FATHOM_VERSION);
+    printf("fathom %s: one program for the whole life of a language model.\n\nUsage: fathom COMMAND ...\n\n",
+           FATHOM_VERSION);
     for (int i = 0; i < cli_n_commands; i++) {
         printf("  %-20s %s\n", cli_commands[i]->name, cli_commands[i]->summary);
     }
@@ -183,7 +185,8 @@ int cli_parse(const cli_command *cmd, int argc, char **argv, void *obj, char **p
     static const fm_option none[] = {{0}};
     char dummy;
     int n = 0;
-    fm_status s = fm_options_parse_args(obj ? obj : &dummy, cmd->options ? cmd->options() : none, argc, argv, positional, &n);
+    fm_status s =
+        fm_options_parse_args(obj ? obj : &dummy, cmd->options ? cmd->options() : none, argc, argv, positional, &n);
     if (s != FM_OK) {
         int rc = cli_fail(s);
         fprintf(stderr, "'fathom %s --help' shows options and examples.\n", cmd->name);
@@ -244,7 +247,11 @@ const char *cli_seconds(char *buf, size_t cap, double v) {
 
 /* Length of the valid UTF-8 character at p, 0 when there is none. */
 static size_t utf8_length(const unsigned char *p, size_t n) {
-    size_t want = p[0] < 0x80 ? 1 : p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : p[0] >= 0xe0 && p[0] < 0xf0 ? 3 : p[0] >= 0xf0 && p[0] < 0xf5 ? 4 : 0;
+    size_t want = p[0] < 0x80                   ? 1
+                  : p[0] >= 0xc2 && p[0] < 0xe0 ? 2
+                  : p[0] >= 0xe0 && p[0] < 0xf0 ? 3
+                  : p[0] >= 0xf0 && p[0] < 0xf5 ? 4
+                                                : 0;
     if (want == 0 || want > n) {
         return 0;
     }

@@ -4,7 +4,7 @@
 
 #include "fathom/data.h"
 
-#define FM_ROWS_OPTIONS(T)                                                                                                   \
+#define FM_ROWS_OPTIONS(T)                                                                                             \
     {"input",                                                                                                          \
      FM_OPT_LIST,                                                                                                      \
      offsetof(T, rows.input),                                                                                          \

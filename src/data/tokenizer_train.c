@@ -19,25 +19,74 @@ struct fm_tokenizer_train_config {
 #define F(k) .offset = offsetof(fm_tokenizer_train_config, k)
 static const fm_option table[] = {
     FM_ROWS_OPTIONS(fm_tokenizer_train_config),
-    {.key = "output", .type = FM_OPT_STR, F(output), .aliases = "o|out|output_dir", .metavar = "DIR", .help = "folder to write"},
-    {.key = "vocab_size", .type = FM_OPT_INT, F(vocab_size), .def = "32000", .min = 257, .max = 1e7,
+    {.key = "output",
+     .type = FM_OPT_STR,
+     F(output),
+     .aliases = "o|out|output_dir",
+     .metavar = "DIR",
+     .help = "folder to write"},
+    {.key = "vocab_size",
+     .type = FM_OPT_INT,
+     F(vocab_size),
+     .def = "32000",
+     .min = 257,
+     .max = 1e7,
      .help = "entries, special tokens and the 256 bytes included"},
-    {.key = "pattern", .type = FM_OPT_STR, F(pattern), .def = "llama3", .help = "how text is split first: gpt2, llama3, qwen2, deepseek_v3"},
+    {.key = "pattern",
+     .type = FM_OPT_STR,
+     F(pattern),
+     .def = "llama3",
+     .help = "how text is split first: gpt2, llama3, qwen2, deepseek_v3"},
     {.key = "special", .type = FM_OPT_LIST, F(special), .help = "further special tokens"},
     {.key = "bos", .type = FM_OPT_STR, F(bos), .def = "<|begin_of_text|>", .help = "begin token; empty = none"},
     {.key = "eos", .type = FM_OPT_STR, F(eos), .def = "<|end_of_text|>", .help = "end token; empty = none"},
     {.key = "pad", .type = FM_OPT_STR, F(pad), .help = "padding token for other programs; Fathom pads nothing"},
     {.key = "unk", .type = FM_OPT_STR, F(unk), .help = "unknown token for other programs; bytes are never unknown"},
-    {.key = "chat_template", .type = FM_OPT_STR, F(chat_template), .metavar = "FILE", .help = "Jinja file stored with the tokenizer"},
-    {.key = "min_frequency", .type = FM_OPT_INT, F(min_frequency), .def = "2", .min = 1, .max = 1e12, .help = "pairs rarer than this are not merged"},
-    {.key = "max_memory", .type = FM_OPT_BYTES, F(max_memory), .def = "1GiB", .min = 16777216, .max = 1e15,
-     .help = "for the table of different words; when it is too small rare ones are pruned and the threshold is reported"},
-    {.key = "report", .type = FM_OPT_LIST, F(report), .metavar = "SIZES",
+    {.key = "chat_template",
+     .type = FM_OPT_STR,
+     F(chat_template),
+     .metavar = "FILE",
+     .help = "Jinja file stored with the tokenizer"},
+    {.key = "min_frequency",
+     .type = FM_OPT_INT,
+     F(min_frequency),
+     .def = "2",
+     .min = 1,
+     .max = 1e12,
+     .help = "pairs rarer than this are not merged"},
+    {.key = "max_memory",
+     .type = FM_OPT_BYTES,
+     F(max_memory),
+     .def = "1GiB",
+     .min = 16777216,
+     .max = 1e15,
+     .help =
+         "for the table of different words; when it is too small rare ones are pruned and the threshold is reported"},
+    {.key = "report",
+     .type = FM_OPT_LIST,
+     F(report),
+     .metavar = "SIZES",
      .help = "report these vocabulary sizes on every 50th row, held out of training: 4k,8k,16k"},
-    {.key = "d_model", .type = FM_OPT_INT, F(d_model), .def = "768", .min = 1, .max = 1e6, .help = "model width, for the report's embedding parameters"},
+    {.key = "d_model",
+     .type = FM_OPT_INT,
+     F(d_model),
+     .def = "768",
+     .min = 1,
+     .max = 1e6,
+     .help = "model width, for the report's embedding parameters"},
     {.key = "untied", .type = FM_OPT_BOOL, F(untied), .help = "the report counts input and output embeddings apart"},
-    {.key = "overwrite", .type = FM_OPT_BOOL, F(overwrite), .aliases = "overwrite_output_dir", .help = "replace a tokenizer that is there"},
-    {.key = "threads", .type = FM_OPT_INT, F(threads), .def = "0", .min = 0, .max = 4096, .help = "threads; 0 = all CPUs; the result does not depend on it"},
+    {.key = "overwrite",
+     .type = FM_OPT_BOOL,
+     F(overwrite),
+     .aliases = "overwrite_output_dir",
+     .help = "replace a tokenizer that is there"},
+    {.key = "threads",
+     .type = FM_OPT_INT,
+     F(threads),
+     .def = "0",
+     .min = 0,
+     .max = 4096,
+     .help = "threads; 0 = all CPUs; the result does not depend on it"},
     {0},
 };
 
@@ -118,7 +167,8 @@ static fm_status reader_open(reader *r, const fm_tokenizer_train_config *c) {
     return fm_source_open(&r->source, &o);
 }
 
-static fm_status report(fm_tokenizer_train_result *out, const fm_tokenizer *t, const fm_tokenizer_train_config *c, reader *r) {
+static fm_status report(fm_tokenizer_train_result *out, const fm_tokenizer *t, const fm_tokenizer_train_config *c,
+                        reader *r) {
     int64_t sizes[FM_TOKENIZER_REPORT_MAX];
     if (c->report.n > FM_TOKENIZER_REPORT_MAX) {
         FM_FAIL(FM_ERR_CONFIG, "report: at most %d sizes, found %zu", FM_TOKENIZER_REPORT_MAX, c->report.n);
@@ -127,7 +177,11 @@ static fm_status report(fm_tokenizer_train_result *out, const fm_tokenizer *t, c
         FM_TRY(fm_parse_count(&sizes[i], c->report.item[i]));
     }
     out->n_report = (int)c->report.n;
-    fm_tokenizer_report_options o = {.size = sizeof o, .d_model = c->d_model, .untied = c->untied, .n_threads = (int)c->threads, .max_memory = c->max_memory};
+    fm_tokenizer_report_options o = {.size = sizeof o,
+                                     .d_model = c->d_model,
+                                     .untied = c->untied,
+                                     .n_threads = (int)c->threads,
+                                     .max_memory = c->max_memory};
     r->held_only = true;
     FM_TRY(reader_open(r, c));
     fm_status s = fm_tokenizer_report(out->report, t, sizes, out->n_report, next_text, r, &o);
@@ -159,7 +213,8 @@ static fm_status check_output(const fm_tokenizer_train_config *c) {
     return FM_OK;
 }
 
-fm_status fm_tokenizer_train_run(fm_tokenizer_train_result *out, const fm_tokenizer_train_config *c, fm_bad_row_fn fn, void *user) {
+fm_status fm_tokenizer_train_run(fm_tokenizer_train_result *out, const fm_tokenizer_train_config *c, fm_bad_row_fn fn,
+                                 void *user) {
     FM_TRY(check_output(c));
     char *template_text = NULL;
     size_t n_template = 0;
@@ -186,8 +241,8 @@ fm_status fm_tokenizer_train_run(fm_tokenizer_train_result *out, const fm_tokeni
         s = fm_tokenizer_train(&t, &out->info, next_text, &r, &o);
     }
     if (s == FM_OK && out->info.n_bytes == 0) {
-        s = fm_error_set(FM_ERR_DATA, __FILE__, __LINE__, "the input has no text: %lld rows, %lld of them bad", (long long)r.row,
-                         (long long)fm_source_n_bad(r.source));
+        s = fm_error_set(FM_ERR_DATA, __FILE__, __LINE__, "the input has no text: %lld rows, %lld of them bad",
+                         (long long)r.row, (long long)fm_source_n_bad(r.source));
     }
     if (s == FM_OK) {
         out->n_rows = r.row;

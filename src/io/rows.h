@@ -23,7 +23,7 @@ typedef struct fm_rows_options {
     bool raw_only;             /* JSONL, CSV: leave fm_row.text empty; the caller takes columns itself */
     fm_txt_unit txt_unit;      /* what a row of a text file is; PARAGRAPH: lines up to a blank one */
     size_t max_row_bytes;      /* 0 = 64 MiB; longer rows are bad */
-    fm_rows_bad_fn on_bad;      /* or NULL */
+    fm_rows_bad_fn on_bad;     /* or NULL */
     void *user;
 } fm_rows_options;
 

@@ -132,7 +132,8 @@ static fm_status make_header(fm_str *out, const fm_st_writer *w, item *const *it
         for (int d = 0; d < t->n_dims; d++) {
             fm_str_printf(out, "%s%lld", d ? "," : "", (long long)t->dims[d]);
         }
-        fm_str_printf(out, "],\"data_offsets\":[%lld,%lld]}", (long long)t->offset, (long long)t->offset + (long long)t->bytes);
+        fm_str_printf(out, "],\"data_offsets\":[%lld,%lld]}", (long long)t->offset,
+                      (long long)t->offset + (long long)t->bytes);
     }
     fm_str_putc(out, '}');
     while (!out->failed && out->len % 8) { /* so that the data is aligned in the mapping */

@@ -20,15 +20,41 @@ static const fm_bench *const benches[] = {
 
 #define F(k) .offset = offsetof(fm_bench_options, k)
 static const fm_option table[] = {
-    {.key = "shape", .type = FM_OPT_STR, F(shape), .def = "a,b", .help = "train, decode, prefill: a (26m preset), b (100m preset) or any preset, comma-separated."},
+    {.key = "shape",
+     .type = FM_OPT_STR,
+     F(shape),
+     .def = "a,b",
+     .help = "train, decode, prefill: a (26m preset), b (100m preset) or any preset, comma-separated."},
     {.key = "dtype", .type = FM_OPT_STR, F(dtype), .def = "all", .help = "bf16, f32 or all."},
-    {.key = "seconds", .type = FM_OPT_FLOAT, F(seconds), .def = "5", .min = 0.01, .max = 3600, .help = "Seconds of each measurement."},
-    {.key = "model", .type = FM_OPT_STR, F(model), .help = "decode, prefill: a model folder instead of random weights."},
+    {.key = "seconds",
+     .type = FM_OPT_FLOAT,
+     F(seconds),
+     .def = "5",
+     .min = 0.01,
+     .max = 3600,
+     .help = "Seconds of each measurement."},
+    {.key = "model",
+     .type = FM_OPT_STR,
+     F(model),
+     .help = "decode, prefill: a model folder instead of random weights."},
     {.key = "input", .type = FM_OPT_STR, F(input), .aliases = "i", .help = "tokenizer, data: a text file."},
-    {.key = "tokenizer", .type = FM_OPT_STR, F(tokenizer), .aliases = "t", .help = "tokenizer: a folder to encode with; without it one is trained on the input."},
-    {.key = "vocab_size", .type = FM_OPT_INT, F(vocab_size), .def = "32000", .min = 300, .max = 1e7, .help = "tokenizer: size to train."},
+    {.key = "tokenizer",
+     .type = FM_OPT_STR,
+     F(tokenizer),
+     .aliases = "t",
+     .help = "tokenizer: a folder to encode with; without it one is trained on the input."},
+    {.key = "vocab_size",
+     .type = FM_OPT_INT,
+     F(vocab_size),
+     .def = "32000",
+     .min = 300,
+     .max = 1e7,
+     .help = "tokenizer: size to train."},
     {.key = "threads", .type = FM_OPT_INT, F(threads), .def = "0", .min = 0, .max = 4096, .help = "Threads; 0 = all."},
-    {.key = "coverage", .type = FM_OPT_BOOL, F(coverage), .help = "ops: print which kernels exist per operation, dtype and instruction set."},
+    {.key = "coverage",
+     .type = FM_OPT_BOOL,
+     F(coverage),
+     .help = "ops: print which kernels exist per operation, dtype and instruction set."},
     {0},
 };
 
@@ -54,7 +80,8 @@ fm_status fm_bench_run(const char *name, const fm_bench_options *o, fm_bench_fn 
     FM_FAIL(FM_ERR_ARGUMENT, "there is no benchmark '%s'", name);
 }
 
-void fm_bench_emit(fm_bench_fn fn, void *user, double value, const char *unit, double ratio, const char *limit, const char *name, ...) {
+void fm_bench_emit(fm_bench_fn fn, void *user, double value, const char *unit, double ratio, const char *limit,
+                   const char *name, ...) {
     char text[160];
     va_list ap;
     va_start(ap, name);

@@ -1,5 +1,5 @@
-/* bench decode and prefill: one sequence, as `generate` runs it. Decoding reads every weight once a token, so its limit is bandwidth / bytes
- * of weights; a prompt is limited by the matrix-product rate. */
+/* bench decode and prefill: one sequence, as `generate` runs it. Decoding reads every weight once a token, so its limit
+ * is bandwidth / bytes of weights; a prompt is limited by the matrix-product rate. */
 #include <string.h>
 
 #include "backend/ceiling.h"
@@ -73,10 +73,12 @@ static fm_status measure(const job *j, fm_model *m, const char *name, fm_dtype d
     double n = (double)fm_params_numel(m->params), w = (double)fm_dtype_bytes(d, 1);
     if (j->prefill) {
         double rate = best_prefill * 2 * n;
-        fm_bench_emit(j->fn, j->user, best_prefill, "tokens/s", rate / flops, "best 1024^3", "prefill.%s.%s", name, fm_dtype_get(d)->name);
+        fm_bench_emit(j->fn, j->user, best_prefill, "tokens/s", rate / flops, "best 1024^3", "prefill.%s.%s", name,
+                      fm_dtype_get(d)->name);
     } else {
         double limit = bandwidth / (n * w);
-        fm_bench_emit(j->fn, j->user, best_decode, "tokens/s", best_decode / limit, "memory read / weights", "decode.%s.%s", name, fm_dtype_get(d)->name);
+        fm_bench_emit(j->fn, j->user, best_decode, "tokens/s", best_decode / limit, "memory read / weights",
+                      "decode.%s.%s", name, fm_dtype_get(d)->name);
     }
     return FM_OK;
 }
@@ -115,5 +117,7 @@ static fm_status run_prefill(const fm_bench_options *o, fm_bench_fn fn, void *us
     return run_either(o, fn, user, true);
 }
 
-const fm_bench fm_bench_decode = {.name = "decode", .summary = "tokens per second of one sequence, 128 after a prompt of 16", .run = run_decode};
-const fm_bench fm_bench_prefill = {.name = "prefill", .summary = "tokens per second of a prompt of 512", .run = run_prefill};
+const fm_bench fm_bench_decode = {
+    .name = "decode", .summary = "tokens per second of one sequence, 128 after a prompt of 16", .run = run_decode};
+const fm_bench fm_bench_prefill = {
+    .name = "prefill", .summary = "tokens per second of a prompt of 512", .run = run_prefill};

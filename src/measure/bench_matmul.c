@@ -4,7 +4,8 @@
 #include "measure/measure.h"
 
 static const int64_t shapes[][3] = {
-    {1024, 1024, 1024}, {2048, 512, 512}, {2048, 768, 768}, {2048, 2048, 768}, {2048, 768, 2048}, {4096, 1408, 512}, {4096, 512, 1408}, {1, 4096, 4096},
+    {1024, 1024, 1024}, {2048, 512, 512},  {2048, 768, 768},  {2048, 2048, 768},
+    {2048, 768, 2048},  {4096, 1408, 512}, {4096, 512, 1408}, {1, 4096, 4096},
 };
 
 static fm_status run(const fm_bench_options *o, fm_bench_fn fn, void *user) {
@@ -18,10 +19,12 @@ static fm_status run(const fm_bench_options *o, fm_bench_fn fn, void *user) {
         s = fm_ceiling_matmul(e.backend, &e.exec, dtype[i], o->seconds / 4, &limit);
         for (size_t k = 0; k < FM_ARRAY_LEN(shapes) && s == FM_OK; k++) {
             double median, best;
-            s = fm_measure_matmul(e.backend, &e.exec, dtype[i], shapes[k][0], shapes[k][1], shapes[k][2], o->seconds / 8, &median, &best);
+            s = fm_measure_matmul(e.backend, &e.exec, dtype[i], shapes[k][0], shapes[k][1], shapes[k][2],
+                                  o->seconds / 8, &median, &best);
             if (s == FM_OK) {
-                fm_bench_emit(fn, user, median * 1e-9, "GFLOP/s", median / limit, "best 1024^3", "matmul.%s.%lldx%lldx%lld",
-                              fm_dtype_get(dtype[i])->name, (long long)shapes[k][0], (long long)shapes[k][1], (long long)shapes[k][2]);
+                fm_bench_emit(fn, user, median * 1e-9, "GFLOP/s", median / limit, "best 1024^3",
+                              "matmul.%s.%lldx%lldx%lld", fm_dtype_get(dtype[i])->name, (long long)shapes[k][0],
+                              (long long)shapes[k][1], (long long)shapes[k][2]);
             }
         }
     }
@@ -29,4 +32,5 @@ static fm_status run(const fm_bench_options *o, fm_bench_fn fn, void *user) {
     return s;
 }
 
-const fm_bench fm_bench_matmul = {.name = "matmul", .summary = "matrix products at the shapes of training and decoding", .run = run};
+const fm_bench fm_bench_matmul = {
+    .name = "matmul", .summary = "matrix products at the shapes of training and decoding", .run = run};

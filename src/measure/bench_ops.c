@@ -9,10 +9,10 @@
 #include "base/file.h"
 #include "measure/measure.h"
 
-#define T 4096
-#define D 768
-#define F 2048
-#define V 16384
+#define T        4096
+#define D        768
+#define F        2048
+#define V        16384
 #define MAX_RUNS 256
 
 typedef struct bufs {
@@ -85,20 +85,70 @@ static void prepare(bufs *b, uint8_t *mem) {
 
 #define BUFS_BYTES ((size_t)T * F * 4 * 5 + (size_t)(T + V * 64 + 256 * V) * 4 + (size_t)T * 8)
 
-static fm_status run_dtype(const fm_bench_env *e, fm_dtype d, double seconds, double bandwidth, double flops, bufs *b, fm_bench_fn fn, void *user) {
+static fm_status run_dtype(const fm_bench_env *e, fm_dtype d, double seconds, double bandwidth, double flops, bufs *b,
+                           fm_bench_fn fn, void *user) {
     double w = (double)fm_dtype_bytes(d, 1), td = (double)T * D * w, tf = (double)T * F * w;
-    fm_norm_args norm = {.n_rows = T, .dim = D, .eps = 1e-6f, .x = b->a, .res = b->b, .w = b->c, .sum = b->e, .y = b->g, .rstd = b->stat};
-    fm_norm_bwd_args norm_b = {.n_rows = T, .dim = D, .x = b->a, .w = b->c, .rstd = b->stat, .dy = b->b, .dsum = b->e, .dx = b->g, .dw = b->grad};
-    fm_rope_args rope = {.n_tokens = T, .n_heads = D / 64, .head_dim = 64, .n_freqs = 32, .sign = 1, .mscale = 1, .pos = b->pos, .freq = b->freq, .x = b->a, .y = b->e};
+    fm_norm_args norm = {.n_rows = T,
+                         .dim = D,
+                         .eps = 1e-6f,
+                         .x = b->a,
+                         .res = b->b,
+                         .w = b->c,
+                         .sum = b->e,
+                         .y = b->g,
+                         .rstd = b->stat};
+    fm_norm_bwd_args norm_b = {.n_rows = T,
+                               .dim = D,
+                               .x = b->a,
+                               .w = b->c,
+                               .rstd = b->stat,
+                               .dy = b->b,
+                               .dsum = b->e,
+                               .dx = b->g,
+                               .dw = b->grad};
+    fm_rope_args rope = {.n_tokens = T,
+                         .n_heads = D / 64,
+                         .head_dim = 64,
+                         .n_freqs = 32,
+                         .sign = 1,
+                         .mscale = 1,
+                         .pos = b->pos,
+                         .freq = b->freq,
+                         .x = b->a,
+                         .y = b->e};
     fm_glu_args glu = {.n = (int64_t)T * F, .act = FM_ACT_SILU, .gate = b->a, .up = b->b, .y = b->e};
-    fm_glu_bwd_args glu_b = {.n = (int64_t)T * F, .act = FM_ACT_SILU, .gate = b->a, .up = b->b, .dy = b->c, .dgate = b->e, .dup = b->g};
+    fm_glu_bwd_args glu_b = {
+        .n = (int64_t)T * F, .act = FM_ACT_SILU, .gate = b->a, .up = b->b, .dy = b->c, .dgate = b->e, .dup = b->g};
     fm_binary_args add = {.n = (int64_t)T * D, .a = b->a, .b = b->b, .y = b->e};
     fm_dropout_args drop = {.n_tokens = T, .dim = D, .p = 0.1, .x = b->a, .y = b->e};
     fm_embedding_args emb = {.n_tokens = T, .dim = 64, .n_vocab = V, .ids = b->ids, .w = b->a, .y = b->e};
-    fm_cross_entropy_args ce = {.n_rows = 256, .n_classes = V, .x = b->logits, .x_stride = V, .target = b->ids, .ignore_index = -100, .dscale = 1, .dx = b->e, .dx_stride = V, .loss = b->stat};
-    fm_attention_args att = {.n_segments = T / 512, .n_heads = D / 64, .n_kv_heads = D / 64, .head_dim = 64, .v_dim = 64, .q_offsets = b->offsets, .q = b->a,
-                             .kv = {.k = b->b, .v = b->c, .dtype = d, .k_stride = D, .v_stride = D, .kv_offsets = b->offsets}, .scale = 0.125f, .out = b->e, .lse = b->grad};
-    fm_attention_bwd_args att_b = {.f = att, .dout = b->g, .dq = (uint8_t *)b->a + (size_t)td, .dk = (uint8_t *)b->b + (size_t)td, .dv = (uint8_t *)b->c + (size_t)td};
+    fm_cross_entropy_args ce = {.n_rows = 256,
+                                .n_classes = V,
+                                .x = b->logits,
+                                .x_stride = V,
+                                .target = b->ids,
+                                .ignore_index = -100,
+                                .dscale = 1,
+                                .dx = b->e,
+                                .dx_stride = V,
+                                .loss = b->stat};
+    fm_attention_args att = {
+        .n_segments = T / 512,
+        .n_heads = D / 64,
+        .n_kv_heads = D / 64,
+        .head_dim = 64,
+        .v_dim = 64,
+        .q_offsets = b->offsets,
+        .q = b->a,
+        .kv = {.k = b->b, .v = b->c, .dtype = d, .k_stride = D, .v_stride = D, .kv_offsets = b->offsets},
+        .scale = 0.125f,
+        .out = b->e,
+        .lse = b->grad};
+    fm_attention_bwd_args att_b = {.f = att,
+                                   .dout = b->g,
+                                   .dq = (uint8_t *)b->a + (size_t)td,
+                                   .dk = (uint8_t *)b->b + (size_t)td,
+                                   .dv = (uint8_t *)b->c + (size_t)td};
     double att_flops = 4.0 * T * 512 / 2 * D;
     const probe probes[] = {
         {"add_rmsnorm", FM_K_rmsnorm_fwd, 4 * td, 0, &norm, d},
@@ -118,19 +168,33 @@ static fm_status run_dtype(const fm_bench_env *e, fm_dtype d, double seconds, do
         double s;
         FM_TRY(time_probe(e, p, seconds, &s));
         if (p->flops > 0) {
-            fm_bench_emit(fn, user, p->flops / s * 1e-9, "GFLOP/s", p->flops / s / flops, "best 1024^3 (causal count)", "ops.%s.%s", p->name, fm_dtype_get(d)->name);
+            fm_bench_emit(fn, user, p->flops / s * 1e-9, "GFLOP/s", p->flops / s / flops, "best 1024^3 (causal count)",
+                          "ops.%s.%s", p->name, fm_dtype_get(d)->name);
         } else {
-            fm_bench_emit(fn, user, p->bytes / s * 1e-9, "GB/s", p->bytes / s / bandwidth, "memory read", "ops.%s.%s", p->name, fm_dtype_get(d)->name);
+            fm_bench_emit(fn, user, p->bytes / s * 1e-9, "GB/s", p->bytes / s / bandwidth, "memory read", "ops.%s.%s",
+                          p->name, fm_dtype_get(d)->name);
         }
     }
     return FM_OK;
 }
 
-static fm_status run_adamw(const fm_bench_env *e, double seconds, double bandwidth, uint8_t *mem, fm_bench_fn fn, void *user) {
+static fm_status run_adamw(const fm_bench_env *e, double seconds, double bandwidth, uint8_t *mem, fm_bench_fn fn,
+                           void *user) {
     int64_t n = (int64_t)8 << 20;
     float *p = (float *)(void *)mem;
-    fm_adamw_args a = {.n = n, .w = p, .g = p + n, .m = p + 2 * n, .v = p + 3 * n, .w_bf16 = (uint16_t *)(void *)(p + 4 * n), .lr = 1e-4, .beta1 = 0.9,
-                       .beta2 = 0.95, .eps = 1e-8, .bias1 = 0.1, .bias2 = 0.05, .grad_scale = 1};
+    fm_adamw_args a = {.n = n,
+                       .w = p,
+                       .g = p + n,
+                       .m = p + 2 * n,
+                       .v = p + 3 * n,
+                       .w_bf16 = (uint16_t *)(void *)(p + 4 * n),
+                       .lr = 1e-4,
+                       .beta1 = 0.9,
+                       .beta2 = 0.95,
+                       .eps = 1e-8,
+                       .bias1 = 0.1,
+                       .bias2 = 0.05,
+                       .grad_scale = 1};
     memset(mem, 0, (size_t)n * 18);
     probe pr = {"adamw", FM_K_adamw, (double)n * 30, 0, &a, FM_F32};
     double s;

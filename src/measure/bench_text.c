@@ -12,7 +12,7 @@
 #include "fathom/tokenizer.h"
 #include "measure/measure.h"
 
-#define BLOCK 4096
+#define BLOCK      4096
 #define MADE_BYTES ((size_t)8 << 20)
 
 typedef struct text {
@@ -135,14 +135,17 @@ static fm_status run_tokenizer(const fm_bench_options *o, fm_bench_fn fn, void *
     if (s == FM_OK) {
         if (!o->tokenizer) {
             fm_bench_emit(fn, user, train1, "MB/s", NAN, "", "tokenizer.train.1thread");
-            fm_bench_emit(fn, user, train_n, "MB/s", train_n / train1 / all, "one thread x threads", "tokenizer.train.%dthreads", all);
+            fm_bench_emit(fn, user, train_n, "MB/s", train_n / train1 / all, "one thread x threads",
+                          "tokenizer.train.%dthreads", all);
         }
         fm_bench_emit(fn, user, enc1, "MB/s", NAN, "", "tokenizer.encode.1thread");
-        fm_bench_emit(fn, user, enc_n, "MB/s", enc_n / enc1 / all, "one thread x threads", "tokenizer.encode.%dthreads", all);
+        fm_bench_emit(fn, user, enc_n, "MB/s", enc_n / enc1 / all, "one thread x threads", "tokenizer.encode.%dthreads",
+                      all);
     }
     fm_tokenizer_free(tok);
     fm_free(t.data);
     return s;
 }
 
-const fm_bench fm_bench_tokenizer = {.name = "tokenizer", .summary = "training and encoding, in blocks of 4 KiB", .run = run_tokenizer};
+const fm_bench fm_bench_tokenizer = {
+    .name = "tokenizer", .summary = "training and encoding, in blocks of 4 KiB", .run = run_tokenizer};

@@ -33,7 +33,8 @@ static void shares(fm_bench_fn fn, void *user, const char *name, const char *dty
         grouped += s;
         fm_bench_emit(fn, user, 100 * s / total, "%", NAN, "", "train.%s.%s.share_%s", name, dtype, groups[g].name);
     }
-    fm_bench_emit(fn, user, 100 * (total - grouped) / FM_MAX(total, 1e-9), "%", NAN, "", "train.%s.%s.share_elementwise", name, dtype);
+    fm_bench_emit(fn, user, 100 * (total - grouped) / FM_MAX(total, 1e-9), "%", NAN, "",
+                  "train.%s.%s.share_elementwise", name, dtype);
 }
 
 static fm_status set(fm_train_config *c, const char *key, const char *value) {
@@ -69,12 +70,16 @@ static fm_status one(const job *j, const char *shape, fm_dtype d) {
     }
     fm_train_config_free(c);
     FM_TRY(s);
-    double state = (double)(p.weights_bytes + p.copy_bytes + p.grad_bytes + p.optimizer_bytes), peak = (double)fm_mem_rss_anon_peak();
+    double state = (double)(p.weights_bytes + p.copy_bytes + p.grad_bytes + p.optimizer_bytes),
+           peak = (double)fm_mem_rss_anon_peak();
     shares(j->fn, j->user, shape, name);
-    fm_bench_emit(j->fn, j->user, peak * 1e-6, "MB", state / peak, "parameters, gradients, optimizer", "train.%s.%s.peak_bytes", shape, name);
+    fm_bench_emit(j->fn, j->user, peak * 1e-6, "MB", state / peak, "parameters, gradients, optimizer",
+                  "train.%s.%s.peak_bytes", shape, name);
     fm_bench_emit(j->fn, j->user, (peak - state) * 1e-6, "MB", NAN, "", "train.%s.%s.extra_bytes", shape, name);
-    fm_bench_emit(j->fn, j->user, 100 * p.mfu * p.flops_per_step_causal / p.flops_per_step, "%", NAN, "", "train.%s.%s.mfu_causal", shape, name);
-    fm_bench_emit(j->fn, j->user, p.tokens_per_s, "tokens/s", p.mfu, "best 1024^3 (MFU, 6N + 12LDT)", "train.%s.%s.tokens_per_s", shape, name);
+    fm_bench_emit(j->fn, j->user, 100 * p.mfu * p.flops_per_step_causal / p.flops_per_step, "%", NAN, "",
+                  "train.%s.%s.mfu_causal", shape, name);
+    fm_bench_emit(j->fn, j->user, p.tokens_per_s, "tokens/s", p.mfu, "best 1024^3 (MFU, 6N + 12LDT)",
+                  "train.%s.%s.tokens_per_s", shape, name);
     return FM_OK;
 }
 
@@ -93,4 +98,5 @@ static fm_status run(const fm_bench_options *o, fm_bench_fn fn, void *user) {
     return fm_bench_each(o->shape, one_shape, &j);
 }
 
-const fm_bench fm_bench_train = {.name = "train", .summary = "training steps: tokens/s, MFU, memory, share of time by kind", .run = run};
+const fm_bench fm_bench_train = {
+    .name = "train", .summary = "training steps: tokens/s, MFU, memory, share of time by kind", .run = run};

@@ -12,7 +12,8 @@ typedef struct fm_bench {
 
 /* Emits a line; name is printf-like. */
 FM_PRINTF(7, 8)
-void fm_bench_emit(fm_bench_fn fn, void *user, double value, const char *unit, double ratio, const char *limit, const char *name, ...);
+void fm_bench_emit(fm_bench_fn fn, void *user, double value, const char *unit, double ratio, const char *limit,
+                   const char *name, ...);
 
 /* Kernel table, pool and scratch for one measurement. */
 typedef struct fm_bench_env {

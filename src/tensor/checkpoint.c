@@ -1,9 +1,10 @@
-/* Activation checkpointing (Chen et al. 2016): forward keeps a function's inputs and outputs only; backward runs it again.
+/* Activation checkpointing (Chen et al. 2016): forward keeps a function's inputs and outputs only; backward runs it
+ * again.
  *
  * Forward runs fn with the tape off. Its temporaries lie in the data arena between the mark and the outputs; the
  * outputs are moved down to the mark, in order of address, so no move overwrites one that is still to come. Backward
- * appends the nodes of the second run behind the checkpoint's own node, walks them, and drops them. The second run reads
- * random streams at the same keys, so it computes the same bits. */
+ * appends the nodes of the second run behind the checkpoint's own node, walks them, and drops them. The second run
+ * reads random streams at the same keys, so it computes the same bits. */
 #include "tensor/ctx.h"
 
 #include <string.h>

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#define HOST_BLOCK ((size_t)256 * 1024)
+#define HOST_BLOCK    ((size_t)256 * 1024)
 #define DEFAULT_ARENA ((int64_t)256 << 20)
 
 static size_t round_up(size_t n, size_t to) {

@@ -1,6 +1,6 @@
 /* The operations. Shapes: T tokens (rows), D model width, V vocabulary, H heads, Hkv kv heads, Dh head width.
- * Tensors are contiguous. D dtype = the dtype of the first input; weights have the same dtype (leaves give the compute dtype).
- * Every function returns NULL with the context failed on error, and NULL for NULL inputs. */
+ * Tensors are contiguous. D dtype = the dtype of the first input; weights have the same dtype (leaves give the compute
+ * dtype). Every function returns NULL with the context failed on error, and NULL for NULL inputs. */
 #ifndef FM_TENSOR_OPS_H
 #define FM_TENSOR_OPS_H
 
@@ -37,7 +37,8 @@ fm_tensor *fm_rope_(fm_ctx *c, fm_tensor *x, fm_tensor *pos, const fm_rope_optio
 #define fm_rope(c, ...) fm_rope_(FM_HERE(c), __VA_ARGS__)
 
 /* q [T,H,Dh], k [S,Hkv,Dh], v [S,Hkv,Dv] -> [T,H,Dv]; see fm_attention_args. q_offsets and kv_offsets are host arrays
- * that outlive the tape; kv_offsets NULL = q_offsets. With `kv` set, k and v are NULL and keys come from the cache (no gradient). */
+ * that outlive the tape; kv_offsets NULL = q_offsets. With `kv` set, k and v are NULL and keys come from the cache (no
+ * gradient). */
 typedef struct fm_attention_options {
     int32_t n_segments;
     const int32_t *q_offsets, *kv_offsets;
@@ -49,7 +50,8 @@ typedef struct fm_attention_options {
     const fm_kv_view *kv;
     int32_t n_kv_heads, v_dim; /* with kv only */
 } fm_attention_options;
-fm_tensor *fm_attention_(fm_ctx *c, fm_tensor *q, fm_tensor *k, fm_tensor *v, fm_tensor *sink, const fm_attention_options *o);
+fm_tensor *fm_attention_(fm_ctx *c, fm_tensor *q, fm_tensor *k, fm_tensor *v, fm_tensor *sink,
+                         const fm_attention_options *o);
 #define fm_attention(c, ...) fm_attention_(FM_HERE(c), __VA_ARGS__)
 
 /* act(gate) * up; act(x). Same shapes. */
@@ -90,25 +92,28 @@ fm_tensor *fm_gather_(fm_ctx *c, fm_tensor *x, fm_tensor *idx);
 
 /* Same elements, other shape; shares storage and gradient. One dimension may be -1. */
 fm_tensor *fm_reshape_(fm_ctx *c, fm_tensor *x, int n_dims, const int64_t *dim);
-#define fm_reshape(c, ...) fm_reshape_(FM_HERE(c), __VA_ARGS__)
-#define fm_view2(c, x, a, b) fm_reshape((c), (x), 2, (const int64_t[]){(a), (b)})
+#define fm_reshape(c, ...)      fm_reshape_(FM_HERE(c), __VA_ARGS__)
+#define fm_view2(c, x, a, b)    fm_reshape((c), (x), 2, (const int64_t[]){(a), (b)})
 #define fm_view3(c, x, a, b, d) fm_reshape((c), (x), 3, (const int64_t[]){(a), (b), (d)})
 
 typedef struct fm_loss_options {
     int32_t ignore_index; /* -100 by habit; targets equal to it carry no loss */
     float label_smoothing, z_loss;
-    double scale;         /* multiplies the loss sum and its gradient: 1 / trained tokens of the whole step */
-    const float *weight;  /* [T] or NULL */
+    double scale;        /* multiplies the loss sum and its gradient: 1 / trained tokens of the whole step */
+    const float *weight; /* [T] or NULL */
     /* The loss is the root and its upstream gradient is 1 (the trainer's case): gradients are formed in the forward
-     * pass, chunk by chunk, so the head's product is not done twice. Backward fails if the upstream is not 1. Without it the
-     * logits are computed again in backward. */
+     * pass, chunk by chunk, so the head's product is not done twice. Backward fails if the upstream is not 1. Without
+     * it the logits are computed again in backward. */
     bool is_root;
 } fm_loss_options;
-/* logits [T,V] (any dtype), targets i32 [T] -> [1] in A: scale * sum of losses. *token_loss ([T] A, or NULL) is not differentiable. */
-fm_tensor *fm_cross_entropy_(fm_ctx *c, fm_tensor *logits, fm_tensor *targets, const fm_loss_options *o, fm_tensor **token_loss);
+/* logits [T,V] (any dtype), targets i32 [T] -> [1] in A: scale * sum of losses. *token_loss ([T] A, or NULL) is not
+ * differentiable. */
+fm_tensor *fm_cross_entropy_(fm_ctx *c, fm_tensor *logits, fm_tensor *targets, const fm_loss_options *o,
+                             fm_tensor **token_loss);
 #define fm_cross_entropy(c, ...) fm_cross_entropy_(FM_HERE(c), __VA_ARGS__)
 /* The same from x [T,D] and w [V,D], by chunks of rows: all logits are never held. */
-fm_tensor *fm_linear_ce_(fm_ctx *c, fm_tensor *x, fm_tensor *w, fm_tensor *targets, const fm_loss_options *o, fm_tensor **token_loss);
+fm_tensor *fm_linear_ce_(fm_ctx *c, fm_tensor *x, fm_tensor *w, fm_tensor *targets, const fm_loss_options *o,
+                         fm_tensor **token_loss);
 #define fm_linear_ce(c, ...) fm_linear_ce_(FM_HERE(c), __VA_ARGS__)
 
 #endif

@@ -5,7 +5,8 @@
  * optimizer writes between steps. Copies in other dtypes and packed forms are derived: made at first use and renewed
  * when the version moved.
  *
- * Everything that handles weights (load, save, count, optimizer, LoRA, sharding, quantisation, export) goes through this. */
+ * Everything that handles weights (load, save, count, optimizer, LoRA, sharding, quantisation, export) goes through
+ * this. */
 #ifndef FM_TENSOR_PARAM_H
 #define FM_TENSOR_PARAM_H
 
@@ -32,10 +33,10 @@ struct fm_param {
     fm_dtype dtype;                 /* of data (the master) */
     fm_storage_kind storage;
     void *data;
-    fm_param *tie;   /* this one is the same memory as *tie (which is never tied itself), or NULL */
-    bool frozen;     /* no gradient, no update */
-    bool decay;      /* weight decay applies */
-    int32_t group;   /* optimizer group */
+    fm_param *tie; /* this one is the same memory as *tie (which is never tied itself), or NULL */
+    bool frozen;   /* no gradient, no update */
+    bool decay;    /* weight decay applies */
+    int32_t group; /* optimizer group */
     fm_init_kind init;
     double init_std;
     void *grad;        /* fm_dtype_acc(dtype); NULL until fm_params_alloc_grads */
@@ -74,7 +75,8 @@ int64_t fm_params_numel(const fm_params *ps); /* tied ones counted once */
 FM_MUST_CHECK fm_status fm_params_alloc(fm_params *ps, fm_dtype dtype);
 /* One zeroed block of gradients for all that are not frozen. */
 FM_MUST_CHECK fm_status fm_params_alloc_grads(fm_params *ps);
-/* One block of compute-dtype copies (so that the optimizer can write them in its pass). No-op when dtype is the master's. */
+/* One block of compute-dtype copies (so that the optimizer can write them in its pass). No-op when dtype is the
+ * master's. */
 FM_MUST_CHECK fm_status fm_params_alloc_copies(fm_params *ps, fm_dtype dtype);
 void fm_params_free_grads(fm_params *ps);
 /* Points a parameter at memory it does not own (a file mapping). */
@@ -88,7 +90,8 @@ FM_MUST_CHECK fm_status fm_params_init(fm_params *ps, uint64_t seed, fm_pool *po
 void fm_param_changed(fm_param *p); /* bumps the version */
 
 /* Data in `dtype`, through the derived copy when it is not the master's. Contexts call this through fm_data. */
-FM_MUST_CHECK fm_status fm_param_acquire(const fm_backend *b, const fm_exec *x, fm_param *p, fm_dtype dtype, void **out);
+FM_MUST_CHECK fm_status fm_param_acquire(const fm_backend *b, const fm_exec *x, fm_param *p, fm_dtype dtype,
+                                         void **out);
 void fm_param_release(fm_param *p);
 /* Packed form of a 2-D weight [n,k] for y = x W^T, or NULL in *out when the backend packs nothing. */
 FM_MUST_CHECK fm_status fm_param_packed(const fm_backend *b, const fm_exec *x, fm_param *p, fm_dtype dtype, void **out);

@@ -1,8 +1,8 @@
 /* Recording and backward.
  *
  * fm_apply runs one operation and, when the tape is on and an input needs a gradient, appends a node. Backward walks
- * the nodes in reverse: an output without a gradient means the node had no influence on the loss and is skipped. After a node
- * has run, the gradients of its outputs have served and go back to the free list. */
+ * the nodes in reverse: an output without a gradient means the node had no influence on the loss and is skipped. After
+ * a node has run, the gradients of its outputs have served and go back to the free list. */
 #include "tensor/ctx.h"
 
 #include <string.h>

@@ -22,9 +22,9 @@
 #include "base/error.h"
 #include "base/str.h"
 
-#define FM_MAX_DIMS 4
-#define FM_MAX_IN 8
-#define FM_MAX_OUT 3
+#define FM_MAX_DIMS  4
+#define FM_MAX_IN    8
+#define FM_MAX_OUT   3
 #define FM_MAX_SAVED 4
 
 typedef struct fm_ctx fm_ctx;
@@ -55,7 +55,7 @@ struct fm_tensor {
     fm_dtype dtype;
     uint8_t n_dims;
     bool needs_grad;
-    bool computed; /* output of a recorded operation, not a leaf */
+    bool computed;               /* output of a recorded operation, not a leaf */
     int64_t dim[FM_MAX_DIMS];    /* outermost first */
     int64_t stride[FM_MAX_DIMS]; /* elements */
     fm_storage *storage;
@@ -69,7 +69,7 @@ struct fm_tensor {
 struct fm_node {
     const fm_op *op;
     int n_in, n_out, n_saved;
-    fm_tensor *in[FM_MAX_IN];   /* may hold NULL for optional inputs */
+    fm_tensor *in[FM_MAX_IN]; /* may hold NULL for optional inputs */
     fm_tensor *out[FM_MAX_OUT];
     fm_tensor *saved[FM_MAX_SAVED]; /* beyond inputs and outputs: rstd, lse ... */
     uint32_t in_version[FM_MAX_IN], out_version[FM_MAX_OUT];
@@ -95,11 +95,11 @@ typedef struct fm_test_input {
     uint8_t n_dims;
     int64_t dim[FM_MAX_DIMS];
     fm_input_kind kind;
-    double scale;    /* 0 = 1 */
-    int32_t max;     /* for ids */
-    bool weight;     /* made as a parameter: gradient in the accumulation type */
-    bool no_grad;    /* gradient not checked (and not asked for) */
-    bool rows;       /* dim[0] counts rows: cut in the row-invariance test */
+    double scale; /* 0 = 1 */
+    int32_t max;  /* for ids */
+    bool weight;  /* made as a parameter: gradient in the accumulation type */
+    bool no_grad; /* gradient not checked (and not asked for) */
+    bool rows;    /* dim[0] counts rows: cut in the row-invariance test */
 } fm_test_input;
 
 /* One test of an op; the registry test runs each on every dtype and ISA. */
@@ -129,12 +129,13 @@ struct fm_op {
     fm_status (*shape)(fm_ctx *c, fm_node *n);
     fm_status (*forward)(fm_ctx *c, fm_node *n);
     fm_status (*backward)(fm_ctx *c, fm_node *n); /* NULL: no gradient */
-    /* In spacings of the output dtype, relative to the largest magnitude of the row (outputs) or tensor (gradients). The
-     * test allows bf16 and f16 at most 3, as sums are kept in A. */
+    /* In spacings of the output dtype, relative to the largest magnitude of the row (outputs) or tensor (gradients).
+     * The test allows bf16 and f16 at most 3, as sums are kept in A. */
     double tol_fwd, tol_bwd;
     const fm_op_case *cases;
     int n_cases;
-    bool grads_via_d; /* weight gradients (A) pass through values rounded to D: their tolerance counts in spacings of D */
+    bool grads_via_d; /* weight gradients (A) pass through values rounded to D: their tolerance counts in spacings of D
+                       */
 };
 
 /* All ops, from ops.def. */
@@ -144,7 +145,7 @@ extern const int fm_n_ops;
 /* ---- context --------------------------------------------------------------------------------- */
 
 typedef struct fm_ctx_options {
-    size_t size; /* sizeof(fm_ctx_options) */
+    size_t size;               /* sizeof(fm_ctx_options) */
     const fm_backend *backend; /* NULL = meta */
     fm_pool *pool;             /* shared, not owned; NULL = inline */
     fm_dtype compute;          /* dtype of activations; 0 (f64) means f64 */
@@ -165,7 +166,8 @@ fm_pool *fm_ctx_pool(const fm_ctx *c);
 const fm_backend *fm_ctx_backend(const fm_ctx *c);
 const fm_exec *fm_ctx_exec(fm_ctx *c);
 
-/* Recording. Begin forgets the previous tape, arena content, gradients of activations and any error; parameters stay. */
+/* Recording. Begin forgets the previous tape, arena content, gradients of activations and any error; parameters stay.
+ */
 void fm_tape_begin(fm_ctx *c); /* on, empty */
 void fm_tape_off(fm_ctx *c);
 bool fm_tape_on(const fm_ctx *c);
@@ -226,11 +228,14 @@ const char *fm_tensor_describe(char *buf, size_t cap, const fm_tensor *t);
  * required ones first and pass their number. */
 fm_tensor *fm_apply(fm_ctx *c, const fm_op *op, int n_required, int n_in, fm_tensor *const *in, const void *attr,
                     size_t attr_size, fm_tensor **outs);
-fm_tensor *fm_node_out(fm_ctx *c, fm_node *n, fm_dtype dtype, int n_dims, const int64_t *dim);  /* next output */
-fm_tensor *fm_node_save(fm_ctx *c, fm_node *n, fm_dtype dtype, int n_dims, const int64_t *dim); /* next saved; always made: ask fm_node_records first for what only backward needs */
+fm_tensor *fm_node_out(fm_ctx *c, fm_node *n, fm_dtype dtype, int n_dims, const int64_t *dim); /* next output */
+fm_tensor *
+fm_node_save(fm_ctx *c, fm_node *n, fm_dtype dtype, int n_dims,
+             const int64_t *dim); /* next saved; always made: ask fm_node_records first for what only backward needs */
 /* Next output in the storage of in[i] (an in-place op). Bumps the version when the op has run. */
 fm_tensor *fm_node_out_inplace(fm_ctx *c, fm_node *n, int i);
-bool fm_node_records(const fm_ctx *c, const fm_node *n); /* will backward be asked for? valid inside shape and forward */
+bool fm_node_records(const fm_ctx *c,
+                     const fm_node *n); /* will backward be asked for? valid inside shape and forward */
 
 /* Sets file:line of the next op; used by the macros of ops.h. */
 fm_ctx *fm_at(fm_ctx *c, const char *file, int line);
@@ -244,7 +249,8 @@ FM_MUST_CHECK fm_status fm_backward(fm_ctx *c, fm_tensor *loss, double seed);
 void *fm_grad_of(const fm_tensor *t, fm_dtype *dtype);
 
 /* For backward functions. */
-/* Gradient of output i, dtype of the output; NULL when none flowed (treat as zero) or on meta: use fm_has_dout to ask. */
+/* Gradient of output i, dtype of the output; NULL when none flowed (treat as zero) or on meta: use fm_has_dout to ask.
+ */
 bool fm_has_dout(const fm_node *n, int i);
 void *fm_dout(fm_ctx *c, fm_node *n, int i);
 bool fm_wants(const fm_node *n, int i); /* does input i need a gradient? */
@@ -263,8 +269,8 @@ FM_MUST_CHECK fm_status fm_dmove(fm_ctx *c, fm_node *n, int o, int i, void **dat
 /* Runs a kernel of the context's backend with dtype d; does nothing on meta. */
 FM_MUST_CHECK fm_status fm_run(fm_ctx *c, fm_kernel k, fm_dtype d, const void *args);
 
-/* Frees the activations of fn: forward runs it with the tape off and keeps only its outputs; backward runs it again with
- * the tape on. fn must be a pure function of in, args and parameters. At most 4 inputs and outputs. */
+/* Frees the activations of fn: forward runs it with the tape off and keeps only its outputs; backward runs it again
+ * with the tape on. fn must be a pure function of in, args and parameters. At most 4 inputs and outputs. */
 typedef fm_status (*fm_checkpoint_fn)(fm_ctx *c, void *args, fm_tensor *const *in, fm_tensor **out);
 FM_MUST_CHECK fm_status fm_checkpoint(fm_ctx *c, fm_checkpoint_fn fn, const void *args, size_t args_size, int n_in,
                                       fm_tensor *const *in, int n_out, fm_tensor **out);

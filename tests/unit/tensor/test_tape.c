@@ -11,8 +11,8 @@
 #include "backend/cpu/cpu.h"
 #include "tensor/ops.h"
 
-#define T 12
-#define D 16
+#define T      12
+#define D      16
 #define LAYERS 3
 
 typedef struct net {
@@ -71,7 +71,8 @@ static fm_tensor *forward(fm_ctx *c, net *n, void *x, bool checkpoint, fm_tensor
 
 static fm_ctx *ctx_new(const fm_backend *b, fm_dtype compute) {
     fm_ctx *c;
-    fm_ctx_options o = {.size = sizeof o, .backend = b, .compute = compute, .arena_bytes = 1 << 20, .grad_bytes = 1 << 20, .seed = 3};
+    fm_ctx_options o = {
+        .size = sizeof o, .backend = b, .compute = compute, .arena_bytes = 1 << 20, .grad_bytes = 1 << 20, .seed = 3};
     assert_int_equal(fm_ctx_new(&c, &o), FM_OK);
     fm_ctx_set_training(c, true);
     return c;
@@ -159,8 +160,8 @@ static void shared_gradients(void **state) {
     fm_ctx *c = ctx_new(fm_cpu_backend(), FM_F64);
     fm_tape_begin(c);
     fm_tensor *leaf = fm_require_grad(fm_from_memory(c, FM_F64, 2, (int64_t[]){2, 2}, x));
-    fm_tensor *y = fm_add(c, leaf, leaf);          /* 2x */
-    fm_tensor *z = fm_add(c, y, fm_mul(c, y, y));  /* 2x + 4x^2: y gets a shared and a written part */
+    fm_tensor *y = fm_add(c, leaf, leaf);         /* 2x */
+    fm_tensor *z = fm_add(c, y, fm_mul(c, y, y)); /* 2x + 4x^2: y gets a shared and a written part */
     assert_int_equal(fm_backward(c, fm_sum_all(c, z), 1), FM_OK);
     fm_dtype d;
     const double *g = fm_grad_of(leaf, &d);
