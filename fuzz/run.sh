@@ -10,6 +10,10 @@ for exe in "$build"/fuzz/fuzz_* "$build"/fuzz_*; do
     [ -x "$exe" ] && [ -f "$exe" ] || continue
     found=1
     name=$(basename "$exe")
+    if ! grep -q LLVMFuzzerRunDriver "$exe"; then
+        echo "$exe was built without libFuzzer: configure with -DFATHOM_FUZZ=ON" >&2
+        exit 2
+    fi
     name=${name#fuzz_}
     work=$build/corpus-$name
     mkdir -p "$work"

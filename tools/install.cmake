@@ -2,7 +2,13 @@
 install(TARGETS fathom_bin RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(TARGETS fathom LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(DIRECTORY include/fathom DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
-configure_file(${CMAKE_SOURCE_DIR}/tools/fathom.pc.in ${CMAKE_BINARY_DIR}/fathom.pc @ONLY)
+# Written at installation, when the prefix is known.
+install(CODE "
+  set(CMAKE_INSTALL_LIBDIR \"${CMAKE_INSTALL_LIBDIR}\")
+  set(CMAKE_INSTALL_INCLUDEDIR \"${CMAKE_INSTALL_INCLUDEDIR}\")
+  set(PROJECT_VERSION \"${PROJECT_VERSION}\")
+  configure_file(\"${CMAKE_SOURCE_DIR}/tools/fathom.pc.in\" \"${CMAKE_BINARY_DIR}/fathom.pc\" @ONLY)
+")
 install(FILES ${CMAKE_BINARY_DIR}/fathom.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 install(FILES LICENSE NOTICE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 # Manual pages are made from the same tables as --help.

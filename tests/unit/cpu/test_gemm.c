@@ -13,6 +13,7 @@
 
 #include "backend/cpu/cpu.h"
 #include "base/error.h"
+#include "../../quick.h"
 
 #define PAD 5 /* elements between rows that must stay as they are */
 
@@ -175,7 +176,12 @@ static const fm_isa isas[] = {FM_ISA_REF, FM_ISA_AVX2, FM_ISA_AVX512, FM_ISA_NEO
 static const fm_dtype dtypes[] = {FM_F32, FM_BF16};
 
 static void all_forms(const fm_backend *be, const fm_exec *x, fm_dtype d, shape s) {
+    static unsigned turn; /* quick: large shapes take every 7th form, others for each shape */
+    const bool some = test_quick() && s.m * s.n * s.k > 20000;
     for (unsigned bits = 0; bits < 64; bits++) {
+        if (some && turn++ % 7 != 0) {
+            continue;
+        }
         form f = {bits & 1, bits & 2, bits & 4, bits & 8, bits & 16, bits & 32};
         if ((f.accumulate && !f.c_is_acc) || (f.packed && !be->matmul_pack)) {
             continue;
@@ -243,7 +249,7 @@ static void test_random_shapes(void **state) {
     (void)state;
     bench b;
     bench_open(&b, 3);
-    for (int i = 0; i < 400; i++) {
+    for (int i = test_quick() ? 340 : 0; i < 400; i++) {
         const fm_backend *be = fm_cpu_backend_isa(isas[1 + next() % 3]);
         fm_dtype d = dtypes[next() % 2];
         shape s = {next() % 40, next() % 150, next() % 100};
@@ -282,7 +288,7 @@ static void rows_of(const fm_backend *be, fm_dtype d, bool trans_b, fm_dtype cd,
         }
         for (int use_packed = 0; use_packed <= (packed != NULL); use_packed++) {
             for (size_t c = FM_ARRAY_LEN(counts); c-- > 0;) {
-                for (int64_t from = 0; from + counts[c] <= M; from += FM_MAX(counts[c], 101)) {
+                for (int64_t from = 0; from + counts[c] <= M; from += FM_MAX(counts[c], test_quick() ? 449 : 101)) {
                     fm_matmul_args g = {.m = counts[c],
                                         .n = n,
                                         .k = k,

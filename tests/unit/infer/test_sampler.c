@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "infer/sampler.h"
+#include "../../quick.h"
 
 #define V 700 /* past the 256 that top-p sorts at first */
 
@@ -106,7 +107,7 @@ static void test_distribution(void **state) {
         }
         past[8] = past[7]; /* counts once */
         reference(p, logits, past, 9, &o);
-        const int n = 20000;
+        const int n = test_quick() ? 2000 : 20000;
         for (int i = 0; i < n; i++) {
             int32_t id;
             assert_int_equal(fm_token_sampler_choose(&id, &s, logits, past, 9, &o, (i + 0.5) / n), FM_OK);

@@ -1,0 +1,58 @@
+#!/bin/sh
+# Outside witnesses: every test_*.py and tokenizer_diff.py here, against the libraries other people use.
+#   tests/interop/run.sh FATHOM        (the program in its build folder)
+# A virtual environment is made in tests/interop/venv at the first run. INTEROP_PYTHON=/path/to/python uses an
+# interpreter that has the packages instead; the versions found are part of the output either way.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+[ $# -eq 1 ] && [ -x "$1" ] || { echo "usage: run.sh BUILD/fathom" >&2; exit 2; }
+fathom=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
+build=$(dirname "$fathom")
+packages="tokenizers==0.23.3 transformers==5.23.0 torch==2.15.0 safetensors==0.8.0 tensorboard==2.21.0 numpy==2.4.6"
+python=${INTEROP_PYTHON:-}
+if [ -z "$python" ]; then
+    venv=$here/venv
+    python=$venv/bin/python
+    if [ ! -f "$venv/.complete" ] || [ "$(cat "$venv/.complete")" != "$packages" ]; then
+        python3 -m venv "$venv" || { echo "interop: python3 with venv is needed (Debian: apt-get install python3-venv)" >&2; exit 1; }
+        # shellcheck disable=SC2086
+        "$python" -m pip install --quiet --disable-pip-version-check $packages || {
+            echo "interop: the packages could not be installed; INTEROP_PYTHON=/path/to/python uses what is there" >&2
+            exit 1
+        }
+        echo "$packages" > "$venv/.complete"
+    fi
+fi
+"$python" - <<'P'
+import importlib.metadata as m, platform
+print("python", platform.python_version())
+for p in ("tokenizers", "transformers", "torch", "safetensors", "tensorboard", "numpy"):
+    try:
+        print(p, m.version(p))
+    except m.PackageNotFoundError:
+        print(p, "missing")
+P
+cmake --build "$build" --target fm_write_model fathom > /dev/null
+export FATHOM="$fathom" FATHOM_BUILD="$build"
+passed=0
+failed=0
+one() { # name command...
+    name=$1
+    shift
+    echo "== $name"
+    if "$@"; then
+        passed=$((passed + 1))
+    else
+        echo "FAILED: $name"
+        failed=$((failed + 1))
+    fi
+}
+for t in "$here"/test_*.py; do
+    case $(basename "$t") in
+    test_model.py) one test_model.py "$python" "$t" "$build/tests/fm_write_model" ;;
+    *) one "$(basename "$t")" "$python" "$t" "$fathom" ;;
+    esac
+done
+one tokenizer_diff.py "$python" "$here/tokenizer_diff.py" --lib "$build/libfathom.so"
+echo "$passed passed, $failed failed, 0 skipped"
+[ $failed -eq 0 ] && [ $passed -gt 0 ]
