@@ -15,13 +15,13 @@ typedef struct preset_row {
 
 /* name, D, L, H, Hkv, F, V, tied, parameters, use */
 static const preset_row rows[] = {
-    {{"26m", 512, 8, 8, 8, 1408, 6400, true, 28975616, "first runs and tests; trains on any machine", 0},
+    {{"26m", 512, 8, 8, 8, 1408, 6400, true, 28975616, "first runs and tests; trains on any machine", 2011},
      NULL,
      "llama",
      1e4,
      1e-6,
      2048},
-    {{"100m", 768, 12, 12, 12, 2048, 16384, true, 97536768, "a small domain model by the evening on one machine", 0},
+    {{"100m", 768, 12, 12, 12, 2048, 16384, true, 97536768, "a small domain model by the evening on one machine", 619},
      NULL,
      "llama",
      1e4,
