@@ -13,15 +13,20 @@ typedef struct builder {
 } builder;
 
 /* Adds "model.layers.<l>.<name>". rows 0: a vector of `cols`. */
-static fm_status add(const builder *b, fm_param **out, const char *name, int64_t rows, int64_t cols,
-                     fm_init_kind init) {
+fm_status fm_decoder_add(const fm_model_config *cfg, fm_params *ps, int32_t layer, fm_param **out, const char *name,
+                         int64_t rows, int64_t cols, fm_init_kind init) {
     char full[96];
-    snprintf(full, sizeof full, "model.layers.%d.%s", (int)b->layer, name);
-    fm_param_desc d = {.name = full, .init = init, .init_std = b->cfg->init_std, .no_decay = rows == 0};
+    snprintf(full, sizeof full, "model.layers.%d.%s", (int)layer, name);
+    fm_param_desc d = {.name = full, .init = init, .init_std = cfg->init_std, .no_decay = rows == 0};
     d.n_dims = rows > 0 ? 2 : 1;
     d.dim[0] = rows > 0 ? rows : cols;
     d.dim[1] = cols;
-    return fm_params_add(b->ps, &d, out);
+    return fm_params_add(ps, &d, out);
+}
+
+static fm_status add(const builder *b, fm_param **out, const char *name, int64_t rows, int64_t cols,
+                     fm_init_kind init) {
+    return fm_decoder_add(b->cfg, b->ps, b->layer, out, name, rows, cols, init);
 }
 
 static fm_status add_linear(const builder *b, fm_param **w, fm_param **bias, const char *name, int64_t n, int64_t k,
@@ -36,11 +41,9 @@ static fm_status add_linear(const builder *b, fm_param **w, fm_param **bias, con
     return FM_OK;
 }
 
-static fm_status build_layer(const builder *b, fm_decoder_layer *y) {
+static fm_status build_attention(const builder *b, fm_attention_layer *a) {
     const fm_model_config *cfg = b->cfg;
-    fm_attention_layer *a = &y->attn;
     int64_t d = cfg->d_model, q = (int64_t)cfg->n_heads * cfg->head_dim, kv = (int64_t)cfg->n_kv_heads * cfg->head_dim;
-    FM_TRY(add(b, &y->attn_norm, "input_layernorm.weight", 0, d, FM_INIT_ONES));
     FM_TRY(add_linear(b, &a->q_w, &a->q_b, "self_attn.q_proj", q, d, cfg->qkv_bias));
     FM_TRY(add_linear(b, &a->k_w, &a->k_b, "self_attn.k_proj", kv, d, cfg->qkv_bias));
     FM_TRY(add_linear(b, &a->v_w, &a->v_b, "self_attn.v_proj", kv, d, cfg->qkv_bias));
@@ -49,11 +52,6 @@ static fm_status build_layer(const builder *b, fm_decoder_layer *y) {
         FM_TRY(add(b, &a->q_norm, "self_attn.q_norm.weight", 0, cfg->head_dim, FM_INIT_ONES));
         FM_TRY(add(b, &a->k_norm, "self_attn.k_norm.weight", 0, cfg->head_dim, FM_INIT_ONES));
     }
-    FM_TRY(add(b, &y->mlp_norm, "post_attention_layernorm.weight", 0, d, FM_INIT_ONES));
-    FM_TRY(add_linear(b, &y->mlp.gate_w, &y->mlp.gate_b, "mlp.gate_proj", cfg->d_ff, d, cfg->mlp_bias));
-    FM_TRY(add_linear(b, &y->mlp.up_w, &y->mlp.up_b, "mlp.up_proj", cfg->d_ff, d, cfg->mlp_bias));
-    FM_TRY(add_linear(b, &y->mlp.down_w, &y->mlp.down_b, "mlp.down_proj", d, cfg->d_ff, cfg->mlp_bias));
-    y->mlp.act = cfg->act;
     a->n_heads = cfg->n_heads;
     a->n_kv_heads = cfg->n_kv_heads;
     a->head_dim = cfg->head_dim;
@@ -62,6 +60,27 @@ static fm_status build_layer(const builder *b, fm_decoder_layer *y) {
     a->norm_eps = cfg->norm_eps;
     a->dropout = cfg->attention_dropout;
     snprintf(a->dropout_stream, sizeof a->dropout_stream, "dropout.%d.heads", (int)b->layer);
+    return FM_OK;
+}
+
+static fm_status build_layer(const builder *b, fm_decoder_layer *y) {
+    const fm_model_config *cfg = b->cfg;
+    int64_t d = cfg->d_model;
+    FM_TRY(add(b, &y->attn_norm, "input_layernorm.weight", 0, d, FM_INIT_ONES));
+    if (cfg->mla.kv_rank > 0) {
+        FM_TRY(fm_decoder_build_mla(cfg, b->ps, b->layer, &y->mla));
+    } else {
+        FM_TRY(build_attention(b, &y->attn));
+    }
+    FM_TRY(add(b, &y->mlp_norm, "post_attention_layernorm.weight", 0, d, FM_INIT_ONES));
+    if (fm_moe_layer_is_moe(&cfg->moe, b->layer)) {
+        FM_TRY(fm_decoder_build_moe(cfg, b->ps, b->layer, &y->moe));
+    } else {
+        FM_TRY(add_linear(b, &y->mlp.gate_w, &y->mlp.gate_b, "mlp.gate_proj", cfg->d_ff, d, cfg->mlp_bias));
+        FM_TRY(add_linear(b, &y->mlp.up_w, &y->mlp.up_b, "mlp.up_proj", cfg->d_ff, d, cfg->mlp_bias));
+        FM_TRY(add_linear(b, &y->mlp.down_w, &y->mlp.down_b, "mlp.down_proj", d, cfg->d_ff, cfg->mlp_bias));
+        y->mlp.act = cfg->act;
+    }
     snprintf(y->attn_stream, sizeof y->attn_stream, "dropout.%d.attn", (int)b->layer);
     snprintf(y->mlp_stream, sizeof y->mlp_stream, "dropout.%d.mlp", (int)b->layer);
     return FM_OK;
@@ -106,12 +125,14 @@ static fm_tensor *residual_dropout(fm_ctx *c, fm_tensor *x, double p, const char
 }
 
 static fm_tensor *attention_part(fm_ctx *c, const layer_args *a, fm_tensor *normed) {
-    fm_tensor *x = fm_attention_forward(c, &a->y->attn, &a->b, &a->rope, normed);
+    fm_tensor *x = a->cfg->mla.kv_rank > 0 ? fm_mla_forward(c, &a->y->mla, &a->b, &a->rope, normed)
+                                           : fm_attention_forward(c, &a->y->attn, &a->b, &a->rope, normed);
     return residual_dropout(c, x, a->cfg->hidden_dropout, a->y->attn_stream);
 }
 
 static fm_tensor *mlp_part(fm_ctx *c, const layer_args *a, fm_tensor *normed) {
-    fm_tensor *x = fm_gated_mlp_forward(c, &a->y->mlp, normed);
+    fm_tensor *x =
+        a->y->moe.gate ? fm_moe_forward(c, &a->y->moe, &a->b, normed) : fm_gated_mlp_forward(c, &a->y->mlp, normed);
     return residual_dropout(c, x, a->cfg->hidden_dropout, a->y->mlp_stream);
 }
 

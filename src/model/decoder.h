@@ -8,8 +8,10 @@
 
 typedef struct fm_decoder_layer {
     fm_param *attn_norm, *mlp_norm; /* [D] */
-    fm_attention_layer attn;
-    fm_gated_mlp mlp;
+    fm_attention_layer attn;        /* unless the config has mla */
+    fm_mla_layer mla;
+    fm_gated_mlp mlp; /* unless the layer has experts */
+    fm_moe_layer moe;
     char attn_stream[32], mlp_stream[32]; /* of the residual dropout */
 } fm_decoder_layer;
 
@@ -18,6 +20,11 @@ typedef struct fm_decoder {
     fm_decoder_layer layer[]; /* [n_layers] */
 } fm_decoder;
 
+/* The parts of one layer: names under "model.layers.<l>.", shapes, inits; handles into the layer. */
+FM_MUST_CHECK fm_status fm_decoder_add(const fm_model_config *cfg, fm_params *ps, int32_t layer, fm_param **out,
+                                       const char *name, int64_t rows, int64_t cols, fm_init_kind init);
+FM_MUST_CHECK fm_status fm_decoder_build_mla(const fm_model_config *cfg, fm_params *ps, int32_t layer, fm_mla_layer *y);
+FM_MUST_CHECK fm_status fm_decoder_build_moe(const fm_model_config *cfg, fm_params *ps, int32_t layer, fm_moe_layer *y);
 FM_MUST_CHECK fm_status fm_decoder_build(const fm_model_config *cfg, fm_params *ps, void **state);
 fm_tensor *fm_decoder_forward(fm_ctx *c, const fm_model *m, const fm_batch *b);
 

@@ -8,6 +8,8 @@
 
 #include "base/json.h"
 #include "fathom/model.h"
+#include "nn/mla.h"
+#include "nn/moe.h"
 #include "nn/nn.h"
 
 #define FM_MAX_EOS 16
@@ -25,6 +27,9 @@ typedef struct fm_model_config {
     int32_t window_from_layer; /* Qwen2 max_window_layers: layers below it attend fully */
     double attention_dropout, hidden_dropout, embedding_dropout; /* training only */
     int32_t bos_id, eos_id, pad_id;                              /* -1 = none */
+    fm_mla_config mla;                                           /* kv_rank 0: grouped-query attention */
+    fm_moe_config moe;                                           /* n_experts 0: dense */
+    int32_t n_mtp; /* multi-token prediction layers after the last one (DeepSeek V3) */
 } fm_model_config;
 /* Ranges and divisibility; FM_ERR_CONFIG naming the field by its config.json key. */
 FM_MUST_CHECK fm_status fm_model_config_check(const fm_model_config *cfg);

@@ -119,6 +119,7 @@ fm_status fm_params_add(fm_params *ps, const fm_param_desc *d, fm_param **out) {
     p->shard_end = p->dim[0];
     p->tie = d->tie ? (d->tie->tie ? d->tie->tie : d->tie) : NULL;
     p->decay = !d->no_decay;
+    p->file_transposed = d->file_transposed;
     p->init = d->init;
     p->init_std = d->init_std;
     p->dtype = FM_F32;

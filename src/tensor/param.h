@@ -39,11 +39,12 @@ struct fm_param {
     int32_t group; /* optimizer group */
     fm_init_kind init;
     double init_std;
-    void *grad;        /* fm_dtype_acc(dtype); NULL until fm_params_alloc_grads */
-    bool grad_written; /* false: next write is = */
-    uint32_t version;  /* starts at 1, bumped by every change of data */
-    fm_derived copy;   /* the compute-dtype copy */
-    void *packed;      /* as backend->matmul_pack made it, of the compute dtype, as trans_b */
+    bool file_transposed; /* a 2-D weight that files hold as [dim1,dim0] (GPT-2) */
+    void *grad;           /* fm_dtype_acc(dtype); NULL until fm_params_alloc_grads */
+    bool grad_written;    /* false: next write is = */
+    uint32_t version;     /* starts at 1, bumped by every change of data */
+    fm_derived copy;      /* the compute-dtype copy */
+    void *packed;         /* as backend->matmul_pack made it, of the compute dtype, as trans_b */
     uint32_t packed_version;
     int64_t packed_bytes;
     fm_dtype packed_dtype;
@@ -59,6 +60,7 @@ typedef struct fm_param_desc {
     fm_init_kind init;
     double init_std;
     bool no_decay;
+    bool file_transposed;
     fm_param *tie;
 } fm_param_desc;
 

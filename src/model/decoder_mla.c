@@ -1,0 +1,10 @@
+/* Latent attention of a decoder layer: the weight map. */
+#include "model/decoder.h"
+
+fm_status fm_decoder_build_mla(const fm_model_config *cfg, fm_params *ps, int32_t layer, fm_mla_layer *y) {
+    FM_UNUSED(cfg);
+    FM_UNUSED(ps);
+    FM_UNUSED(layer);
+    FM_UNUSED(y);
+    FM_FAIL(FM_ERR_UNSUPPORTED, "latent attention is not supported yet");
+}
