@@ -59,6 +59,7 @@ int fm_utf8_encode(char out[4], uint32_t cp); /* bytes written, 1-4; 0 for surro
 bool fm_utf8_valid(const char *p, size_t n);
 /* Length of the longest prefix that ends on a complete character (for streaming). */
 size_t fm_utf8_complete_prefix(const char *p, size_t n);
+uint32_t fm_utf8_lower(uint32_t cp); /* the simple lower-case form */
 /* Columns a terminal uses (double-width characters count two). */
 int fm_utf8_width(const char *p, size_t n);
 

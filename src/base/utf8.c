@@ -1,4 +1,4 @@
-/* UTF-8. Decoding is our own and strict (RFC 3629); only the column width asks utf8proc. */
+/* UTF-8. Decoding is our own and strict (RFC 3629); width and case ask utf8proc. */
 #include <string.h>
 #include <utf8proc.h>
 
@@ -138,4 +138,8 @@ int fm_utf8_width(const char *p, size_t n) {
         p += len;
     }
     return width;
+}
+
+uint32_t fm_utf8_lower(uint32_t cp) {
+    return cp < 0x80 ? (cp >= 'A' && cp <= 'Z' ? cp + 32 : cp) : (uint32_t)utf8proc_tolower((utf8proc_int32_t)cp);
 }
