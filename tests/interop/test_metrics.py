@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares `fathom score` with sacrebleu, rouge-score and scikit-learn on files and on random texts.
 
-  metrics_diff.py FATHOM [HYP REF ...]     pairs of files with a segment a line, besides the random ones
+  test_metrics.py FATHOM [HYP REF ...]     pairs of files with a segment a line, besides the random ones
 Needs: pip install sacrebleu rouge-score scikit-learn
 """
 import json
