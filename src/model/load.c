@@ -1,12 +1,9 @@
 /* Models from Hugging Face folders. */
-#include <stdio.h>
 #include <string.h>
 
-#include "backend/cpu/cpu.h"
 #include "base/file.h"
-#include "base/log.h"
-#include "io/safetensors.h"
 #include "model/files.h"
+#include "model/weights.h"
 
 /* ---- config.json ----------------------------------------------------------------------------- */
 
@@ -147,155 +144,193 @@ char *fm_license_of(const char *dir) {
 
 /* ---- weights --------------------------------------------------------------------------------- */
 
-#define CHUNK ((int64_t)1 << 18) /* elements converted at a time by one thread */
+/* Mapped weights of at most this many bytes are searched for NaN at opening: it costs milliseconds. Those that are
+ * copied or converted always are. */
+#define CHECK_BYTES ((int64_t)64 << 20)
 
-typedef struct convert_job {
-    const fm_st_tensor *t;
+/* What holds a model's weights while it is open. */
+struct fm_model_files {
+    fm_weights *ws;
+    struct block {
+        void *data;
+        size_t bytes;
+    } * block; /* of mapped models: tensors that could not be used in place */
+    size_t n_blocks, blocks_cap;
+};
+
+/* A parameter and where its elements come from. */
+typedef struct weight_plan {
     fm_param *p;
-} convert_job;
-
-static fm_status convert_chunk(void *arg, int64_t part, int64_t n_parts, int thread) {
-    FM_UNUSED(n_parts);
-    FM_UNUSED(thread);
-    const convert_job *j = arg;
-    int64_t begin = part * CHUNK, n = FM_MIN(CHUNK, j->p->numel - begin);
-    fm_dtype from = j->t->dtype, to = j->p->dtype;
-    const uint8_t *src = j->t->data + fm_dtype_bytes(from, begin);
-    uint8_t *dst = (uint8_t *)j->p->data + fm_dtype_bytes(to, begin);
-    if (from == to) {
-        memcpy(dst, src, (size_t)fm_dtype_bytes(to, n));
-        return FM_OK;
-    }
-    fm_scratch *scratch = NULL;
-    FM_TRY(fm_scratch_new(&scratch));
-    fm_exec x = {.scratch = scratch};
-    fm_status s = FM_OK;
-    double block[512]; /* aligned for every type */
-    if (fm_st_aligned(j->t)) {
-        fm_cast_args a = {.n = n, .to = to, .x = src, .y = dst};
-        s = fm_kernel_run(fm_cpu_backend(), &x, FM_K_cast, from, &a);
-    }
-    for (int64_t i = 0; !fm_st_aligned(j->t) && i < n && s == FM_OK; i += 512) {
-        int64_t m = FM_MIN(512, n - i);
-        memcpy(block, src + fm_dtype_bytes(from, i), (size_t)fm_dtype_bytes(from, m));
-        fm_cast_args a = {.n = m, .to = to, .x = block, .y = dst + fm_dtype_bytes(to, i)};
-        s = fm_kernel_run(fm_cpu_backend(), &x, FM_K_cast, from, &a);
-    }
-    fm_scratch_free(scratch);
-    return s;
-}
+    fm_weight w; /* as the parameter's shape */
+    fm_weight_scale scale;
+    bool scaled;
+} weight_plan;
 
 static bool usable_dtype(fm_dtype d) {
     return d == FM_F32 || d == FM_BF16 || d == FM_F16 || d == FM_F64;
 }
 
-static fm_status find_weight(const fm_st_tensor **out, const fm_safetensors *st, const fm_param *p) {
-    char want[96] = "", have[96] = "";
-    FM_TRY(fm_safetensors_get(out, st, p->name));
-    const fm_st_tensor *t = *out;
-    bool same = t->n_dims == p->n_dims;
-    size_t a = 0, b = 0;
-    for (int i = 0; i < p->n_dims; i++) {
-        same = same && t->dims[i] == p->dim[i];
-        a += (size_t)snprintf(want + a, sizeof want - a, "%s%lld", i ? "," : "", (long long)p->dim[i]);
+static fm_status find_weight(weight_plan *out, const fm_weights *ws, fm_param *p) {
+    char want[128], have[128];
+    fm_weight *w = &out->w;
+    int64_t dims[FM_ST_MAX_DIMS];
+    *out = (weight_plan){.p = p};
+    if (!fm_weights_find(w, ws, p->name)) {
+        FM_FAIL(FM_ERR_NOT_FOUND, "tensor %s is missing among the %zu of the files", p->name, fm_weights_count(ws));
     }
-    for (int i = 0; i < t->n_dims && i < 4; i++) {
-        b += (size_t)snprintf(have + b, sizeof have - b, "%s%lld", i ? "," : "", (long long)t->dims[i]);
+    memcpy(dims, p->dim, sizeof p->dim);
+    if (p->file_transposed) {
+        dims[0] = p->dim[1];
+        dims[1] = p->dim[0];
+    }
+    bool same = w->n_dims == p->n_dims;
+    for (int i = 0; i < p->n_dims; i++) {
+        same = same && w->dims[i] == dims[i];
     }
     if (!same) {
-        FM_FAIL(FM_ERR_SHAPE, "tensor %s: config.json makes it [%s], the file has [%s]", p->name, want, have);
+        FM_FAIL(FM_ERR_SHAPE, "tensor %s: config.json makes it %s, the file has %s", p->name,
+                fm_weight_shape(want, sizeof want, p->n_dims, dims),
+                fm_weight_shape(have, sizeof have, w->n_dims, w->dims));
     }
-    if (!usable_dtype(t->dtype)) {
+    if (!usable_dtype(w->dtype)) {
         FM_FAIL(FM_ERR_DTYPE, "tensor %s: element type %s is not supported; expected F32, BF16, F16 or F64", p->name,
-                t->dtype_name);
+                w->dtype_name);
+    }
+    if (p->file_transposed) {
+        fm_weight_transpose(w);
     }
     return FM_OK;
 }
 
 /* What the files hold and the model does not. */
-static fm_status check_extra(const fm_model *m, const fm_safetensors *st) {
-    const char *first = NULL;
+static fm_status check_extra(const fm_model *m, const fm_weights *ws) {
+    fm_weight t, e, first = {0};
     size_t n = 0;
-    for (size_t i = 0; i < fm_safetensors_count(st); i++) {
-        const fm_st_tensor *t = fm_safetensors_at(st, i);
-        size_t len = strlen(t->name), tail = strlen("rotary_emb.inv_freq");
-        if (fm_params_find(m->params, t->name) ||
-            (len >= tail && strcmp(t->name + len - tail, "rotary_emb.inv_freq") == 0)) {
+    for (size_t i = 0; i < fm_weights_count(ws); i++) {
+        fm_weights_at(&t, ws, i);
+        size_t len = strlen(t.name), tail = strlen("rotary_emb.inv_freq");
+        if (fm_params_find(m->params, t.name) ||
+            (len >= tail && strcmp(t.name + len - tail, "rotary_emb.inv_freq") == 0)) {
             continue;
         }
-        if (m->cfg.tied && strcmp(t->name, "lm_head.weight") == 0) {
-            const fm_st_tensor *e = fm_safetensors_find(st, m->head->name);
-            if (e && (e->bytes != t->bytes || memcmp(e->data, t->data, (size_t)e->bytes) != 0)) {
+        if (m->cfg.tied && strcmp(t.name, "lm_head.weight") == 0) {
+            if (fm_weights_find(&e, ws, m->head->name) &&
+                (e.bytes != t.bytes || memcmp(e.data, t.data, (size_t)e.bytes) != 0)) {
                 (void)fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__,
                                    "config.json ties lm_head.weight to %s, but the file has two different tensors",
-                                   e->name);
+                                   e.name);
                 return fm_error_hint("set tie_word_embeddings to false in config.json");
             }
             continue;
         }
-        first = first ? first : t->name;
-        n++;
+        first = n++ ? first : t;
     }
-    if (first) {
-        FM_FAIL(FM_ERR_FORMAT, "%zu tensors have no place in a %s model, the first is %s", n, m->family->name, first);
+    if (n) {
+        FM_FAIL(FM_ERR_FORMAT, "%zu tensors have no place in a %s model, the first is %s", n, m->family->name,
+                first.name);
     }
     return FM_OK;
 }
 
-static fm_status copy_weights(fm_model *m, const fm_safetensors *st, fm_pool *pool) {
-    for (int i = 0; i < fm_params_count(m->params); i++) {
-        fm_param *p = fm_params_at(m->params, i);
-        if (p->tie || p->storage == FM_STORAGE_MAP) {
+/* Memory of a tensor that cannot be used in the map. */
+static fm_status own_block(void **out, struct fm_model_files *f, int64_t bytes) {
+    void *p = f->block;
+    FM_TRY(fm_grow(&p, &f->blocks_cap, f->n_blocks + 1, sizeof *f->block));
+    f->block = p;
+    FM_TRY(fm_pages_alloc(out, (size_t)bytes, FM_MEM_WEIGHTS));
+    f->block[f->n_blocks++] = (struct block){*out, (size_t)bytes};
+    return FM_OK;
+}
+
+static fm_status place_mapped(struct fm_model_files *f, const weight_plan *q, fm_pool *pool, bool check) {
+    fm_param *p = q->p;
+    if (!q->scaled && fm_weight_in_place(&q->w)) {
+        fm_param_set_external(p, q->w.dtype, (void *)q->w.data, FM_STORAGE_MAP);
+        return check ? fm_weight_check_finite(&q->w, pool) : FM_OK;
+    }
+    fm_dtype d = usable_dtype(q->w.dtype) ? q->w.dtype : FM_BF16;
+    void *data;
+    FM_TRY(own_block(&data, f, fm_dtype_bytes(d, p->numel)));
+    FM_TRY(fm_weight_read(data, d, &q->w, q->scaled ? &q->scale : NULL, pool));
+    fm_weight_release(&q->w);
+    fm_param_set_external(p, d, data, FM_STORAGE_HEAP);
+    return FM_OK;
+}
+
+static fm_status place_weights(fm_model *m, const weight_plan *plan, int n, bool map, fm_dtype master, fm_pool *pool) {
+    if (!map) {
+        FM_TRY(fm_params_alloc(m->params, master));
+    }
+    bool check = m->file_bytes <= CHECK_BYTES;
+    for (int i = 0; i < n; i++) {
+        const weight_plan *q = &plan[i];
+        if (map) {
+            FM_TRY(place_mapped(m->files, q, pool, check));
             continue;
         }
-        convert_job j = {.t = fm_safetensors_find(st, p->name), .p = p};
-        FM_TRY(fm_pool_run(pool, (p->numel + CHUNK - 1) / CHUNK, convert_chunk, &j));
-        fm_st_release_pages(j.t);
-        fm_param_changed(p);
+        FM_TRY(fm_weight_read(q->p->data, master, &q->w, q->scaled ? &q->scale : NULL, pool));
+        fm_weight_release(&q->w);
+        fm_param_changed(q->p);
+    }
+    return FM_OK;
+}
+
+static fm_status plan_weights(fm_model *m, weight_plan *plan, int *n_plan) {
+    int64_t bytes_of[FM_DTYPE_COUNT] = {0};
+    const fm_weights *ws = m->files->ws;
+    for (int i = 0; i < fm_params_count(m->params); i++) {
+        fm_param *p = fm_params_at(m->params, i);
+        if (!p->tie) {
+            FM_TRY(find_weight(&plan[*n_plan], ws, p));
+            bytes_of[plan[*n_plan].w.dtype] += plan[*n_plan].w.bytes;
+            ++*n_plan;
+        }
+    }
+    FM_TRY(check_extra(m, ws));
+    for (int d = 0; d < FM_DTYPE_COUNT; d++) {
+        m->stored = bytes_of[d] > bytes_of[m->stored] ? (fm_dtype)d : m->stored;
+    }
+    m->n_files = (int32_t)fm_weights_n_files(ws);
+    for (int32_t i = 0; i < m->n_files; i++) {
+        m->file_bytes += FM_MAX(fm_file_size(fm_weights_file(ws, (size_t)i)), 0);
     }
     return FM_OK;
 }
 
 static fm_status load_weights(fm_model *m, const char *dir, bool map, fm_dtype master) {
-    int64_t bytes_of[FM_DTYPE_COUNT] = {0};
-    fm_safetensors *st;
-    FM_TRY(fm_safetensors_open(&st, dir));
-    m->files = st;
-    for (int i = 0; i < fm_params_count(m->params); i++) {
-        fm_param *p = fm_params_at(m->params, i);
-        const fm_st_tensor *t;
-        if (p->tie) {
-            continue;
-        }
-        FM_TRY(find_weight(&t, st, p));
-        bytes_of[t->dtype] += t->bytes;
-        if (map && fm_st_aligned(t)) {
-            fm_param_set_external(p, t->dtype, (void *)t->data, FM_STORAGE_MAP);
-        }
-    }
-    FM_TRY(check_extra(m, st));
-    for (int d = 0; d < FM_DTYPE_COUNT; d++) {
-        m->stored = bytes_of[d] > bytes_of[m->stored] ? (fm_dtype)d : m->stored;
-    }
-    m->n_files = (int32_t)fm_safetensors_n_files(st);
-    for (int32_t i = 0; i < m->n_files; i++) {
-        m->file_bytes += FM_MAX(fm_file_size(fm_safetensors_file(st, (size_t)i)), 0);
-    }
-    FM_TRY(fm_params_alloc(m->params, master));
     fm_pool *pool = NULL;
-    FM_TRY(fm_pool_new(&pool, 0));
-    fm_status s = copy_weights(m, st, pool);
-    fm_pool_free(pool);
-    if (s == FM_OK && !map) {
-        fm_safetensors_close(st);
-        m->files = NULL;
+    int n = 0;
+    fm_status s;
+    weight_plan *plan = fm_calloc((size_t)fm_params_count(m->params), sizeof *plan);
+    m->files = fm_calloc(1, sizeof *m->files);
+    if (!plan || !m->files) {
+        FM_FAIL_GOTO(s, done, FM_ERR_NO_MEMORY, "no memory for the weight files of %s", dir);
     }
+    FM_TRY_GOTO(s, done, fm_weights_open(&m->files->ws, dir));
+    FM_TRY_GOTO(s, done, plan_weights(m, plan, &n));
+    FM_TRY_GOTO(s, done, fm_pool_new(&pool, 0));
+    s = place_weights(m, plan, n, map, master, pool);
+    if (s == FM_OK && !map) {
+        fm_model_files_close(m);
+    }
+done:
+    fm_pool_free(pool);
+    fm_free(plan);
     return s;
 }
 
 void fm_model_files_close(fm_model *m) {
-    fm_safetensors_close(m->files);
+    struct fm_model_files *f = m->files;
     m->files = NULL;
+    if (!f) {
+        return;
+    }
+    for (size_t i = 0; i < f->n_blocks; i++) {
+        fm_pages_free(f->block[i].data, f->block[i].bytes, FM_MEM_WEIGHTS);
+    }
+    fm_free(f->block);
+    fm_weights_close(f->ws);
+    fm_free(f);
 }
 
 fm_status fm_model_load(fm_model **out, const char *path, bool map, fm_dtype master) {

@@ -64,9 +64,9 @@ struct fm_model {
     fm_pool *pool; /* owned when opened through the public API */
     fm_dtype compute;
     fm_tokenizer *tokenizer;
-    fm_json *json;           /* config.json as read, kept for writing back unknown keys; may be NULL */
-    void *files;             /* mapped weight files (src/model/load.c) */
-    int32_t eos[FM_MAX_EOS]; /* every id that ends a text: generation_config.json, else config.json */
+    fm_json *json;                /* config.json as read, kept for writing back unknown keys; may be NULL */
+    struct fm_model_files *files; /* weights in files (src/model/load.c), or NULL */
+    int32_t eos[FM_MAX_EOS];      /* every id that ends a text: generation_config.json, else config.json */
     int n_eos;
     fm_dtype stored; /* of the weights in the files, by bytes; of a built model f32 */
     int64_t file_bytes;

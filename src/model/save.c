@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "io/safetensors.h"
 #include "model/files.h"
+#include "model/weights.h"
 
 #define CHUNK ((int64_t)1 << 20) /* elements converted at a time */
 
@@ -104,19 +105,46 @@ static fm_status save_generation(const fm_model *m, const char *dir) {
     return s;
 }
 
+/* n elements of a parameter, beginning at `from` of the file's tensor, as `dtype`. */
+static fm_status put_elements(fm_st_writer *w, const fm_param *p, const void *src, int64_t from, int64_t n,
+                              fm_dtype dtype, const fm_exec *x, void *buffer) {
+    if (p->dtype != dtype) {
+        fm_cast_args a = {.n = n, .to = dtype, .x = src, .y = buffer};
+        FM_TRY(fm_kernel_run(fm_cpu_backend(), x, FM_K_cast, p->dtype, &a));
+        src = buffer;
+    }
+    return fm_st_writer_put(w, p->name, fm_dtype_bytes(dtype, from), src, fm_dtype_bytes(dtype, n));
+}
+
+/* A row of the file is a column of the parameter. */
+static fm_status put_transposed(fm_st_writer *w, const fm_param *p, fm_dtype dtype, const fm_exec *x, void *buffer) {
+    int64_t len = p->dim[0], step = FM_MAX(CHUNK / len, 1), size = fm_dtype_bytes(p->dtype, 1);
+    fm_status s = FM_OK;
+    uint8_t *rows = fm_malloc((size_t)(step * len * size));
+    if (!rows) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory to transpose %s", p->name);
+    }
+    for (int64_t r = 0; r < p->dim[1] && s == FM_OK; r += step) {
+        int64_t n = FM_MIN(step, p->dim[1] - r);
+        fm_gather_2d(rows, (const uint8_t *)p->data + r * size, (int)size, n, len, 1, p->dim[1]);
+        for (int64_t i = 0; i < n * len && s == FM_OK; i += CHUNK) { /* one row may be longer than the buffer */
+            s = put_elements(w, p, rows + i * size, r * len + i, FM_MIN(CHUNK, n * len - i), dtype, x, buffer);
+        }
+    }
+    fm_free(rows);
+    return s;
+}
+
 static fm_status put_param(fm_st_writer *w, const fm_param *p, fm_dtype dtype, const fm_exec *x, void *buffer) {
     if (!p->data) {
         FM_FAIL(FM_ERR_STATE, "parameter %s has no data to save", p->name);
     }
+    if (p->file_transposed) {
+        return put_transposed(w, p, dtype, x, buffer);
+    }
     for (int64_t i = 0; i < p->numel; i += CHUNK) {
-        int64_t n = FM_MIN(CHUNK, p->numel - i);
         const void *src = (const uint8_t *)p->data + fm_dtype_bytes(p->dtype, i);
-        if (p->dtype != dtype) {
-            fm_cast_args a = {.n = n, .to = dtype, .x = src, .y = buffer};
-            FM_TRY(fm_kernel_run(fm_cpu_backend(), x, FM_K_cast, p->dtype, &a));
-            src = buffer;
-        }
-        FM_TRY(fm_st_writer_put(w, p->name, fm_dtype_bytes(dtype, i), src, fm_dtype_bytes(dtype, n)));
+        FM_TRY(put_elements(w, p, src, i, FM_MIN(CHUNK, p->numel - i), dtype, x, buffer));
     }
     return FM_OK;
 }
@@ -127,7 +155,8 @@ static fm_status write_weights(const fm_model *m, fm_st_writer *w, fm_dtype dtyp
     for (int i = 0; i < n; i++) {
         const fm_param *p = fm_params_at(m->params, i);
         if (!p->tie) {
-            FM_TRY(fm_st_writer_declare(w, p->name, dtype, p->n_dims, p->dim));
+            const int64_t turned[2] = {p->dim[1], p->dim[0]};
+            FM_TRY(fm_st_writer_declare(w, p->name, dtype, p->n_dims, p->file_transposed ? turned : p->dim));
         }
     }
     FM_TRY(fm_st_writer_begin(w));
