@@ -281,6 +281,10 @@ fm_status fm_json_set(fm_json *object, const char *key, fm_json *value) {
     return FM_OK;
 }
 
+void fm_json_remove(fm_json *object, const char *key) {
+    (void)json_object_del(object, key);
+}
+
 fm_status fm_json_append(fm_json *array, fm_json *value) {
     if (!value || memory_refused()) {
         json_decref(value);

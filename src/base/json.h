@@ -50,6 +50,7 @@ fm_json *fm_json_new_num(double v); /* non-finite becomes null */
 fm_json *fm_json_new_bool(bool v);
 fm_json *fm_json_new_null(void);
 FM_MUST_CHECK fm_status fm_json_set(fm_json *object, const char *key, fm_json *value);
+void fm_json_remove(fm_json *object, const char *key); /* nothing when it is missing */
 FM_MUST_CHECK fm_status fm_json_append(fm_json *array, fm_json *value);
 /* Appends the text; indent 0 = one line. */
 FM_MUST_CHECK fm_status fm_json_dump(fm_str *out, const fm_json *j, int indent);

@@ -127,9 +127,6 @@ static fm_status parse_act(fm_act *out, const fm_json *json) {
 }
 
 fm_status fm_decoder_parse(fm_model_config *cfg, const fm_json *json) {
-    if (!fm_json_is_null(fm_json_get(json, "quantization_config"))) {
-        FM_FAIL(FM_ERR_UNSUPPORTED, "quantization_config: quantised weight files are not supported");
-    }
     FM_TRY(get_size(&cfg->vocab_size, json, "vocab_size", INT64_MIN));
     FM_TRY(get_size(&cfg->d_model, json, "hidden_size", INT64_MIN));
     FM_TRY(get_size(&cfg->d_ff, json, "intermediate_size", INT64_MIN));

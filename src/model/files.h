@@ -10,4 +10,12 @@ int fm_eos_ids(int32_t *out, int cap, const fm_json *object);
 /* "license: x" of the front matter of README.md, or the first line of LICENSE; NULL when there is none (fm_free). */
 char *fm_license_of(const char *dir);
 
+/* How the tensors of the files are quantised; see quant_config.c. */
+typedef struct fm_quant_config {
+    bool fp8;                       /* X.weight in F8_E4M3 with X.weight_scale_inv */
+    int64_t block_rows, block_cols; /* of one factor; 0 = the whole tensor */
+} fm_quant_config;
+/* From config.json; all zero when it has no quantization_config. */
+FM_MUST_CHECK fm_status fm_quant_config_parse(fm_quant_config *out, const fm_json *json);
+
 #endif

@@ -1,4 +1,5 @@
 /* Models from Hugging Face folders. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/file.h"
@@ -44,7 +45,9 @@ static fm_status parse_config(fm_model_config *cfg, const fm_family **family, co
     if (!fm_json_is_object(json)) {
         FM_FAIL(FM_ERR_FORMAT, "expected an object");
     }
+    fm_quant_config quant;
     FM_TRY(find_family(family, json));
+    FM_TRY(fm_quant_config_parse(&quant, json));
     *cfg = (fm_model_config){.bos_id = -1, .eos_id = -1, .pad_id = -1};
     memcpy(cfg->family, (*family)->name, strlen((*family)->name) + 1);
     FM_TRY((*family)->parse(cfg, json));
@@ -166,17 +169,111 @@ typedef struct weight_plan {
     bool scaled;
 } weight_plan;
 
+/* How the files name a parameter: base models leave the name of their own part out ("layers.0..." for
+ * "model.layers.0..."), bigger ones put it before ("bert.encoder..." for "encoder..."). transformers reads both. */
+typedef struct name_map {
+    char strip[64]; /* at the beginning of our names, absent in the files */
+    char add[64];   /* before our names in the files */
+} name_map;
+
+static const char *file_name(char *buf, size_t cap, const name_map *nm, const char *name) {
+    size_t n = strlen(nm->strip);
+    if (n && strncmp(name, nm->strip, n) == 0) {
+        return name + n;
+    }
+    snprintf(buf, cap, "%s%s", nm->add, name);
+    return *nm->add ? buf : name;
+}
+
+static const char *param_name(char *buf, size_t cap, const name_map *nm, const fm_params *ps, const char *name) {
+    size_t n = strlen(nm->add);
+    if (n && strncmp(name, nm->add, n) == 0) {
+        return name + n;
+    }
+    if (!*nm->strip || fm_params_find(ps, name)) {
+        return name;
+    }
+    snprintf(buf, cap, "%s%s", nm->strip, name);
+    return buf;
+}
+
+/* Decided by the first parameter. */
+static void choose_names(name_map *nm, const fm_model *m, const fm_weights *ws) {
+    static const char *const parts[] = {"model.", "transformer.", "bert.", "mobilebert."};
+    const char *first = fm_params_at(m->params, 0)->name, *dot = strchr(first, '.');
+    char buf[512];
+    fm_weight w;
+    *nm = (name_map){0};
+    if (fm_weights_find(&w, ws, first)) {
+        return;
+    }
+    if (dot && fm_weights_find(&w, ws, dot + 1) && (size_t)(dot - first) + 2 < sizeof nm->strip) {
+        memcpy(nm->strip, first, (size_t)(dot - first) + 1);
+        return;
+    }
+    for (size_t i = 0; i < FM_ARRAY_LEN(parts); i++) {
+        snprintf(nm->add, sizeof nm->add, "%s", parts[i]);
+        if (fm_weights_find(&w, ws, file_name(buf, sizeof buf, nm, first))) {
+            return;
+        }
+    }
+    *nm = (name_map){0};
+}
+
 static bool usable_dtype(fm_dtype d) {
     return d == FM_F32 || d == FM_BF16 || d == FM_F16 || d == FM_F64;
 }
 
-static fm_status find_weight(weight_plan *out, const fm_weights *ws, fm_param *p) {
-    char want[128], have[128];
+/* The factors of an fp8 tensor. */
+static fm_status find_scale(weight_plan *out, const fm_weights *ws, const fm_quant_config *quant) {
+    char name[512], want[128], have[128];
+    const fm_weight *w = &out->w;
+    fm_weight *t = &out->scale.t;
+    snprintf(name, sizeof name, "%s_scale_inv", w->name);
+    if (!quant->fp8 || w->n_dims != 2 || !w->dense) {
+        (void)fm_error_set(FM_ERR_DTYPE, __FILE__, __LINE__, "tensor %s: element type %s without factors", w->name,
+                           w->dtype_name);
+        return fm_error_hint("fp8 weights need a quantization_config with quant_method \"fp8\" in config.json");
+    }
+    if (!fm_weights_find(t, ws, name)) {
+        FM_FAIL(FM_ERR_NOT_FOUND, "tensor %s is missing: %s is %s and needs its factors", name, w->name, w->dtype_name);
+    }
+    out->scaled = true;
+    out->scale.block_rows = quant->block_rows ? quant->block_rows : w->dims[0];
+    out->scale.block_cols = quant->block_cols ? quant->block_cols : w->dims[1];
+    int64_t dims[2] = {(w->dims[0] + out->scale.block_rows - 1) / out->scale.block_rows,
+                       (w->dims[1] + out->scale.block_cols - 1) / out->scale.block_cols};
+    bool scalar = dims[0] == 1 && dims[1] == 1 && (t->n_dims == 0 || (t->n_dims == 1 && t->dims[0] == 1));
+    if (!scalar && (t->n_dims != 2 || t->dims[0] != dims[0] || t->dims[1] != dims[1])) {
+        FM_FAIL(FM_ERR_SHAPE, "tensor %s: expected %s, found %s", name, fm_weight_shape(want, sizeof want, 2, dims),
+                fm_weight_shape(have, sizeof have, t->n_dims, t->dims));
+    }
+    t->n_dims = 2;
+    t->dims[0] = dims[0];
+    t->dims[1] = dims[1];
+    t->stride[0] = scalar ? 1 : t->stride[0];
+    t->stride[1] = scalar ? 1 : t->stride[1];
+    bool e8m0 = t->dtype == FM_DTYPE_COUNT && strcmp(t->dtype_name, "F8_E8M0") == 0 && t->bytes == dims[0] * dims[1];
+    if (!e8m0 && t->dtype != FM_F32 && t->dtype != FM_BF16) {
+        FM_FAIL(FM_ERR_DTYPE, "tensor %s: expected F32, BF16 or F8_E8M0, found %s", name, t->dtype_name);
+    }
+    return FM_OK;
+}
+
+static fm_status find_weight(weight_plan *out, const fm_weights *ws, fm_param *p, const name_map *nm,
+                             const fm_quant_config *quant) {
+    char want[128], have[128], buf[512];
+    const char *name = file_name(buf, sizeof buf, nm, p->name);
     fm_weight *w = &out->w;
     int64_t dims[FM_ST_MAX_DIMS];
     *out = (weight_plan){.p = p};
-    if (!fm_weights_find(w, ws, p->name)) {
-        FM_FAIL(FM_ERR_NOT_FOUND, "tensor %s is missing among the %zu of the files", p->name, fm_weights_count(ws));
+    if (!fm_weights_find(w, ws, name)) {
+        (void)fm_error_set(FM_ERR_NOT_FOUND, __FILE__, __LINE__, "tensor %s is missing among the %zu of the files",
+                           name, fm_weights_count(ws));
+        return strcmp(p->name, "lm_head.weight") == 0
+                   ? fm_error_hint("a base model without its head? With tie_word_embeddings in config.json the "
+                                   "embedding is used")
+                   : fm_error_hint("config.json and the weight files do not belong together, or a file is missing");
     }
     memcpy(dims, p->dim, sizeof p->dim);
     if (p->file_transposed) {
@@ -188,12 +285,15 @@ static fm_status find_weight(weight_plan *out, const fm_weights *ws, fm_param *p
         same = same && w->dims[i] == dims[i];
     }
     if (!same) {
-        FM_FAIL(FM_ERR_SHAPE, "tensor %s: config.json makes it %s, the file has %s", p->name,
+        FM_FAIL(FM_ERR_SHAPE, "tensor %s: config.json makes it %s, the file has %s", name,
                 fm_weight_shape(want, sizeof want, p->n_dims, dims),
                 fm_weight_shape(have, sizeof have, w->n_dims, w->dims));
     }
+    if (w->dtype == FM_E4M3) {
+        return find_scale(out, ws, quant);
+    }
     if (!usable_dtype(w->dtype)) {
-        FM_FAIL(FM_ERR_DTYPE, "tensor %s: element type %s is not supported; expected F32, BF16, F16 or F64", p->name,
+        FM_FAIL(FM_ERR_DTYPE, "tensor %s: element type %s is not supported; expected F32, BF16, F16 or F64", name,
                 w->dtype_name);
     }
     if (p->file_transposed) {
@@ -202,20 +302,49 @@ static fm_status find_weight(weight_plan *out, const fm_weights *ws, fm_param *p
     return FM_OK;
 }
 
+static bool ends_with(const char *s, const char *tail) {
+    size_t n = strlen(s), k = strlen(tail);
+    return n >= k && strcmp(s + n - k, tail) == 0;
+}
+
+/* Constants that older files keep and no model needs: rope tables, causal masks, position numbers. */
+static bool harmless(const fm_weight *t) {
+    static const char *const tails[] = {"rotary_emb.inv_freq", "rotary_emb.cos_cached",  "rotary_emb.sin_cached",
+                                        ".attn.masked_bias",   ".attention.masked_bias", "embeddings.position_ids"};
+    for (size_t i = 0; i < FM_ARRAY_LEN(tails); i++) {
+        if (ends_with(t->name, tails[i])) {
+            return true;
+        }
+    }
+    return ends_with(t->name, ".attn.bias") && t->n_dims == 4; /* GPT-2's mask [1,1,n,n] */
+}
+
+static bool is_scale(const fm_weights *ws, const char *name) {
+    char base[512];
+    fm_weight w;
+    size_t n = strlen(name), tail = strlen("_scale_inv");
+    if (!ends_with(name, "_scale_inv") || n - tail >= sizeof base) {
+        return false;
+    }
+    memcpy(base, name, n - tail);
+    base[n - tail] = '\0';
+    return fm_weights_find(&w, ws, base) && w.dtype == FM_E4M3;
+}
+
 /* What the files hold and the model does not. */
-static fm_status check_extra(const fm_model *m, const fm_weights *ws) {
+static fm_status check_extra(const fm_model *m, const fm_weights *ws, const name_map *nm) {
     fm_weight t, e, first = {0};
+    char buf[512];
     size_t n = 0;
     for (size_t i = 0; i < fm_weights_count(ws); i++) {
         fm_weights_at(&t, ws, i);
-        size_t len = strlen(t.name), tail = strlen("rotary_emb.inv_freq");
-        if (fm_params_find(m->params, t.name) ||
-            (len >= tail && strcmp(t.name + len - tail, "rotary_emb.inv_freq") == 0)) {
+        if (fm_params_find(m->params, param_name(buf, sizeof buf, nm, m->params, t.name)) || harmless(&t) ||
+            is_scale(ws, t.name)) {
             continue;
         }
         if (m->cfg.tied && strcmp(t.name, "lm_head.weight") == 0) {
-            if (fm_weights_find(&e, ws, m->head->name) &&
-                (e.bytes != t.bytes || memcmp(e.data, t.data, (size_t)e.bytes) != 0)) {
+            if (fm_weights_find(&e, ws, file_name(buf, sizeof buf, nm, m->head->name)) &&
+                (e.bytes != t.bytes || (e.data != t.data && memcmp(e.data, t.data, (size_t)e.bytes) != 0))) {
                 (void)fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__,
                                    "config.json ties lm_head.weight to %s, but the file has two different tensors",
                                    e.name);
@@ -226,8 +355,8 @@ static fm_status check_extra(const fm_model *m, const fm_weights *ws) {
         first = n++ ? first : t;
     }
     if (n) {
-        FM_FAIL(FM_ERR_FORMAT, "%zu tensors have no place in a %s model, the first is %s", n, m->family->name,
-                first.name);
+        FM_FAIL(FM_ERR_FORMAT, "%zu tensors have no place in a %s model, the first is %s %s", n, m->family->name,
+                first.name, fm_weight_shape(buf, sizeof buf, first.n_dims, first.dims));
     }
     return FM_OK;
 }
@@ -276,19 +405,22 @@ static fm_status place_weights(fm_model *m, const weight_plan *plan, int n, bool
 }
 
 static fm_status plan_weights(fm_model *m, weight_plan *plan, int *n_plan) {
-    int64_t bytes_of[FM_DTYPE_COUNT] = {0};
     const fm_weights *ws = m->files->ws;
+    fm_quant_config quant;
+    name_map nm;
+    FM_TRY(fm_quant_config_parse(&quant, m->json));
+    choose_names(&nm, m, ws);
     for (int i = 0; i < fm_params_count(m->params); i++) {
         fm_param *p = fm_params_at(m->params, i);
         if (!p->tie) {
-            FM_TRY(find_weight(&plan[*n_plan], ws, p));
-            bytes_of[plan[*n_plan].w.dtype] += plan[*n_plan].w.bytes;
+            FM_TRY(find_weight(&plan[*n_plan], ws, p, &nm, &quant));
+            m->stored_bytes[plan[*n_plan].w.dtype] += plan[*n_plan].w.bytes;
             ++*n_plan;
         }
     }
-    FM_TRY(check_extra(m, ws));
+    FM_TRY(check_extra(m, ws, &nm));
     for (int d = 0; d < FM_DTYPE_COUNT; d++) {
-        m->stored = bytes_of[d] > bytes_of[m->stored] ? (fm_dtype)d : m->stored;
+        m->stored = m->stored_bytes[d] > m->stored_bytes[m->stored] ? (fm_dtype)d : m->stored;
     }
     m->n_files = (int32_t)fm_weights_n_files(ws);
     for (int32_t i = 0; i < m->n_files; i++) {

@@ -69,6 +69,7 @@ struct fm_model {
     int32_t eos[FM_MAX_EOS];      /* every id that ends a text: generation_config.json, else config.json */
     int n_eos;
     fm_dtype stored; /* of the weights in the files, by bytes; of a built model f32 */
+    int64_t stored_bytes[FM_DTYPE_COUNT]; /* by element type of the files */
     int64_t file_bytes;
     int32_t n_files;
     char *license; /* or NULL */

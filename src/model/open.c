@@ -15,7 +15,7 @@ static bool cpu_has_bf16(void) {
 
 static fm_status choose_dtype(fm_dtype *out, const fm_model *m, const char *name) {
     if (!name || strcmp(name, "auto") == 0) {
-        *out = m->stored == FM_BF16 && cpu_has_bf16() ? FM_BF16 : FM_F32;
+        *out = (m->stored == FM_BF16 || m->stored == FM_E4M3) && cpu_has_bf16() ? FM_BF16 : FM_F32;
         return FM_OK;
     }
     if (!fm_dtype_parse(out, name) || (*out != FM_F32 && *out != FM_BF16)) {

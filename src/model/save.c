@@ -39,6 +39,7 @@ static fm_status fill_config(const fm_model *m, fm_json *json, fm_dtype dtype) {
     FM_TRY(fm_json_set(json, "architectures", arch));
     FM_TRY(fm_json_set(json, "model_type", fm_json_new_str(m->family->model_types[0])));
     FM_TRY(m->family->write(&m->cfg, json));
+    fm_json_remove(json, "quantization_config"); /* what is written is plain */
     const char *name = dtype == FM_BF16 ? "bfloat16" : dtype == FM_F16 ? "float16" : "float32";
     /* transformers before 4.56 knows torch_dtype only; dtype is its newer name. */
     return fm_json_set(json, fm_json_get(json, "dtype") ? "dtype" : "torch_dtype", fm_json_new_str(name));

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -169,6 +170,11 @@ static void test_refused_configs(void **state) {
         {"{\"model_type\":\"llama\"}", "vocab_size", FM_ERR_FORMAT},
         {"{" BASE ",\"hidden_act\":\"mish\"}", "mish", FM_ERR_UNSUPPORTED},
         {"{" BASE ",\"quantization_config\":{}}", "quantization_config", FM_ERR_UNSUPPORTED},
+        {"{" BASE ",\"quantization_config\":{\"quant_method\":\"gptq\"}}", "gptq", FM_ERR_UNSUPPORTED},
+        {"{" BASE ",\"quantization_config\":{\"quant_method\":\"fp8\",\"fmt\":\"e5m2\"}}", "e5m2", FM_ERR_UNSUPPORTED},
+        {"{" BASE ",\"quantization_config\":{\"quant_method\":\"fp8\",\"weight_block_size\":[0,8]}}",
+         "weight_block_size", FM_ERR_CONFIG},
+        {"{" BASE ",\"quantization_config\":[]}", "quantization_config", FM_ERR_FORMAT},
         {"{" BASE ",\"rope_scaling\":{\"type\":\"longrope\"}}", "longrope", FM_ERR_UNSUPPORTED},
         {"{" BASE ",\"rope_scaling\":{\"type\":\"linear\",\"factor\":0.5}}", "factor", FM_ERR_CONFIG},
         {"{" BASE ",\"rope_scaling\":{\"type\":\"llama3\",\"factor\":8}}", "low_freq_factor", FM_ERR_CONFIG},
@@ -201,10 +207,10 @@ static void test_refused_configs(void **state) {
 
 /* A folder whose tensors are those of `cfg` except what `change` does to the i-th. */
 typedef struct tensor_change {
-    const char *name, *rename, *says;
-    int64_t first_dim; /* 0 = as it is */
+    const char *name, *rename, *says, *strip; /* strip: taken from the beginning of every name */
+    int64_t first_dim;                        /* 0 = as it is */
     fm_dtype dtype;
-    bool drop, add;
+    bool drop, add, nan;
     fm_status status;
 } tensor_change;
 
@@ -220,12 +226,15 @@ static void write_changed(const fm_model *m, const tensor_change *ch) {
                 continue;
             }
             const char *name = hit && ch->rename ? ch->rename : p->name;
+            size_t strip = ch->strip ? strlen(ch->strip) : 0;
+            name += strip && strncmp(name, ch->strip, strip) == 0 ? strip : 0;
             int64_t dim[2] = {hit && ch->first_dim ? ch->first_dim : p->dim[0], p->dim[1]};
             fm_dtype d = hit && ch->dtype ? ch->dtype : FM_F32;
             if (pass == 0) {
                 assert_int_equal(fm_st_writer_declare(w, name, d, p->n_dims, dim), FM_OK);
             } else {
                 int64_t n = dim[0] * (p->n_dims > 1 ? dim[1] : 1);
+                zeros[7] = hit && ch->nan ? NAN : 0;
                 assert_int_equal(fm_st_writer_put(w, name, 0, zeros, fm_dtype_bytes(d, n)), FM_OK);
             }
         }
@@ -251,6 +260,23 @@ static void test_refused_weights(void **state) {
          .status = FM_ERR_FORMAT},
         {.name = "", .add = true, .rename = "model.layers.0.self_attn.rotary_emb.inv_freq", .status = FM_OK},
         {.name = "", .add = true, .rename = "lm_head.weight", .status = FM_OK}, /* tied, and equal */
+        {.name = "", .add = true, .rename = "model.embeddings.position_ids", .status = FM_OK},
+        {.name = "", .strip = "model.", .status = FM_OK}, /* a base model */
+        {.name = "model.norm.weight",
+         .strip = "model.",
+         .drop = true,
+         .says = " norm.weight",
+         .status = FM_ERR_NOT_FOUND},
+        {.name = "", .strip = "model.", .add = true, .rename = "extra", .says = "extra", .status = FM_ERR_FORMAT},
+        {.name = "model.norm.weight",
+         .nan = true,
+         .says = "model.norm.weight: expected finite numbers, found NaN or "
+                 "infinity at [7]",
+         .status = FM_ERR_NUMERIC},
+        {.name = "model.layers.0.mlp.up_proj.weight",
+         .dtype = FM_E4M3,
+         .says = "without factors",
+         .status = FM_ERR_DTYPE},
     };
     fm_model_config cfg = small("llama");
     cfg.tied = true;

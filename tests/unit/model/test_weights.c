@@ -169,12 +169,80 @@ static void test_transposed_files(void **state) {
     assert_int_equal(fm_remove_tree(dir), FM_OK);
 }
 
+/* Loads a folder of tests/golden/data/files and compares every parameter with a safetensors file, bit for bit. */
+static void expect_folder(const char *folder, bool map, fm_dtype master, const char *expected) {
+    char path[512];
+    fm_model *m;
+    fm_safetensors *st;
+    snprintf(path, sizeof path, FM_SOURCE_DIR "/tests/golden/data/files/%s", folder);
+    fm_status s = fm_model_load(&m, path, map, master);
+    if (s != FM_OK) {
+        print_error("%s: %s\n", folder, fm_error_get().message);
+    }
+    assert_int_equal(s, FM_OK);
+    snprintf(path, sizeof path, FM_SOURCE_DIR "/tests/golden/data/files/%s", expected);
+    assert_int_equal(fm_safetensors_open(&st, path), FM_OK);
+    for (int i = 0; i < fm_params_count(m->params); i++) {
+        const fm_param *p = fm_params_at(m->params, i);
+        const fm_st_tensor *t;
+        assert_int_equal(fm_safetensors_get(&t, st, p->name), FM_OK);
+        assert_int_equal(p->dtype, t->dtype);
+        assert_int_equal(fm_dtype_bytes(p->dtype, p->numel), t->bytes);
+        assert_memory_equal(p->data, t->data, (size_t)t->bytes);
+    }
+    fm_safetensors_close(st);
+    fm_model_close(m);
+}
+
+/* Against torch: all finite codes of e4m3, blocks cut by the edges, factors of any value and powers of two. */
+static void test_fp8(void **state) {
+    (void)state;
+    expect_folder("fp8", false, FM_F32, "fp8_f32.safetensors");
+    expect_folder("fp8", true, FM_F32, "fp8_bf16.safetensors");
+    expect_folder("fp8_ue8m0", false, FM_F32, "fp8_ue8m0_f32.safetensors");
+    expect_folder("fp8_ue8m0", true, FM_F32, "fp8_ue8m0_bf16.safetensors");
+}
+
+/* Factors stored as exponents, and a code or a factor that is no number. */
+static void test_fp8_exponents(void **state) {
+    (void)state;
+    uint8_t codes[6 * 5], scale[3 * 2] = {127, 130, 100, 0, 254, 126};
+    float out[30];
+    for (int i = 0; i < 30; i++) {
+        codes[i] = (uint8_t)(i * 8 % 126);
+    }
+    fm_weight w = view(FM_E4M3, codes, 2, (int64_t[]){6, 5});
+    fm_weight_scale q = {.t = {.name = "s",
+                               .dtype = FM_DTYPE_COUNT,
+                               .dtype_name = "F8_E8M0",
+                               .n_dims = 2,
+                               .dims = {3, 2},
+                               .stride = {2, 1},
+                               .dense = true,
+                               .data = scale,
+                               .bytes = 6},
+                         .block_rows = 2,
+                         .block_cols = 3};
+    codes[2 * 5 * 2] = 0; /* 2^127 times a code must not overflow here */
+    memset(codes + 20, 1, 10);
+    assert_int_equal(fm_weight_read(out, FM_F32, &w, &q, NULL), FM_OK);
+    for (int i = 0; i < 30; i++) {
+        double want = ldexp(fm_load_as_f64(FM_E4M3, codes, i), scale[i / 10 * 2 + i % 5 / 3] - 127);
+        assert_true(out[i] == fm_round_to(FM_F32, want));
+    }
+    codes[17] = 0x7f;
+    assert_int_equal(fm_weight_read(out, FM_F32, &w, &q, NULL), FM_ERR_NUMERIC);
+    assert_non_null(strstr(fm_error_get().message, "[3,2]"));
+    codes[17] = 3;
+    scale[1] = 255;
+    assert_int_equal(fm_weight_read(out, FM_F32, &w, &q, NULL), FM_ERR_NUMERIC);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_read),
-        cmocka_unit_test(test_strides),
-        cmocka_unit_test(test_finite),
-        cmocka_unit_test(test_transposed_files),
+        cmocka_unit_test(test_read),   cmocka_unit_test(test_strides),
+        cmocka_unit_test(test_finite), cmocka_unit_test(test_transposed_files),
+        cmocka_unit_test(test_fp8),    cmocka_unit_test(test_fp8_exponents),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
