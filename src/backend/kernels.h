@@ -54,7 +54,8 @@
     X(scatter_add_rows, fm_rows_args)                                                                                  \
     X(sum_squares, fm_sum_squares_args)                                                                                \
     X(adamw, fm_adamw_args)                                                                                            \
-    X(sgd, fm_sgd_args)
+    X(sgd, fm_sgd_args)                                                                                                \
+    X(lion, fm_lion_args)
 
 typedef enum fm_kernel {
 #define FM_X(name, args) FM_K_##name,
@@ -384,5 +385,15 @@ typedef struct fm_sgd_args {
     bool nesterov;
     bool zero_grad;
 } fm_sgd_args;
+
+/* Lion (Chen et al. 2023): g' = g*grad_scale + l2*w + l1*sign(w); w -= lr*(sign(b1 m + (1-b1) g') + decay*w); m = b2 m
+ * + (1-b2) g'. sign(0) = 0. */
+typedef struct fm_lion_args {
+    int64_t n;
+    void *w, *g, *m;
+    uint16_t *w_bf16;
+    double lr, beta1, beta2, decay, l1, l2, grad_scale;
+    bool zero_grad;
+} fm_lion_args;
 
 #endif

@@ -16,7 +16,7 @@ static const struct {
 } groups[] = {
     {"matmul", {FM_K_matmul, FM_K_bias_grad}, 2},
     {"attention", {FM_K_attention_fwd, FM_K_attention_bwd}, 2},
-    {"optimizer", {FM_K_adamw, FM_K_sgd, FM_K_sum_squares}, 3},
+    {"optimizer", {FM_K_adamw, FM_K_sgd, FM_K_lion, FM_K_sum_squares}, 4},
     {"loss", {FM_K_cross_entropy}, 1},
 };
 

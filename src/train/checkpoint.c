@@ -45,7 +45,10 @@ static fm_status each_vector(const fm_trainer *r, vector_fn fn, void *arg) {
         }
         for (int k = 0; k < r->optim.n_states; k++) {
             tensor_name(name, sizeof name, r->choice.optimizer->state_name[k], p);
-            FM_TRY(fn(arg, name, p, fm_optim_state(&r->optim, p, k)));
+            void *state = fm_optim_state(&r->optim, p, k);
+            if (state) {
+                FM_TRY(fn(arg, name, p, state));
+            }
         }
     }
     return FM_OK;

@@ -33,7 +33,7 @@ struct fm_train_config {
     int64_t per_device_train_batch_size, gradient_accumulation_steps, max_steps, warmup_steps;
     fm_strlist lr_milestones;
     char *lr_scheduler_type, *optim;
-    double adam_beta1, adam_beta2, adam_epsilon, sgd_momentum, weight_decay, l1, l2, max_grad_norm;
+    double adam_beta1, adam_beta2, adam_epsilon, sgd_momentum, muon_momentum, weight_decay, l1, l2, max_grad_norm;
     bool sgd_nesterov;
     double dropout, hidden_dropout, attention_dropout, embedding_dropout, label_smoothing_factor, z_loss;
     /* Machine. */

@@ -1,14 +1,14 @@
 /* AdamW (Loshchilov & Hutter 2019). */
 #include <math.h>
 
-#include "train/optimizer.h"
+#include "train/optim_adam.h"
 
 static int n_states(const fm_optim_options *o) {
     (void)o;
     return 2;
 }
 
-static fm_status update(const fm_backend *b, const fm_exec *x, const fm_optim_update *u) {
+fm_status fm_adamw_update(const fm_backend *b, const fm_exec *x, const fm_optim_update *u) {
     fm_adamw_args a = {.n = u->p->numel,
                        .w = u->p->data,
                        .g = u->p->grad,
@@ -36,5 +36,5 @@ const fm_optimizer fm_optimizer_adamw = {
     .aliases = aliases,
     .state_name = {"exp_avg", "exp_avg_sq"},
     .n_states = n_states,
-    .update = update,
+    .update = fm_adamw_update,
 };

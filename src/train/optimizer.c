@@ -41,7 +41,10 @@ static bool trained(const fm_param *p) {
     return !p->tie && !p->frozen;
 }
 
-static size_t state_bytes(const fm_param *p) {
+static size_t state_bytes(const fm_optimizer *type, const fm_param *p, int k) {
+    if (type->has_state && !type->has_state(p, k)) {
+        return 0;
+    }
     size_t n = (size_t)fm_dtype_bytes(fm_dtype_acc(p->dtype), p->numel);
     return (n + 63) / 64 * 64;
 }
@@ -50,9 +53,20 @@ int64_t fm_optim_bytes(const fm_optimizer *type, const fm_optim_options *o, cons
     int64_t total = 0;
     for (int i = 0; i < fm_params_count(ps); i++) {
         const fm_param *p = fm_params_at(ps, i);
-        total += trained(p) ? (int64_t)state_bytes(p) * type->n_states(o) : 0;
+        for (int k = 0; k < type->n_states(o) && trained(p); k++) {
+            total += (int64_t)state_bytes(type, p, k);
+        }
     }
     return total;
+}
+
+int64_t fm_optim_scratch_bytes(const fm_optimizer *type, const fm_params *ps) {
+    int64_t most = 0;
+    for (int i = 0; i < fm_params_count(ps) && type->scratch_bytes; i++) {
+        const fm_param *p = fm_params_at(ps, i);
+        most = trained(p) ? FM_MAX(most, type->scratch_bytes(p)) : most;
+    }
+    return most;
 }
 
 fm_status fm_optim_init(fm_optim *s, const fm_optimizer *type, const fm_optim_options *o, fm_params *ps) {
@@ -69,15 +83,20 @@ void fm_optim_deinit(fm_optim *s) {
 }
 
 void *fm_optim_state(const fm_optim *s, const fm_param *p, int k) {
-    if (k >= s->n_states || !trained(p)) {
+    if (k >= s->n_states || !trained(p) || state_bytes(s->type, p, k) == 0) {
         return NULL;
     }
     uint8_t *at = s->block;
     for (int i = 0; i < p->index; i++) {
         const fm_param *q = fm_params_at(s->ps, i);
-        at += trained(q) ? state_bytes(q) * (size_t)s->n_states : 0;
+        for (int j = 0; j < s->n_states && trained(q); j++) {
+            at += state_bytes(s->type, q, j);
+        }
     }
-    return at + state_bytes(p) * (size_t)k;
+    for (int j = 0; j < k; j++) {
+        at += state_bytes(s->type, p, j);
+    }
+    return at;
 }
 
 fm_status fm_optim_step(fm_optim *s, const fm_backend *b, const fm_exec *x, double lr, double grad_scale) {
@@ -90,8 +109,9 @@ fm_status fm_optim_step(fm_optim *s, const fm_backend *b, const fm_exec *x, doub
         }
         fm_optim_update u = {.o = &s->o, .p = p, .lr = lr, .grad_scale = grad_scale, .t = s->t};
         for (int k = 0; k < s->n_states; k++) {
-            u.state[k] = at;
-            at += state_bytes(p);
+            size_t n = state_bytes(s->type, p, k);
+            u.state[k] = n > 0 ? at : NULL;
+            at += n;
         }
         if (!p->grad || !p->grad_written) {
             continue;

@@ -11,6 +11,7 @@
 
 typedef struct fm_optim_options {
     double beta1, beta2, epsilon, momentum, weight_decay, l1, l2;
+    double muon_momentum;
     bool nesterov;
 } fm_optim_options;
 
@@ -30,6 +31,10 @@ typedef struct fm_optimizer {
     const char *state_name[FM_MAX_OPT_STATES]; /* as in checkpoints: "exp_avg"; NULL ends */
     /* States that these options need, at most as many as have names. */
     int (*n_states)(const fm_optim_options *o);
+    /* False when parameter p has no state k (it is not stored); NULL = it has all of them. */
+    bool (*has_state)(const fm_param *p, int k);
+    /* Scratch memory of one update of p beyond what kernels take; NULL = none. */
+    int64_t (*scratch_bytes)(const fm_param *p);
     fm_status (*update)(const fm_backend *b, const fm_exec *x, const fm_optim_update *u);
 } fm_optimizer;
 
@@ -48,8 +53,10 @@ typedef struct fm_optim {
 } fm_optim;
 FM_MUST_CHECK fm_status fm_optim_init(fm_optim *s, const fm_optimizer *type, const fm_optim_options *o, fm_params *ps);
 void fm_optim_deinit(fm_optim *s);
+/* Scratch that the largest single update takes. */
+int64_t fm_optim_scratch_bytes(const fm_optimizer *type, const fm_params *ps);
 int64_t fm_optim_bytes(const fm_optimizer *type, const fm_optim_options *o, const fm_params *ps);
-/* State k of parameter p. */
+/* State k of parameter p, or NULL when it has none. */
 void *fm_optim_state(const fm_optim *s, const fm_param *p, int k);
 /* Updates every parameter that has a gradient and marks it changed; bf16 copies are written in the same pass. */
 FM_MUST_CHECK fm_status fm_optim_step(fm_optim *s, const fm_backend *b, const fm_exec *x, double lr, double grad_scale);

@@ -86,7 +86,7 @@ fm_status fm_mem_plan_measure(fm_mem_plan *p, const fm_plan_input *in) {
             break;
         }
     }
-    p->scratch_bytes = SCRATCH_PER_THREAD * in->threads;
+    p->scratch_bytes = SCRATCH_PER_THREAD * in->threads + fm_optim_scratch_bytes(in->optimizer, in->model->params);
     p->other_bytes = BASE_BYTES + p->step_samples * in->seq_len * 20;
     p->process_bytes = p->weights_bytes + p->copy_bytes + p->grad_bytes + p->optimizer_bytes + p->arena_bytes +
                        p->act_grad_bytes + p->scratch_bytes + p->other_bytes;

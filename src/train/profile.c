@@ -22,7 +22,7 @@ static const group groups[] = {
     {"attention", "a shorter cutoff_len, or documents that are shorter, cost less", FM_K_attention_fwd,
      FM_K_attention_bwd},
     {"loss", "a smaller vocabulary costs less", FM_K_cross_entropy, FM_K_cross_entropy},
-    {"optimizer", "raise gradient_accumulation_steps: fewer updates per token", FM_K_sum_squares, FM_K_sgd},
+    {"optimizer", "raise gradient_accumulation_steps: fewer updates per token", FM_K_sum_squares, FM_K_lion},
 };
 
 void fm_trainer_report_profile(const fm_trainer *r) {

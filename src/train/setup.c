@@ -73,6 +73,7 @@ fm_status fm_trainer_describe(fm_trainer *r, int32_t data_vocab) {
                                           .epsilon = c->adam_epsilon,
                                           .momentum = c->sgd_momentum,
                                           .nesterov = c->sgd_nesterov,
+                                          .muon_momentum = c->muon_momentum,
                                           .weight_decay = c->weight_decay,
                                           .l1 = c->l1,
                                           .l2 = c->l2};

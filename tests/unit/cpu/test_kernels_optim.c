@@ -52,16 +52,38 @@ static void sgd_args(void *args, void **p, const void *ctx) {
                                          .zero_grad = s->zero};
 }
 
+static void lion_args(void *args, void **p, const void *ctx) {
+    const shape *s = ctx;
+    *(fm_lion_args *)args = (fm_lion_args){.n = s->n,
+                                           .w = p[0],
+                                           .g = p[1],
+                                           .m = p[2],
+                                           .w_bf16 = p[4],
+                                           .lr = 1e-2,
+                                           .beta1 = 0.9,
+                                           .beta2 = 0.99,
+                                           .decay = 0.1,
+                                           .l1 = s->l1,
+                                           .l2 = s->l2,
+                                           .grad_scale = 0.5,
+                                           .zero_grad = s->zero};
+}
+
 static void steps(void **state) {
     (void)state;
-    for (size_t i = 0; i < 2 * sizeof shapes / sizeof *shapes; i++) {
-        const shape *s = &shapes[i / 2];
-        kt_case c = {.name = i % 2 ? "sgd" : "adamw",
-                     .k = i % 2 ? FM_K_sgd : FM_K_adamw,
+    static const struct {
+        const char *name;
+        fm_kernel k;
+        void (*args)(void *args, void **p, const void *ctx);
+    } kinds[] = {{"adamw", FM_K_adamw, adamw_args}, {"sgd", FM_K_sgd, sgd_args}, {"lion", FM_K_lion, lion_args}};
+    for (size_t i = 0; i < 3 * sizeof shapes / sizeof *shapes; i++) {
+        const shape *s = &shapes[i / 3];
+        kt_case c = {.name = kinds[i % 3].name,
+                     .k = kinds[i % 3].k,
                      .d = FM_F32,
                      .rtol = 1e-6,
                      .atol = 2e-7,
-                     .args = i % 2 ? sgd_args : adamw_args,
+                     .args = kinds[i % 3].args,
                      .shape = s};
         for (int b = 0; b < 3; b++) {
             c.buf[b] = (kt_buf){FM_F32, s->n, -1, 1, true};

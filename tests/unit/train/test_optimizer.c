@@ -15,7 +15,7 @@
 #define N     7
 #define STEPS 10
 
-static void golden(double out[N], const char *name) {
+static void golden(double *out, int n, const char *name) {
     FILE *f = fopen(FM_SOURCE_DIR "/tests/golden/data/optim.txt", "r");
     assert_non_null(f);
     char line[1024];
@@ -25,7 +25,7 @@ static void golden(double out[N], const char *name) {
         int at = 0;
         assert_int_equal(sscanf(line, "%63s%n", key, &at), 1);
         found = strcmp(key, name) == 0;
-        for (int i = 0; found && i < N; i++) {
+        for (int i = 0; found && i < n; i++) {
             int used;
             assert_int_equal(sscanf(line + at, "%lf%n", &out[i], &used), 1);
             at += used;
@@ -81,7 +81,7 @@ static void check(const char *type, const fm_optim_options *o, const char *want_
     fm_param *const p[2] = {decayed, plain};
     for (int k = 0; k < 2; k++) {
         double v[N];
-        golden(v, want[k]);
+        golden(v, N, want[k]);
         for (int i = 0; i < N; i++) {
             if (!(fabs((double)w[k][i] - v[i]) <= 3e-6 * fmax(0.1, fabs(v[i])))) {
                 fail_msg("%s[%d] = %.9g, expected %.9g", want[k], i, (double)w[k][i], v[i]);
@@ -124,7 +124,81 @@ static void test_sgd(void **state) {
     check("sgd", &o, "sgd_nesterov", "sgd_nesterov_plain", true);
 }
 
+static void test_lion(void **state) {
+    (void)state;
+    fm_optim_options o = {.beta1 = 0.9, .beta2 = 0.99, .weight_decay = 0.1, .l1 = 0.02, .l2 = 0.03};
+    check("lion", &o, "lion_l1_l2", "lion", true);
+}
+
+/* A matrix takes Muon's step, in f32 to rounding and in bf16 as near as its products are; an embedding and a norm take
+ * AdamW's, and only they have a second moment. */
+static void muon_case(int64_t rows, int64_t cols, bool bf16, const char *want) {
+    fm_params *ps;
+    fm_param *w, *embed;
+    assert_int_equal(fm_params_new(&ps), FM_OK);
+    fm_param_desc d = {.name = "model.layers.0.mlp.up_proj.weight", .n_dims = 2, .dim = {rows, cols}};
+    assert_int_equal(fm_params_add(ps, &d, &w), FM_OK);
+    d = (fm_param_desc){.name = "model.embed_tokens.weight", .n_dims = 2, .dim = {N, 1}};
+    assert_int_equal(fm_params_add(ps, &d, &embed), FM_OK);
+    assert_int_equal(fm_params_alloc(ps, FM_F32), FM_OK);
+    assert_int_equal(fm_params_alloc_grads(ps), FM_OK);
+    if (bf16) {
+        assert_int_equal(fm_params_alloc_copies(ps, FM_BF16), FM_OK);
+    }
+    float *v = w->data, *e = embed->data;
+    for (int64_t i = 0; i < rows * cols; i++) {
+        v[i] = (float)(0.5 * cos((double)i + 1));
+    }
+    for (int i = 0; i < N; i++) {
+        e[i] = (float)(0.5 * cos(i + 1));
+    }
+    fm_scratch *scratch;
+    assert_int_equal(fm_scratch_new(&scratch), FM_OK);
+    fm_exec x = {.scratch = scratch};
+    fm_optim_options o = {.beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .weight_decay = 0.1, .muon_momentum = 0.95};
+    fm_optim s;
+    assert_int_equal(fm_optim_init(&s, fm_optimizer_find("muon"), &o, ps), FM_OK);
+    assert_non_null(fm_optim_state(&s, w, 0));
+    assert_null(fm_optim_state(&s, w, 1));
+    assert_non_null(fm_optim_state(&s, embed, 1));
+    for (int t = 1; t <= STEPS; t++) {
+        fm_params_begin_step(ps);
+        for (int64_t i = 0; i < rows * cols; i++) {
+            ((float *)w->grad)[i] = (float)(2 * sin(0.7 * (double)i + 0.3 * t) * (1 + t / 10.0));
+        }
+        for (int i = 0; i < N; i++) {
+            ((float *)embed->grad)[i] = (float)(2 * sin(0.7 * i + 0.3 * t) * (1 + t / 10.0));
+        }
+        w->grad_written = embed->grad_written = true;
+        assert_int_equal(fm_optim_step(&s, fm_cpu_backend(), &x, 0.01, 0.25), FM_OK);
+    }
+    double ref[15], adam[N];
+    golden(ref, 15, want);
+    golden(adam, N, "adamw_decay");
+    for (int64_t i = 0; i < rows * cols; i++) {
+        double tol = bf16 ? 4e-3 : 2e-5;
+        if (!(fabs((double)v[i] - ref[i]) <= tol)) {
+            fail_msg("%s[%d] = %.9g, expected %.9g", want, (int)i, (double)v[i], ref[i]);
+        }
+    }
+    for (int i = 0; i < N; i++) {
+        assert_true(fabs((double)e[i] - adam[i]) <= 3e-6 * fmax(0.1, fabs(adam[i])));
+    }
+    fm_optim_deinit(&s);
+    fm_scratch_free(scratch);
+    fm_params_free(ps);
+}
+
+static void test_muon(void **state) {
+    (void)state;
+    muon_case(5, 3, false, "muon_tall");
+    muon_case(3, 5, false, "muon_wide");
+    muon_case(5, 3, true, "muon_tall");
+    muon_case(3, 5, true, "muon_wide");
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_adamw), cmocka_unit_test(test_sgd)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_adamw), cmocka_unit_test(test_sgd),
+                                       cmocka_unit_test(test_lion), cmocka_unit_test(test_muon)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -68,6 +68,22 @@ static fm_status sgd_any(fm_dtype d, const fm_exec *x, const fm_sgd_args *a) {
     return FM_OK;
 }
 
+static fm_status lion_any(fm_dtype d, const fm_exec *x, const fm_lion_args *a) {
+    FM_UNUSED(x);
+    for (int64_t i = 0; i < a->n; i++) {
+        double w = FM_LD(d, a->w, i), m = FM_LD(d, a->m, i);
+        double g = FM_LD(d, a->g, i) * a->grad_scale + a->l2 * w + a->l1 * sign_of(w);
+        double step = sign_of(a->beta1 * m + (1.0 - a->beta1) * g) + a->decay * w;
+        fm_store_from_f64(d, a->m, i, a->beta2 * m + (1.0 - a->beta2) * g);
+        put_weight(d, a->w, a->w_bf16, i, w - a->lr * step);
+        if (a->zero_grad) {
+            fm_store_from_f64(d, a->g, i, 0.0);
+        }
+    }
+    return FM_OK;
+}
+
 FM_REF_KERNEL(sum_squares, fm_sum_squares_args)
 FM_REF_KERNEL(adamw, fm_adamw_args)
 FM_REF_KERNEL(sgd, fm_sgd_args)
+FM_REF_KERNEL(lion, fm_lion_args)

@@ -42,5 +42,6 @@ const fm_kernel_row fm_ref_rows[] = {
     ALL(sum_squares),
     MASTER(adamw),
     MASTER(sgd),
+    MASTER(lion),
     {FM_KERNEL_COUNT, FM_DTYPE_COUNT, NULL},
 };

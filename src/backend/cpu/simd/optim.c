@@ -68,13 +68,17 @@ FM_INLINE fm_status sum_squares_run(fm_dtype d, const fm_exec *x, const fm_sum_s
 }
 FM_SIMD_KERNEL(sum_squares, fm_sum_squares_args)
 
+/* one with the sign of v; 0 for 0 */
+FM_INLINE vf signed_one(vf v, vf one) {
+    return vf_select(vf_lt(vf_zero(), v), one, vf_select(vf_lt(v, vf_zero()), vf_neg(one), vf_zero()));
+}
+
 /* g * scale (+ l2 w + l1 sign(w)) */
 FM_INLINE vf scaled_grad(bool penalty, vf g, vf w, vf scale, vf l1, vf l2) {
     g = vf_mul(g, scale);
     if (penalty) {
         g = vf_fma(l2, w, g);
-        vf s = vf_select(vf_lt(vf_zero(), w), l1, vf_select(vf_lt(w, vf_zero()), vf_neg(l1), vf_zero()));
-        g = vf_add(g, s);
+        g = vf_add(g, signed_one(w, l1));
     }
     return g;
 }
@@ -164,6 +168,46 @@ static fm_status sgd_f32(const fm_exec *x, const void *p) {
     return fm_par_split(x, ((const fm_sgd_args *)p)->n * 16, sgd_part, p);
 }
 
+FM_INLINE void lion_range(bool penalty, const fm_lion_args *a, int64_t begin, int64_t end) {
+    float *w = a->w, *g = a->g, *m = a->m;
+    const vf scale = vf_set1((float)a->grad_scale), l1 = vf_set1((float)a->l1), l2 = vf_set1((float)a->l2);
+    const vf b1 = vf_set1((float)a->beta1), c1 = vf_set1((float)(1.0 - a->beta1));
+    const vf b2 = vf_set1((float)a->beta2), c2 = vf_set1((float)(1.0 - a->beta2));
+    const vf lr = vf_set1((float)a->lr), shrink = vf_set1((float)(a->lr * a->decay));
+    FM_VECTOR_LOOP(i, n, begin, end, {
+        vf wi = vx_get(FM_F32, w, i, n), mi = vx_get(FM_F32, m, i, n);
+        vf gi = scaled_grad(penalty, vx_get(FM_F32, g, i, n), wi, scale, l1, l2);
+        vf step = signed_one(vf_fma(b1, mi, vf_mul(c1, gi)), lr);
+        vx_put(FM_F32, m, i, vf_fma(b2, mi, vf_mul(c2, gi)), n);
+        wi = vf_sub(wi, vf_fma(shrink, wi, step));
+        vx_put(FM_F32, w, i, wi, n);
+        if (a->w_bf16) {
+            vx_put(FM_BF16, a->w_bf16, i, wi, n);
+        }
+        if (a->zero_grad) {
+            vx_put(FM_F32, g, i, vf_zero(), n);
+        }
+    });
+}
+
+static fm_status lion_part(void *arg, int64_t part, int64_t n_parts, int thread) {
+    FM_UNUSED(thread);
+    const fm_lion_args *a = arg;
+    int64_t begin, end;
+    fm_split(a->n, part, n_parts, 64, &begin, &end);
+    if (a->l1 != 0.0 || a->l2 != 0.0) {
+        lion_range(true, a, begin, end);
+    } else {
+        lion_range(false, a, begin, end);
+    }
+    return FM_OK;
+}
+
+static fm_status lion_f32(const fm_exec *x, const void *p) {
+    return fm_par_split(x, ((const fm_lion_args *)p)->n * 16, lion_part, p);
+}
+
 extern const fm_kernel_row FM_SIMD_FN(optim_rows)[];
 const fm_kernel_row FM_SIMD_FN(optim_rows)[] = {FM_SIMD_ROWS(sum_squares), FM_SIMD_ROW(adamw, f32, FM_F32),
-                                                FM_SIMD_ROW(sgd, f32, FM_F32), FM_SIMD_END};
+                                                FM_SIMD_ROW(sgd, f32, FM_F32), FM_SIMD_ROW(lion, f32, FM_F32),
+                                                FM_SIMD_END};
