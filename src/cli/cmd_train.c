@@ -32,6 +32,10 @@ static int run(const cli_command *cmd, int argc, char **argv) {
     if (s == FM_OK) {
         s = fm_train_config_new(&scratch);
     }
+    static char resume[] = "resume_from_checkpoint=true";
+    for (int i = 0; i < argc; i++) {
+        argv[i] = strcmp(argv[i], "--resume") == 0 ? resume : argv[i]; /* the short way to say it */
+    }
     int rc = s == FM_OK ? cli_config(cmd, argc, argv, cfg, scratch, false) : cli_fail(s);
     if (rc < 0) {
         fm_train_result r;
@@ -40,7 +44,7 @@ static int run(const cli_command *cmd, int argc, char **argv) {
         s = fm_train_run(cfg, on_event, NULL, &r);
         rc = s == FM_OK ? 0 : cli_fail(s);
         if (s == FM_ERR_CANCELLED) {
-            cli_say("To go on: the same command with resume_from_checkpoint=true");
+            cli_say("To go on: the same command with --resume");
         }
         if (s == FM_OK && cli_flags.json) {
             printf("{\"output_dir\":");
@@ -85,7 +89,7 @@ const cli_command cli_cmd_train = {
              "and exits with 130, a second one exits at once and leaves the last checkpoint intact.",
     .examples = "fathom train recipes/pretrain-26m.yaml\n"
                 "fathom train preset=26m dataset=packed tokenizer=tok output_dir=out max_steps=1000\n"
-                "fathom train recipes/pretrain-26m.yaml learning_rate=1e-3 resume_from_checkpoint=true",
+                "fathom train recipes/pretrain-26m.yaml learning_rate=1e-3 --resume",
     .options = fm_train_options,
     .run = run,
 };

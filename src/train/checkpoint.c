@@ -231,7 +231,7 @@ fm_status fm_trainer_save(fm_trainer *r) {
         fm_error_restore(&keep);
         s = fm_error_context("while writing checkpoint %s", path);
         if (!keep.hint[0]) {
-            fm_error_hint("earlier checkpoints are as they were: go on with resume_from_checkpoint=true");
+            fm_error_hint("earlier checkpoints are as they were: go on with --resume");
         }
         return s;
     }

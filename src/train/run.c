@@ -247,7 +247,7 @@ static fm_status interrupted(fm_trainer *r, fm_train_result *result) {
         fm_info("interrupted: step %lld is saved in %s", (long long)r->st.step, r->cfg->output_dir);
     }
     fm_error_restore(&keep);
-    return fm_error_hint("go on with resume_from_checkpoint=true");
+    return fm_error_hint("go on with --resume");
 }
 
 fm_status fm_train_run_sinks(const fm_train_config *cfg, const fm_train_sink *sinks, int n_sinks,

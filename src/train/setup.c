@@ -194,7 +194,7 @@ static fm_status check_output(const fm_trainer *r) {
     fm_status s = FM_OK;
     if (n > 0 && !r->cfg->overwrite_output_dir) {
         fm_error_set(FM_ERR_EXISTS, __FILE__, __LINE__, "%s holds a run with %zu checkpoints", r->cfg->output_dir, n);
-        s = fm_error_hint("go on with resume_from_checkpoint=true, start anew with overwrite_output_dir=true, or "
+        s = fm_error_hint("go on with --resume, start anew with overwrite_output_dir=true, or "
                           "choose another output_dir");
     }
     for (size_t i = 0; i < n && s == FM_OK; i++) {

@@ -59,7 +59,7 @@ fm_status fm_trainer_recover(fm_trainer *r) {
             fm_error_restore(&keep);
             return fm_error_hint(
                 "memory ran out with one window and recomputation; lower cutoff_len or use a smaller model. The last "
-                "checkpoint is good: resume_from_checkpoint=true goes on from it");
+                "checkpoint is good: --resume goes on from it");
         }
         fm_status s = fm_trainer_make_ctx(r);
         if (s != FM_ERR_NO_MEMORY) {

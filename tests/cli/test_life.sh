@@ -52,7 +52,7 @@ rc=0
 wait $pid || rc=$?
 [ "$rc" = 130 ] || [ "$rc" = 0 ] || die "interrupted training ended with $rc"
 # shellcheck disable=SC2086
-run 0 "$fathom" train $args output_dir=cut resume_from_checkpoint=true
+run 0 "$fathom" train $args output_dir=cut --resume
 same whole/model.safetensors cut/model.safetensors
 # shellcheck disable=SC2086
 run 1 "$fathom" train $args output_dir=whole
