@@ -5,6 +5,11 @@
 #include "model/model.h"
 
 void fm_model_files_close(fm_model *m);
+void fm_model_gguf_close(fm_model *m);
+/* generation_config.json, config.json for weights of this type. */
+FM_MUST_CHECK fm_status fm_model_save_config(const fm_model *m, const char *dir, fm_dtype dtype);
+/* config.json -> config, checked. */
+FM_MUST_CHECK fm_status fm_model_config_parse(fm_model_config *cfg, const fm_family **family, const fm_json *json);
 /* End ids: an int or a list under `key` of an object. */
 int fm_eos_ids(int32_t *out, int cap, const fm_json *object);
 /* "license: x" of the front matter of README.md, or the first line of LICENSE; NULL when there is none (fm_free). */

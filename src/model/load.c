@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "model/files.h"
+#include "model/gguf.h"
 #include "model/weights.h"
 
 /* ---- config.json ----------------------------------------------------------------------------- */
@@ -41,7 +42,7 @@ static fm_status find_family(const fm_family **out, const fm_json *json) {
     return FM_ERR_UNSUPPORTED;
 }
 
-static fm_status parse_config(fm_model_config *cfg, const fm_family **family, const fm_json *json) {
+fm_status fm_model_config_parse(fm_model_config *cfg, const fm_family **family, const fm_json *json) {
     if (!fm_json_is_object(json)) {
         FM_FAIL(FM_ERR_FORMAT, "expected an object");
     }
@@ -57,6 +58,9 @@ static fm_status parse_config(fm_model_config *cfg, const fm_family **family, co
 static fm_status load_config(fm_model_config *cfg, const fm_family **family, fm_json **json, const char *dir) {
     char path[4096];
     *json = NULL;
+    if (fm_gguf_is_file(dir)) {
+        return fm_gguf_config_load(cfg, family, json, dir);
+    }
     if (!fm_path_is_dir(dir)) {
         FM_FAIL(FM_ERR_NOT_FOUND, "model folder %s does not exist", dir);
     }
@@ -66,7 +70,7 @@ static fm_status load_config(fm_model_config *cfg, const fm_family **family, fm_
         return fm_error_hint("a model is a Hugging Face folder: config.json, *.safetensors, tokenizer.json");
     }
     FM_TRY(fm_json_load(json, path));
-    fm_status s = parse_config(cfg, family, *json);
+    fm_status s = fm_model_config_parse(cfg, family, *json);
     if (s != FM_OK) {
         fm_json_free(*json);
         *json = NULL;
@@ -468,6 +472,9 @@ void fm_model_files_close(fm_model *m) {
 fm_status fm_model_load(fm_model **out, const char *path, bool map, fm_dtype master) {
     *out = NULL;
     FM_ASSERT(usable_dtype(master));
+    if (fm_gguf_is_file(path)) {
+        return fm_model_load_gguf(out, path, map ? FM_GGUF_LOAD_MAP : FM_GGUF_LOAD_COPY, master);
+    }
     fm_model_config cfg;
     const fm_family *family;
     fm_json *json;

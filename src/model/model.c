@@ -59,6 +59,7 @@ void fm_model_close(fm_model *m) {
     }
     fm_params_free(m->params);
     fm_model_files_close(m);
+    fm_model_gguf_close(m);
     fm_tokenizer_free(m->tokenizer);
     fm_json_free(m->json);
     fm_pool_free(m->pool);

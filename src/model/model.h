@@ -66,7 +66,10 @@ struct fm_model {
     fm_tokenizer *tokenizer;
     fm_json *json;                /* config.json as read, kept for writing back unknown keys; may be NULL */
     struct fm_model_files *files; /* weights in files (src/model/load.c), or NULL */
-    int32_t eos[FM_MAX_EOS];      /* every id that ends a text: generation_config.json, else config.json */
+    /* Of a model from a GGUF file (src/model/gguf_load.c), else NULL: */
+    struct fm_gguf_set *gguf;
+    struct fm_gguf_source *gguf_sources; /* of each parameter */
+    int32_t eos[FM_MAX_EOS];             /* every id that ends a text: generation_config.json, else config.json */
     int n_eos;
     fm_dtype stored; /* of the weights in the files, by bytes; of a built model f32 */
     int64_t stored_bytes[FM_DTYPE_COUNT]; /* by element type of the files */

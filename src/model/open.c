@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "model/files.h"
+#include "model/gguf.h"
 
 /* bf16 pays where the processor multiplies it; elsewhere it is only a rounding. */
 static bool cpu_has_bf16(void) {
@@ -56,6 +57,9 @@ fm_status fm_model_tokenizer(const fm_tokenizer **out, fm_model *m) {
 }
 
 static bool has_tokenizer(const fm_model *m) {
+    if (m->gguf) {
+        return fm_gguf_find(fm_gguf_set_meta(m->gguf), "tokenizer.ggml.tokens") != NULL;
+    }
     char path[4096];
     bool found = m->path && fm_path_join(path, sizeof path, m->path, "tokenizer.json") == FM_OK && fm_path_exists(path);
     return m->tokenizer || found;

@@ -106,6 +106,11 @@ static fm_status save_generation(const fm_model *m, const char *dir) {
     return s;
 }
 
+fm_status fm_model_save_config(const fm_model *m, const char *dir, fm_dtype dtype) {
+    FM_TRY(save_generation(m, dir));
+    return save_config(m, dir, dtype);
+}
+
 /* n elements of a parameter, beginning at `from` of the file's tensor, as `dtype`. */
 static fm_status put_elements(fm_st_writer *w, const fm_param *p, const void *src, int64_t from, int64_t n,
                               fm_dtype dtype, const fm_exec *x, void *buffer) {
@@ -185,8 +190,7 @@ fm_status fm_model_save(const fm_model *m, const char *dir, fm_dtype dtype, int6
     FM_TRY_GOTO(s, done, fm_st_writer_new(&w, dir, &(fm_st_writer_options){.max_shard_bytes = max_shard}));
     fm_exec x = {.pool = m->pool, .scratch = scratch};
     FM_TRY_GOTO(s, done, write_weights(m, w, dtype, &x, buffer));
-    FM_TRY_GOTO(s, done, save_generation(m, dir));
-    s = save_config(m, dir, dtype); /* last: a folder with config.json is whole */
+    s = fm_model_save_config(m, dir, dtype); /* last: a folder with config.json is whole */
 done:
     fm_st_writer_free(w);
     fm_scratch_free(scratch);

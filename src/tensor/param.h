@@ -33,10 +33,12 @@ struct fm_param {
     fm_dtype dtype;                 /* of data (the master) */
     fm_storage_kind storage;
     void *data;
-    fm_param *tie; /* this one is the same memory as *tie (which is never tied itself), or NULL */
-    bool frozen;   /* no gradient, no update */
-    bool decay;    /* weight decay applies */
-    int32_t group; /* optimizer group */
+    const void *source;    /* a file's elements of source_dtype this was made from, rows in order; or NULL */
+    fm_dtype source_dtype; /* such as FM_Q4_K: quantised products may use the blocks */
+    fm_param *tie;         /* this one is the same memory as *tie (which is never tied itself), or NULL */
+    bool frozen;           /* no gradient, no update */
+    bool decay;            /* weight decay applies */
+    int32_t group;         /* optimizer group */
     fm_init_kind init;
     double init_std;
     bool file_transposed; /* a 2-D weight that files hold as [dim1,dim0] (GPT-2) */
