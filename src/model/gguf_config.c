@@ -134,13 +134,15 @@ static fm_status read_rope(fm_model_config *cfg, const fm_gguf_set *set, const f
     fm_gguf_text type;
     double log_mul, original;
     FM_TRY(fm_gguf_get_text(&type, g, key_of(arch, "rope.scaling.type").s));
-    FM_TRY(fm_gguf_get_num(&r->factor, g, key_of(arch, "rope.scaling.factor").s, 1));
-    r->factor = shortest(r->factor);
     bool yarn = type.ptr && type.len == 4 && memcmp(type.ptr, "yarn", 4) == 0;
     bool linear = type.ptr && type.len == 6 && memcmp(type.ptr, "linear", 6) == 0;
     const fm_gguf_weight *factors = fm_gguf_set_find(set, "rope_freqs.weight");
     if (factors) {
         return r->kind == FM_ROPE_LLAMA3 ? FM_OK : read_llama3(r, factors);
+    }
+    if (linear || yarn) {
+        FM_TRY(fm_gguf_get_num(&r->factor, g, key_of(arch, "rope.scaling.factor").s, 1));
+        r->factor = shortest(r->factor);
     }
     if (linear) {
         r->kind = FM_ROPE_LINEAR;
