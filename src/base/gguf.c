@@ -4,6 +4,7 @@
  *   type, u64 count and the items. */
 #include "base/gguf.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -339,6 +340,16 @@ static fm_status open_common(fm_gguf **out, const char *name, const char *path, 
     }
     *out = g;
     return FM_OK;
+}
+
+bool fm_gguf_is_file(const char *path) {
+    char magic[4];
+    FILE *f = fm_path_is_dir(path) ? NULL : fopen(path, "rb");
+    bool yes = f && fread(magic, 1, 4, f) == 4 && memcmp(magic, "GGUF", 4) == 0;
+    if (f) {
+        (void)fclose(f);
+    }
+    return yes;
 }
 
 fm_status fm_gguf_open(fm_gguf **out, const char *path) {

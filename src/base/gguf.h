@@ -52,6 +52,8 @@ typedef struct fm_gguf_tensor {
 
 typedef struct fm_gguf fm_gguf;
 
+/* True when path is a file that begins as GGUF does. */
+bool fm_gguf_is_file(const char *path);
 /* Errors name the file and the place: FM_ERR_FORMAT for what is not GGUF, cut off, or over the limits. */
 FM_MUST_CHECK fm_status fm_gguf_open(fm_gguf **out, const char *path);
 /* From memory that outlives *out; `name` is for messages. */

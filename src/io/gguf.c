@@ -338,16 +338,6 @@ void fm_gguf_release_pages(const void *data, int64_t n) {
     }
 }
 
-bool fm_gguf_is_file(const char *path) {
-    char magic[4];
-    FILE *f = fm_path_is_dir(path) ? NULL : fopen(path, "rb");
-    bool yes = f && fread(magic, 1, 4, f) == 4 && memcmp(magic, "GGUF", 4) == 0;
-    if (f) {
-        (void)fclose(f);
-    }
-    return yes;
-}
-
 void fm_gguf_read_f32(float *out, const fm_gguf_weight *w, int64_t from, int64_t n) {
     const fm_dtype_info *d = fm_dtype_get(w->dtype);
     FM_ASSERT(from % d->block == 0 && n % d->block == 0);

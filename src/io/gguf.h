@@ -45,8 +45,6 @@ int fm_gguf_set_n_files(const fm_gguf_set *s);
 int64_t fm_gguf_set_bytes(const fm_gguf_set *s); /* of all files */
 /* Tells the system that these bytes were used and may leave memory. */
 void fm_gguf_release_pages(const void *data, int64_t n);
-/* True when path is a file that begins as GGUF does. */
-bool fm_gguf_is_file(const char *path);
 
 /* n elements, beginning at element `from` of a weight, as f32. Both multiples of its block. */
 void fm_gguf_read_f32(float *out, const fm_gguf_weight *w, int64_t from, int64_t n);

@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "model/convert.h"
+#include "text/gguf_vocab.h"
 
 /* tokenizer.ggml.token_type */
 enum { TYPE_NORMAL = 1, TYPE_UNKNOWN = 2, TYPE_CONTROL = 3, TYPE_USER = 4, TYPE_UNUSED = 5, TYPE_BYTE = 6 };
@@ -368,7 +369,39 @@ fm_status fm_gguf_files_write(fm_gguf_writer *w, const fm_model *m) {
     return FM_OK;
 }
 
+/* A vocabulary in llama.cpp's keys alone, as tokenizer.json. */
+static fm_status compose_tokenizer(const fm_model *m, const char *dir) {
+    const fm_gguf *g = fm_gguf_set_meta(m->gguf);
+    char path[4096];
+    fm_str json = {0}, config = {0};
+    if (fm_gguf_find(g, HF_TOKENIZER) || !fm_gguf_find(g, "tokenizer.ggml.tokens")) {
+        return FM_OK;
+    }
+    fm_status s = fm_gguf_tokenizer_json(&json, &config, g);
+    if (s == FM_ERR_UNSUPPORTED) {
+        fm_warn("the folder gets no tokenizer: %s", fm_error_get().message);
+        s = FM_OK;
+    } else if (s == FM_OK) {
+        s = fm_path_join(path, sizeof path, dir, "tokenizer.json");
+        if (s == FM_OK) {
+            s = fm_file_write_atomic(path, json.data, json.len);
+        }
+        if (s == FM_OK) {
+            s = fm_path_join(path, sizeof path, dir, "tokenizer_config.json");
+        }
+        if (s == FM_OK) {
+            s = fm_file_write_atomic(path, config.data, config.len);
+        }
+    }
+    fm_str_free(&json);
+    fm_str_free(&config);
+    return s;
+}
+
 fm_status fm_model_copy_files(const fm_model *m, const char *dir) {
+    if (m->gguf) {
+        FM_TRY(compose_tokenizer(m, dir));
+    }
     for (size_t i = 0; i < FM_ARRAY_LEN(side_files) && m->path; i++) {
         const side_file *f = &side_files[i];
         char path[4096], *data = NULL;

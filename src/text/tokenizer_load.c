@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "text/bpe.h"
+#include "text/gguf_vocab.h"
 
 #define MAX_FILE ((size_t)512 << 20)
 
@@ -391,7 +392,41 @@ static fm_status read_beside(char **text, size_t *n, const char *dir, const char
     return fm_path_exists(path) ? fm_file_read(text, n, path, MAX_FILE) : FM_OK;
 }
 
+/* The vocabulary inside a GGUF file. */
+static fm_status open_gguf(fm_tokenizer **out, const char *path) {
+    fm_gguf *g;
+    fm_str json = {0}, config = {0};
+    FM_TRY(fm_gguf_open(&g, path));
+    fm_status s = fm_gguf_tokenizer_json(&json, &config, g);
+    if (s == FM_OK) {
+        s = fm_tokenizer_parse(out, json.data, json.len, config.data, config.len, path);
+    } else {
+        s = fm_error_context("%s", path);
+    }
+    fm_gguf_text t = {NULL, 0};
+    if (s == FM_OK && !(*out)->chat_template) {
+        s = fm_gguf_get_text(&t, g, "tokenizer.chat_template");
+    }
+    char *template = s == FM_OK && t.ptr ? fm_strndup(t.ptr, t.len) : NULL;
+    if (template) {
+        s = fm_tokenizer_set_chat_template(*out, template);
+    }
+    if (s != FM_OK) {
+        fm_tokenizer_free(*out);
+        *out = NULL;
+    }
+    fm_free(template);
+    fm_str_free(&json);
+    fm_str_free(&config);
+    fm_gguf_close(g);
+    return s;
+}
+
 fm_status fm_tokenizer_open(fm_tokenizer **out, const char *path) {
+    *out = NULL;
+    if (fm_gguf_is_file(path)) {
+        return open_gguf(out, path);
+    }
     char file[4096], dir[4096] = ".";
     char *json = NULL, *config = NULL, *jinja = NULL;
     size_t n = 0, n_config = 0, n_jinja = 0;
