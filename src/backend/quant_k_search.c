@@ -36,10 +36,6 @@ static inline v4f to_f(v4i x) {
 static inline v4f magnitude(v4f x) {
     return (v4f)((v4i)x & splat_i(0x7fffffff));
 }
-static inline v4f vmax(v4f a, v4f b) {
-    return pick(a > b, a, b);
-}
-
 /* Nearest integer, ties to even, for |x| < 2^22; beyond it the low bits of the sum, as in ggml. */
 static inline v4i nearest(v4f x) {
     v4i bits = (v4i)(x + splat(12582912.0F));
