@@ -52,6 +52,16 @@
     X(reduce_bwd, fm_reduce_args)                                                                                      \
     X(gather_rows, fm_rows_args)                                                                                       \
     X(scatter_add_rows, fm_rows_args)                                                                                  \
+    X(route_fwd, fm_route_args)                                                                                        \
+    X(route_bwd, fm_route_bwd_args)                                                                                    \
+    X(balance_fwd, fm_balance_args)                                                                                    \
+    X(balance_bwd, fm_balance_args)                                                                                    \
+    X(expert_sort, fm_expert_sort_args)                                                                                \
+    X(grouped_matmul, fm_grouped_matmul_args)                                                                          \
+    X(grouped_outer, fm_grouped_outer_args)                                                                            \
+    X(combine_rows, fm_combine_rows_args)                                                                              \
+    X(glu_rows_fwd, fm_glu_rows_args)                                                                                  \
+    X(glu_rows_bwd, fm_glu_rows_bwd_args)                                                                              \
     X(sum_squares, fm_sum_squares_args)                                                                                \
     X(adamw, fm_adamw_args)                                                                                            \
     X(sgd, fm_sgd_args)                                                                                                \
@@ -352,6 +362,141 @@ typedef struct fm_rows_args {
     const int32_t *idx; /* [n], checked by the caller */
     void *x, *y;
 } fm_rows_args;
+
+/* ---- mixture of experts ------------------------------------------------------------------------
+ * E experts, K of them per token. An assignment is a pair (t, j), j < K, with flat index i = t * K + j; the expert_sort
+ * kernel orders assignments by expert, so that the rows of one expert lie together. */
+
+typedef enum fm_router_score { FM_ROUTER_SOFTMAX, FM_ROUTER_SIGMOID } fm_router_score;
+/* How a group of experts is scored when only the best groups may be chosen from. */
+typedef enum fm_group_score { FM_GROUP_MAX, FM_GROUP_SUM_TOP2 } fm_group_score;
+
+typedef struct fm_router_rule {
+    int32_t n_experts, n_active;
+    int32_t n_groups, top_groups; /* n_groups 0 or 1 = any expert may be chosen */
+    fm_router_score score;
+    fm_group_score group_score;
+    bool norm;    /* chosen scores are divided by their sum + 1e-20 */
+    double scale; /* and multiplied by this */
+} fm_router_rule;
+
+/* s = softmax(x) or sigmoid(x) per row; c = s + bias. Chosen: of the top_groups groups (consecutive experts) with the
+ * best score over c, the K experts with the largest c; of equals the lowest index; in falling order of c.
+ * weight_j = scale * s_j [/ (sum of the chosen s + 1e-20)]: the bias chooses and does not weigh (DeepSeek V3).
+ * D is the type of everything but ids. */
+typedef struct fm_route_args {
+    fm_router_rule rule;
+    int64_t n_rows;
+    const void *x;    /* [n_rows,E] logits */
+    const void *bias; /* [E] or NULL */
+    void *scores;     /* [n_rows,E] */
+    void *weights;    /* [n_rows,K] */
+    int32_t *ids;     /* [n_rows,K] */
+} fm_route_args;
+/* The choice is constant. */
+typedef struct fm_route_bwd_args {
+    fm_router_rule rule;
+    int64_t n_rows;
+    const void *scores;
+    const int32_t *ids;
+    const void *dweights; /* [n_rows,K] or NULL */
+    const void *dscores;  /* [n_rows,E] or NULL */
+    void *dx;             /* [n_rows,E] */
+    bool acc_dx;
+} fm_route_bwd_args;
+
+/* Balance loss over the rows of n_parts arrays (layers) together: for segment s of n_s rows in all of them,
+ * f_e = E / (K n_s) * (how often s chose e), P_e = mean over its rows of s_e [/ sum_j s_j];
+ * y = sum over segments of n_s / n * sum_e f_e P_e (Dai et al. 2024; V3: per sequence; Fedus et al. 2021). f is
+ * constant for gradients.  fwd writes y, bwd writes dx (+)= *dy * dy/dx. */
+typedef struct fm_balance_args {
+    int32_t n_parts;
+    int64_t n_rows; /* of each part */
+    int32_t n_experts, n_active;
+    int32_t n_segments;
+    const int32_t *offsets; /* [n_segments+1], or NULL: one segment */
+    bool normalise;
+    const void *const *x;      /* [n_parts] each [n_rows,E] scores D */
+    const int32_t *const *ids; /* [n_parts] each [n_rows,K] */
+    void *y;                   /* [1] D */
+    const void *dy;            /* [1] D */
+    void *const *dx;           /* [n_parts] each [n_rows,E] D, or NULL: not wanted */
+    const bool *acc_dx;        /* [n_parts] */
+} fm_balance_args;
+
+/* Stable counting sort of n assignments: offsets[e] = first row of expert e, order[row] = assignment, row[assignment]
+ * its inverse. D is not read. */
+typedef struct fm_expert_sort_args {
+    int64_t n;
+    int32_t n_experts;
+    const int32_t *ids; /* [n] in [0,n_experts) */
+    int32_t *offsets;   /* [n_experts+1] */
+    int32_t *order;     /* [n] */
+    int32_t *row;       /* [n] */
+} fm_expert_sort_args;
+
+/* Which rows of an array stand for the sorted rows: row r is index[r] / div, or r where index is NULL. */
+typedef struct fm_row_map {
+    const int32_t *index;
+    int32_t div;
+} fm_row_map;
+
+/* For each group g and its rows r in [offsets[g], offsets[g+1]):  C[r,:] = A[map r,:] op(B_g) [+ A2[r,:] op(B2_g)],
+ * sums in A, rounded once. B_g [n,k] (trans_b) or [k,n]; b[g] is not read for an empty group. */
+typedef struct fm_grouped_matmul_args {
+    int32_t n_groups;
+    const int32_t *offsets; /* [n_groups+1], from 0 */
+    int64_t n, k;
+    const void *a; /* rows of k elements, D */
+    fm_row_map a_map;
+    const void *const *b; /* [n_groups] D */
+    bool trans_b;
+    const void *const *b_packed; /* [n_groups], as fm_matmul_pack makes it (then b is not read), or NULL */
+    const void *a2;              /* [rows,k] or NULL */
+    const void *const *b2;
+    void *c; /* [rows,n] D */
+} fm_grouped_matmul_args;
+
+/* For each group: C_g [m,n] (A) (+)= sum over its rows r of A[map r,:]^T B[map r,:]. An empty group adds nothing, or
+ * becomes 0. c[g] NULL: not wanted. */
+typedef struct fm_grouped_outer_args {
+    int32_t n_groups;
+    const int32_t *offsets;
+    int64_t m, n;
+    const void *a, *b; /* rows of m, of n elements, D */
+    fm_row_map a_map, b_map;
+    void *const *c;         /* [n_groups] */
+    const bool *accumulate; /* [n_groups] */
+} fm_grouped_outer_args;
+
+/* y[t,:] (+)= sum over j of x[row[t*K+j],:], j in order, sums in A. */
+typedef struct fm_combine_rows_args {
+    int64_t n_tokens, dim;
+    int32_t n_active;
+    const int32_t *row; /* [n_tokens,K] */
+    const void *x;      /* [n_tokens*K,dim] D */
+    void *y;            /* [n_tokens,dim] D */
+    bool acc_y;
+} fm_combine_rows_args;
+
+/* y[r,:] = scale[order[r]] * act(gate[r,:]) * up[r,:].  bwd: dscale[order[r]] = sum_j dy act(gate) up (A). */
+typedef struct fm_glu_rows_args {
+    int64_t n_rows, dim;
+    fm_act act;
+    const void *gate, *up; /* [n_rows,dim] D */
+    const void *scale;     /* [n_rows] A */
+    const int32_t *order;  /* [n_rows] a permutation */
+    void *y;
+} fm_glu_rows_args;
+typedef struct fm_glu_rows_bwd_args {
+    int64_t n_rows, dim;
+    fm_act act;
+    const void *gate, *up, *dy;
+    const void *scale;
+    const int32_t *order;
+    void *dgate, *dup; /* D, = */
+    void *dscale;      /* [n_rows] A, = */
+} fm_glu_rows_bwd_args;
 
 /* *out (f64) = sum of squares of x [n] (D), sums in fixed chunks; *n_nonfinite counts NaN and infinities. */
 typedef struct fm_sum_squares_args {

@@ -48,6 +48,7 @@ fm_status fm_model_config_check(const fm_model_config *cfg) {
     if (!(cfg->init_std >= 0 && cfg->init_std <= 10)) {
         FM_FAIL(FM_ERR_CONFIG, "initializer_range: expected 0 to 10, found %g", cfg->init_std);
     }
+    FM_TRY(fm_moe_config_check(&cfg->moe));
     FM_TRY(probability("attention_dropout", cfg->attention_dropout));
     FM_TRY(probability("hidden_dropout", cfg->hidden_dropout));
     return probability("embedding_dropout", cfg->embedding_dropout);
@@ -59,12 +60,24 @@ int64_t fm_model_config_params_embedding(const fm_model_config *cfg) {
     return (int64_t)cfg->vocab_size * cfg->d_model * (cfg->tied ? 1 : 2);
 }
 
-int64_t fm_model_config_params(const fm_model_config *cfg) {
+static int64_t count_params(const fm_model_config *cfg, bool active) {
     int64_t d = cfg->d_model, q = (int64_t)cfg->n_heads * cfg->head_dim, kv = (int64_t)cfg->n_kv_heads * cfg->head_dim;
     int64_t attn = 2 * d * q + 2 * d * kv + (cfg->qkv_bias ? q + 2 * kv : 0) + (cfg->o_bias ? d : 0) +
                    (cfg->qk_norm ? 2 * cfg->head_dim : 0);
     int64_t mlp = 3 * d * cfg->d_ff + (cfg->mlp_bias ? 2 * (int64_t)cfg->d_ff + d : 0);
-    return fm_model_config_params_embedding(cfg) + cfg->n_layers * (attn + mlp + 2 * d) + d;
+    int64_t n = fm_model_config_params_embedding(cfg) + d;
+    for (int32_t l = 0; l < cfg->n_layers; l++) {
+        n += attn + 2 * d + (fm_moe_layer_is_moe(&cfg->moe, l) ? fm_moe_config_params(&cfg->moe, d, active) : mlp);
+    }
+    return n;
+}
+
+int64_t fm_model_config_params(const fm_model_config *cfg) {
+    return count_params(cfg, false);
+}
+
+int64_t fm_model_config_params_active(const fm_model_config *cfg) {
+    return count_params(cfg, true);
 }
 
 int64_t fm_model_kv_bytes_per_token(const fm_model_config *cfg, fm_dtype dtype) {
@@ -85,7 +98,7 @@ static const act_row acts[] = {
     {"relu2", FM_ACT_RELU2},
 };
 
-static fm_status get_size(int32_t *out, const fm_json *json, const char *key, int64_t def) {
+fm_status fm_decoder_get_size(int32_t *out, const fm_json *json, const char *key, int64_t def) {
     int64_t v;
     FM_TRY(fm_json_get_i64(&v, json, key, def));
     if (v == INT64_MIN) {
@@ -127,15 +140,16 @@ static fm_status parse_act(fm_act *out, const fm_json *json) {
 }
 
 fm_status fm_decoder_parse(fm_model_config *cfg, const fm_json *json) {
-    FM_TRY(get_size(&cfg->vocab_size, json, "vocab_size", INT64_MIN));
-    FM_TRY(get_size(&cfg->d_model, json, "hidden_size", INT64_MIN));
-    FM_TRY(get_size(&cfg->d_ff, json, "intermediate_size", INT64_MIN));
-    FM_TRY(get_size(&cfg->n_layers, json, "num_hidden_layers", INT64_MIN));
-    FM_TRY(get_size(&cfg->n_heads, json, "num_attention_heads", INT64_MIN));
+    FM_TRY(fm_decoder_get_size(&cfg->vocab_size, json, "vocab_size", INT64_MIN));
+    FM_TRY(fm_decoder_get_size(&cfg->d_model, json, "hidden_size", INT64_MIN));
+    FM_TRY(fm_decoder_get_size(&cfg->d_ff, json, "intermediate_size", INT64_MIN));
+    FM_TRY(fm_decoder_get_size(&cfg->n_layers, json, "num_hidden_layers", INT64_MIN));
+    FM_TRY(fm_decoder_get_size(&cfg->n_heads, json, "num_attention_heads", INT64_MIN));
     FM_TRY(in_range("num_attention_heads", cfg->n_heads, 1, MAX_WIDTH));
-    FM_TRY(get_size(&cfg->n_kv_heads, json, "num_key_value_heads", cfg->n_heads));
+    FM_TRY(fm_decoder_get_size(&cfg->n_kv_heads, json, "num_key_value_heads", cfg->n_heads));
     /* A family with its own default has set head_dim before. */
-    FM_TRY(get_size(&cfg->head_dim, json, "head_dim", cfg->head_dim ? cfg->head_dim : cfg->d_model / cfg->n_heads));
+    FM_TRY(fm_decoder_get_size(&cfg->head_dim, json, "head_dim",
+                               cfg->head_dim ? cfg->head_dim : cfg->d_model / cfg->n_heads));
     FM_TRY(fm_json_get_i64(&cfg->max_position, json, "max_position_embeddings", 2048));
     FM_TRY(fm_json_get_f64(&cfg->norm_eps, json, "rms_norm_eps", 1e-6));
     FM_TRY(fm_json_get_f64(&cfg->init_std, json, "initializer_range", 0.02));
@@ -154,9 +168,9 @@ fm_status fm_decoder_parse_layer_windows(fm_model_config *cfg, const fm_json *js
     if (!use) {
         return FM_OK;
     }
-    FM_TRY(get_size(&cfg->window, json, "sliding_window",
-                    fm_json_is_null(fm_json_get(json, "sliding_window")) ? 0 : 4096));
-    FM_TRY(get_size(&cfg->window_from_layer, json, "max_window_layers", 28));
+    FM_TRY(fm_decoder_get_size(&cfg->window, json, "sliding_window",
+                               fm_json_is_null(fm_json_get(json, "sliding_window")) ? 0 : 4096));
+    FM_TRY(fm_decoder_get_size(&cfg->window_from_layer, json, "max_window_layers", 28));
     const fm_json *types = fm_json_get(json, "layer_types");
     if (!fm_json_is_array(types)) {
         return FM_OK;

@@ -118,6 +118,7 @@ typedef struct layer_args {
     const fm_model_config *cfg;
     fm_batch b;
     fm_rope_state rope;
+    bool traced; /* the layer's routing is an output */
 } layer_args;
 
 static fm_tensor *residual_dropout(fm_ctx *c, fm_tensor *x, double p, const char *stream) {
@@ -130,21 +131,27 @@ static fm_tensor *attention_part(fm_ctx *c, const layer_args *a, fm_tensor *norm
     return residual_dropout(c, x, a->cfg->hidden_dropout, a->y->attn_stream);
 }
 
-static fm_tensor *mlp_part(fm_ctx *c, const layer_args *a, fm_tensor *normed) {
+static fm_tensor *mlp_part(fm_ctx *c, const layer_args *a, fm_tensor *normed, fm_moe_routing *routing) {
     fm_tensor *x =
-        a->y->moe.gate ? fm_moe_forward(c, &a->y->moe, &a->b, normed) : fm_gated_mlp_forward(c, &a->y->mlp, normed);
+        a->y->moe.gate ? fm_moe_forward(c, &a->y->moe, normed, routing) : fm_gated_mlp_forward(c, &a->y->mlp, normed);
     return residual_dropout(c, x, a->cfg->hidden_dropout, a->y->mlp_stream);
 }
 
-/* One layer with one tensor in and out: [T,D] is all that stays of a recomputed layer. */
+/* One layer with one tensor in and out: [T,D] is all that stays of a recomputed layer, and what its router did when
+ * that is asked for (out[1], out[2]). */
 static fm_status whole_layer(fm_ctx *c, void *args, fm_tensor *const *in, fm_tensor **out) {
     const layer_args *a = args;
     float eps = (float)a->cfg->norm_eps;
     fm_tensor *h = in[0], *n = fm_rmsnorm(c, h, fm_leaf(c, a->y->attn_norm), eps);
     fm_tensor *x = attention_part(c, a, n);
     n = fm_add_rmsnorm(c, h, x, fm_leaf(c, a->y->mlp_norm), eps, &h);
-    x = mlp_part(c, a, n);
+    fm_moe_routing r = {0};
+    x = mlp_part(c, a, n, &r);
     out[0] = fm_add(c, h, x);
+    if (a->traced) {
+        out[1] = r.scores;
+        out[2] = r.ids;
+    }
     return fm_ctx_status(c);
 }
 
@@ -159,7 +166,7 @@ static fm_tensor *layers_fused(fm_ctx *c, const fm_model *m, layer_args *a, fm_t
         n = l == 0 ? fm_rmsnorm(c, h, w, eps) : fm_add_rmsnorm(c, h, x, w, eps, &h);
         x = attention_part(c, a, n);
         n = fm_add_rmsnorm(c, h, x, fm_leaf(c, a->y->mlp_norm), eps, &h);
-        x = mlp_part(c, a, n);
+        x = mlp_part(c, a, n, a->b.routing ? &a->b.routing[l] : NULL);
     }
     return fm_add_rmsnorm(c, h, x, fm_leaf(c, d->norm), eps, &h);
 }
@@ -168,11 +175,16 @@ static fm_tensor *layers_recomputed(fm_ctx *c, const fm_model *m, layer_args *a,
     const fm_decoder *d = m->state;
     for (int32_t l = 0; l < m->cfg.n_layers; l++) {
         a->y = &d->layer[l];
-        fm_tensor *out = NULL;
-        if (fm_checkpoint(fm_at(c, __FILE__, __LINE__), whole_layer, a, sizeof *a, 1, &h, 1, &out) != FM_OK) {
+        fm_tensor *out[3] = {NULL};
+        a->traced = a->b.routing && a->y->moe.gate;
+        int n_out = a->traced ? 3 : 1;
+        if (fm_checkpoint(fm_at(c, __FILE__, __LINE__), whole_layer, a, sizeof *a, 1, &h, n_out, out) != FM_OK) {
             return NULL;
         }
-        h = out;
+        h = out[0];
+        if (a->traced) {
+            a->b.routing[l] = (fm_moe_routing){.scores = out[1], .ids = out[2]};
+        }
     }
     return fm_rmsnorm(c, h, fm_leaf(c, d->norm), (float)m->cfg.norm_eps);
 }

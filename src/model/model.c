@@ -124,6 +124,17 @@ fm_tensor *fm_model_head(fm_ctx *c, const fm_model *m, fm_tensor *hidden, fm_ten
     return y && y->dtype != fm_dtype_acc(y->dtype) ? fm_cast(c, y, fm_dtype_acc(y->dtype)) : y;
 }
 
+/* The balance loss is a mean over tokens: it counts by the share of the step's trained tokens that this batch has, so
+ * that it does not depend on the size of micro-batches. */
+static fm_tensor *add_balance(fm_ctx *c, const fm_model *m, const fm_batch *b, const fm_loss_options *o, fm_tensor *y) {
+    int64_t trained = 0;
+    for (int32_t t = 0; b->targets && t < b->n_tokens; t++) {
+        trained += b->targets[t] != o->ignore_index;
+    }
+    fm_tensor *aux = fm_moe_balance_loss(c, &m->cfg.moe, m->cfg.n_layers, b->routing, b->n_segments, b->q_offsets);
+    return fm_add(c, y, fm_scale(c, aux, o->scale * (double)trained));
+}
+
 fm_tensor *fm_model_loss(fm_ctx *c, const fm_model *m, const fm_batch *b, const fm_loss_options *o,
                          fm_tensor **token_loss) {
     if (!b->targets && !fm_ctx_is_meta(c)) {
@@ -132,8 +143,22 @@ fm_tensor *fm_model_loss(fm_ctx *c, const fm_model *m, const fm_batch *b, const 
         return NULL;
     }
     fm_loss_options lo = *o;
+    fm_batch own = *b;
     lo.weight = lo.weight ? lo.weight : b->loss_weight;
-    fm_tensor *h = fm_model_forward(c, m, b);
+    bool balance = m->cfg.moe.n_experts > 0 && m->cfg.moe.aux_alpha > 0 && fm_ctx_training(c) && fm_tape_on(c);
+    if (balance) {
+        own.routing = fm_calloc((size_t)m->cfg.n_layers, sizeof *own.routing);
+        if (!own.routing) {
+            fm_ctx_fail(c, fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "no memory for what routers did"));
+            return NULL;
+        }
+    }
+    fm_tensor *h = fm_model_forward(c, m, &own);
     fm_tensor *t = fm_from_memory(c, FM_I32, 1, (int64_t[]){b->n_tokens}, (void *)b->targets);
-    return fm_linear_ce(c, h, fm_leaf(c, m->head), t, &lo, token_loss);
+    fm_tensor *y = fm_linear_ce(c, h, fm_leaf(c, m->head), t, &lo, token_loss);
+    if (balance) {
+        y = y ? add_balance(c, m, &own, o, y) : NULL;
+        fm_free(own.routing);
+    }
+    return y;
 }

@@ -96,10 +96,14 @@ FM_MUST_CHECK fm_status fm_model_config_load(fm_model_config *cfg, const fm_fami
 FM_MUST_CHECK fm_status fm_model_config_from_preset(fm_model_config *cfg, const char *name, int32_t vocab_size);
 /* Any size by one number: depth, width and head count that give n_params within 3%. */
 FM_MUST_CHECK fm_status fm_model_config_from_params(fm_model_config *cfg, int64_t n_params, int32_t vocab_size);
-/* Parameters of the model on paper (tied ones counted once). */
+/* Parameters of the model on paper (tied ones counted once); of these, those that one token meets. */
 int64_t fm_model_config_params(const fm_model_config *cfg);
+int64_t fm_model_config_params_active(const fm_model_config *cfg);
 int64_t fm_model_config_params_embedding(const fm_model_config *cfg); /* of these, in embedding and head */
 int64_t fm_model_kv_bytes_per_token(const fm_model_config *cfg, fm_dtype dtype);
+
+/* Experts of a layer, or NULL for a dense one. */
+fm_moe_layer *fm_model_moe_layer(const fm_model *m, int32_t layer);
 
 /* Hidden states after the final norm [n_tokens,D]. The arrays of b outlive the tape; b itself need not. With the tape
  * off the arena holds one layer's temporaries at a time. */
@@ -110,7 +114,8 @@ fm_tensor *fm_model_forward(fm_ctx *c, const fm_model *m, const fm_batch *b);
 fm_tensor *fm_model_head(fm_ctx *c, const fm_model *m, fm_tensor *hidden, fm_tensor *idx);
 /* Forward, head and loss of a batch with targets, by chunks of rows: logits are never held whole. [1]; see
  * fm_linear_ce. The weights of o are used, or else those of b. *token_loss ([n_tokens], or NULL) gets the loss of each
- * row. */
+ * row. In training a model with experts adds its balance loss (cfg.moe.aux_alpha), weighted by this batch's share of
+ * the trained tokens. */
 fm_tensor *fm_model_loss(fm_ctx *c, const fm_model *m, const fm_batch *b, const fm_loss_options *o,
                          fm_tensor **token_loss);
 

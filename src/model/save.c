@@ -141,6 +141,11 @@ static fm_status put_transposed(fm_st_writer *w, const fm_param *p, fm_dtype dty
     return s;
 }
 
+/* What is no weight keeps its precision: steps of a routing bias are lost in 8 bits. */
+static fm_dtype file_dtype(const fm_param *p, fm_dtype dtype) {
+    return p->state ? FM_F32 : dtype;
+}
+
 static fm_status put_param(fm_st_writer *w, const fm_param *p, fm_dtype dtype, const fm_exec *x, void *buffer) {
     if (!p->data) {
         FM_FAIL(FM_ERR_STATE, "parameter %s has no data to save", p->name);
@@ -162,14 +167,15 @@ static fm_status write_weights(const fm_model *m, fm_st_writer *w, fm_dtype dtyp
         const fm_param *p = fm_params_at(m->params, i);
         if (!p->tie) {
             const int64_t turned[2] = {p->dim[1], p->dim[0]};
-            FM_TRY(fm_st_writer_declare(w, p->name, dtype, p->n_dims, p->file_transposed ? turned : p->dim));
+            FM_TRY(fm_st_writer_declare(w, p->name, file_dtype(p, dtype), p->n_dims,
+                                        p->file_transposed ? turned : p->dim));
         }
     }
     FM_TRY(fm_st_writer_begin(w));
     for (int i = 0; i < n; i++) {
         const fm_param *p = fm_params_at(m->params, i);
         if (!p->tie) {
-            FM_TRY(put_param(w, p, dtype, x, buffer));
+            FM_TRY(put_param(w, p, file_dtype(p, dtype), x, buffer));
         }
     }
     return fm_st_writer_finish(w);
@@ -181,7 +187,7 @@ fm_status fm_model_save(const fm_model *m, const char *dir, fm_dtype dtype, int6
     }
     fm_st_writer *w = NULL;
     fm_scratch *scratch = NULL;
-    void *buffer = fm_malloc((size_t)fm_dtype_bytes(dtype, CHUNK));
+    void *buffer = fm_malloc((size_t)fm_dtype_bytes(FM_F32, CHUNK));
     fm_status s;
     if (!buffer) {
         FM_FAIL_GOTO(s, done, FM_ERR_NO_MEMORY, "no memory to convert weights");

@@ -135,7 +135,7 @@ fm_status fm_checkpoint(fm_ctx *c, fm_checkpoint_fn fn, const void *args, size_t
 
     fm_node *n = fm_host_take(c, sizeof *n);
     checkpoint_attr *a = n ? fm_host_take(c, sizeof *a) : NULL;
-    if (!a) {
+    if (!a || !fm_node_inputs(c, n, n_in, in)) {
         return c->status;
     }
     *a = (checkpoint_attr){.fn = fn, .args = own};
@@ -143,13 +143,7 @@ fm_status fm_checkpoint(fm_ctx *c, fm_checkpoint_fn fn, const void *args, size_t
     n->attr = a;
     n->file = file;
     n->line = line;
-    n->n_in = n_in;
     n->n_out = n_out;
-    for (int i = 0; i < n_in; i++) {
-        n->in[i] = in[i];
-        n->in_version[i] = in[i]->param ? in[i]->param->version : in[i]->storage->version;
-        n->keeps_in[i] = true;
-    }
     for (int i = 0; i < n_out; i++) {
         n->out[i] = out[i];
         out[i]->needs_grad = true;

@@ -71,6 +71,8 @@ fm_status fm_arena_back(fm_ctx *c, fm_tensor *t, int64_t *offset);
 fm_status fm_grad_alloc(fm_ctx *c, fm_grad **out, fm_dtype dtype, int64_t numel);
 void fm_grad_unref(fm_ctx *c, fm_grad *g);
 void fm_grad_heap_reset(fm_ctx *c);
+/* Room for n_in inputs and a note of them; false with the context failed. */
+bool fm_node_inputs(fm_ctx *c, fm_node *n, int n_in, fm_tensor *const *in);
 fm_status fm_tape_push(fm_ctx *c, fm_node *n);
 fm_leaf_entry *fm_leaf_find(fm_ctx *c, const fm_param *p);
 void fm_leaf_clear(fm_ctx *c);

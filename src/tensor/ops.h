@@ -96,6 +96,50 @@ fm_tensor *fm_reshape_(fm_ctx *c, fm_tensor *x, int n_dims, const int64_t *dim);
 #define fm_view2(c, x, a, b)    fm_reshape((c), (x), 2, (const int64_t[]){(a), (b)})
 #define fm_view3(c, x, a, b, d) fm_reshape((c), (x), 3, (const int64_t[]){(a), (b), (d)})
 
+/* ---- mixture of experts: E experts, K per token, N = T * K rows ---------------------------------- */
+
+/* x [T,D], w [E,D] in the accumulation type -> [T,E] in the accumulation type: a product that is not rounded, whatever
+ * the compute type (a router). */
+fm_tensor *fm_linear_acc_(fm_ctx *c, fm_tensor *x, fm_tensor *w);
+#define fm_linear_acc(c, ...) fm_linear_acc_(FM_HERE(c), __VA_ARGS__)
+/* logits [T,E], bias [E] or NULL (no gradient) -> weights [T,K] of the chosen experts; *ids i32 [T,K], *scores [T,E]
+ * (differentiable). See fm_route_args. The choice is constant for gradients: what is differentiated is the weight of
+ * the experts that were chosen. */
+fm_tensor *fm_route_(fm_ctx *c, fm_tensor *logits, fm_tensor *bias, const fm_router_rule *rule, fm_tensor **ids,
+                     fm_tensor **scores);
+#define fm_route(c, ...) fm_route_(FM_HERE(c), __VA_ARGS__)
+/* Loss [1] over n pairs of scores and ids of one shape (layers), 1 where scores and choices are even; see
+ * fm_balance_args. offsets outlives the tape. */
+typedef struct fm_balance_options {
+    int32_t n_segments;
+    const int32_t *offsets; /* [n_segments+1], or NULL: all rows together */
+    bool normalise;         /* scores do not add up to 1 (sigmoid) */
+} fm_balance_options;
+fm_tensor *fm_balance_loss_(fm_ctx *c, int n, fm_tensor *const *scores, fm_tensor *const *ids,
+                            const fm_balance_options *o);
+#define fm_balance_loss(c, ...) fm_balance_loss_(FM_HERE(c), __VA_ARGS__)
+/* Assignments sorted by expert; see fm_expert_sort_args. */
+typedef struct fm_dispatch {
+    fm_tensor *offsets; /* i32 [E+1]; NULL: failed */
+    fm_tensor *order;   /* i32 [N] */
+    fm_tensor *row;     /* i32 [N] */
+    int32_t n_experts, n_active;
+} fm_dispatch;
+fm_dispatch fm_expert_sort_(fm_ctx *c, fm_tensor *ids, int32_t n_experts);
+#define fm_expert_sort(c, ...) fm_expert_sort_(FM_HERE(c), __VA_ARGS__)
+/* Product of the rows of each expert with its own weight [n_out,K']; w[E], NULL for an expert without rows.
+ *   GATHER   x [T,K'] -> [N,n_out]: sorted row r reads row order[r] / K of x
+ *   ROWS     x [N,K'] -> [N,n_out]: sorted rows
+ *   COMBINE  x [N,K'] -> [T,n_out]: sorted rows, summed over the experts of a token in the order of its choices
+ * With w2 (GATHER and ROWS) *y2 is the same of a second set of weights. */
+typedef enum fm_group_mode { FM_GROUP_GATHER, FM_GROUP_ROWS, FM_GROUP_COMBINE } fm_group_mode;
+fm_tensor *fm_grouped_linear_(fm_ctx *c, fm_tensor *x, const fm_dispatch *d, fm_group_mode mode, int64_t n_out,
+                              fm_tensor *const *w, fm_tensor *const *w2, fm_tensor **y2);
+#define fm_grouped_linear(c, ...) fm_grouped_linear_(FM_HERE(c), __VA_ARGS__)
+/* weights[order[r]] * act(gate[r,:]) * up[r,:]; weights [T,K] in the accumulation type. */
+fm_tensor *fm_glu_rows_(fm_ctx *c, fm_tensor *gate, fm_tensor *up, fm_tensor *weights, fm_tensor *order, fm_act act);
+#define fm_glu_rows(c, ...) fm_glu_rows_(FM_HERE(c), __VA_ARGS__)
+
 typedef struct fm_loss_options {
     int32_t ignore_index; /* -100 by habit; targets equal to it carry no loss */
     float label_smoothing, z_loss;

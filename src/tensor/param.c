@@ -12,6 +12,8 @@ struct fm_params {
     size_t n_slots;
     void *block, *grad_block, *copy_block; /* one allocation each, or NULL */
     size_t block_bytes, grad_bytes, copy_bytes;
+    void **kept;
+    size_t n_kept, cap_kept;
 };
 
 static uint64_t name_hash(const char *s) {
@@ -58,9 +60,24 @@ void fm_params_free(fm_params *ps) {
     if (ps->copy_block) {
         fm_pages_free(ps->copy_block, ps->copy_bytes, FM_MEM_WEIGHTS);
     }
+    for (size_t i = 0; i < ps->n_kept; i++) {
+        fm_free(ps->kept[i]);
+    }
+    fm_free(ps->kept);
     fm_free(ps->item);
     fm_free(ps->slot);
     fm_free(ps);
+}
+
+void *fm_params_keep(fm_params *ps, size_t bytes) {
+    if (fm_grow((void **)&ps->kept, &ps->cap_kept, ps->n_kept + 1, sizeof *ps->kept) != FM_OK) {
+        return NULL;
+    }
+    void *p = fm_calloc(1, bytes);
+    if (p) {
+        ps->kept[ps->n_kept++] = p;
+    }
+    return p;
 }
 
 static size_t slot_of(const fm_params *ps, const char *name) {
@@ -119,6 +136,7 @@ fm_status fm_params_add(fm_params *ps, const fm_param_desc *d, fm_param **out) {
     p->shard_end = p->dim[0];
     p->tie = d->tie ? (d->tie->tie ? d->tie->tie : d->tie) : NULL;
     p->decay = !d->no_decay;
+    p->frozen = p->state = d->state;
     p->file_transposed = d->file_transposed;
     p->init = d->init;
     p->init_std = d->init_std;

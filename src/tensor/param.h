@@ -37,6 +37,7 @@ struct fm_param {
     fm_dtype source_dtype; /* such as FM_Q4_K: quantised products may use the blocks */
     fm_param *tie;         /* this one is the same memory as *tie (which is never tied itself), or NULL */
     bool frozen;           /* no gradient, no update */
+    bool state;            /* kept with the model but changed by rules of its own, never by a gradient; f32 in files */
     bool decay;            /* weight decay applies */
     int32_t group;         /* optimizer group */
     fm_init_kind init;
@@ -62,6 +63,7 @@ typedef struct fm_param_desc {
     fm_init_kind init;
     double init_std;
     bool no_decay;
+    bool state; /* frozen as well */
     bool file_transposed;
     fm_param *tie;
 } fm_param_desc;
@@ -70,6 +72,8 @@ FM_MUST_CHECK fm_status fm_params_new(fm_params **out);
 void fm_params_free(fm_params *ps);
 /* The returned parameter lives as long as the store. A name may occur once. */
 FM_MUST_CHECK fm_status fm_params_add(fm_params *ps, const fm_param_desc *d, fm_param **out);
+/* Zeroed memory that lives as long as the store, for handles of layers; NULL when out of memory. */
+void *fm_params_keep(fm_params *ps, size_t bytes);
 int fm_params_count(const fm_params *ps);
 fm_param *fm_params_at(const fm_params *ps, int i); /* in the order of adding */
 fm_param *fm_params_find(const fm_params *ps, const char *name);

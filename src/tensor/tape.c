@@ -30,9 +30,25 @@ bool fm_node_records(const fm_ctx *c, const fm_node *n) {
     return c->cur_records;
 }
 
+bool fm_node_inputs(fm_ctx *c, fm_node *n, int n_in, fm_tensor *const *in) {
+    n->in = fm_host_take(c, (size_t)FM_MAX(n_in, 1) * sizeof *n->in);
+    n->in_version = n->in ? fm_host_take(c, (size_t)FM_MAX(n_in, 1) * sizeof *n->in_version) : NULL;
+    n->keeps_in = n->in_version ? fm_host_take(c, (size_t)FM_MAX(n_in, 1) * sizeof *n->keeps_in) : NULL;
+    if (!n->keeps_in) {
+        return false;
+    }
+    n->n_in = n_in;
+    for (int i = 0; i < n_in; i++) {
+        n->in[i] = in[i];
+        n->keeps_in[i] = true;
+        n->in_version[i] = in[i] ? tensor_version(in[i]) : 0;
+    }
+    return true;
+}
+
 fm_tensor *fm_apply(fm_ctx *c, const fm_op *op, int n_required, int n_in, fm_tensor *const *in, const void *attr,
                     size_t attr_size, fm_tensor **outs) {
-    FM_ASSERT(n_in <= FM_MAX_IN && n_required <= n_in);
+    FM_ASSERT(n_required <= n_in);
     if (c->status != FM_OK) {
         return NULL;
     }
@@ -42,21 +58,15 @@ fm_tensor *fm_apply(fm_ctx *c, const fm_op *op, int n_required, int n_in, fm_ten
         }
     }
     fm_node *n = fm_host_take(c, sizeof *n);
-    if (!n) {
+    if (!n || !fm_node_inputs(c, n, n_in, in)) {
         return NULL;
     }
     n->op = op;
-    n->n_in = n_in;
     n->file = c->file;
     n->line = c->line;
     bool wants = false;
     for (int i = 0; i < n_in; i++) {
-        n->in[i] = in[i];
-        n->keeps_in[i] = true;
-        if (in[i]) {
-            wants = wants || in[i]->needs_grad;
-            n->in_version[i] = tensor_version(in[i]);
-        }
+        wants = wants || (in[i] && in[i]->needs_grad);
     }
     for (int i = 0; i < FM_MAX_OUT; i++) {
         n->keeps_out[i] = true;

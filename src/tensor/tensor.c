@@ -139,6 +139,10 @@ static fm_status leaf_room(fm_ctx *c) {
 }
 
 fm_tensor *fm_leaf(fm_ctx *c, fm_param *p) {
+    return fm_leaf_as(c, p, c->compute);
+}
+
+fm_tensor *fm_leaf_as(fm_ctx *c, fm_param *p, fm_dtype dtype) {
     if (!p || c->status != FM_OK) {
         return NULL;
     }
@@ -147,6 +151,7 @@ fm_tensor *fm_leaf(fm_ctx *c, fm_param *p) {
     }
     fm_leaf_entry *e = fm_leaf_find(c, p);
     if (e) {
+        FM_ASSERT(e->leaf->dtype == dtype);
         return e->leaf;
     }
     fm_status s = leaf_room(c);
@@ -154,7 +159,7 @@ fm_tensor *fm_leaf(fm_ctx *c, fm_param *p) {
         fm_ctx_fail(c, s);
         return NULL;
     }
-    fm_tensor *t = fm_tensor_struct(c, c->compute, p->n_dims, p->dim);
+    fm_tensor *t = fm_tensor_struct(c, dtype, p->n_dims, p->dim);
     fm_storage *st = t ? fm_host_take(c, sizeof *st) : NULL;
     if (!st) {
         return NULL;

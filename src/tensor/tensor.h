@@ -23,7 +23,7 @@
 #include "base/str.h"
 
 #define FM_MAX_DIMS  4
-#define FM_MAX_IN    8
+#define FM_MAX_IN    8 /* of a test case; a node has as many as its operation takes */
 #define FM_MAX_OUT   3
 #define FM_MAX_SAVED 4
 
@@ -69,11 +69,11 @@ struct fm_tensor {
 struct fm_node {
     const fm_op *op;
     int n_in, n_out, n_saved;
-    fm_tensor *in[FM_MAX_IN]; /* may hold NULL for optional inputs */
+    fm_tensor **in; /* [n_in]; may hold NULL for optional inputs */
     fm_tensor *out[FM_MAX_OUT];
     fm_tensor *saved[FM_MAX_SAVED]; /* beyond inputs and outputs: rstd, lse ... */
-    uint32_t in_version[FM_MAX_IN], out_version[FM_MAX_OUT];
-    bool keeps_in[FM_MAX_IN];   /* backward reads the data of this input; set in op->shape, default true */
+    uint32_t *in_version, out_version[FM_MAX_OUT];
+    bool *keeps_in;             /* [n_in]: backward reads the data of this input; set in op->shape, default true */
     bool keeps_out[FM_MAX_OUT]; /* backward reads the data of this output; default true */
     void *attr;                 /* the op's own options, copied to the host arena */
     const char *file;
@@ -208,6 +208,8 @@ fm_tensor *fm_new_like(fm_ctx *c, const fm_tensor *t);
 fm_tensor *fm_from_memory(fm_ctx *c, fm_dtype dtype, int n_dims, const int64_t *dim, void *data);
 /* Leaf for a parameter, in the compute dtype. The same parameter gives the same leaf within one tape. */
 fm_tensor *fm_leaf(fm_ctx *c, fm_param *p);
+/* The same in another type, for a parameter that is always read so (a router, in the accumulation type). */
+fm_tensor *fm_leaf_as(fm_ctx *c, fm_param *p, fm_dtype dtype);
 fm_tensor *fm_require_grad(fm_tensor *t); /* marks a leaf; returns it */
 
 int64_t fm_numel(const fm_tensor *t);

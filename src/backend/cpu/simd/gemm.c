@@ -333,8 +333,14 @@ fm_status FM_SIMD_FN(matmul_pack)(const fm_exec *x, fm_dtype d, int64_t n, int64
     return fm_pool_run(x->pool, parts, pack_part, &w);
 }
 
+#include "backend/cpu/simd/gemm_grouped.h"
+
 const fm_kernel_row FM_SIMD_FN(gemm_rows)[] = {
     {FM_K_matmul, FM_F32, matmul_f32},
     {FM_K_matmul, FM_BF16, matmul_bf16},
+    {FM_K_grouped_matmul, FM_F32, grouped_matmul_f32},
+    {FM_K_grouped_matmul, FM_BF16, grouped_matmul_bf16},
+    {FM_K_grouped_outer, FM_F32, grouped_outer_f32},
+    {FM_K_grouped_outer, FM_BF16, grouped_outer_bf16},
     {FM_KERNEL_COUNT, FM_DTYPE_COUNT, NULL},
 };
