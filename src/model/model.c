@@ -32,7 +32,7 @@ fm_status fm_model_build(fm_model **out, const fm_model_config *cfg) {
         FM_FAIL_GOTO(s, fail, FM_ERR_NO_MEMORY, "no memory for rope frequencies");
     }
     FM_TRY_GOTO(s, fail, fm_rope_frequencies(&cfg->rope, m->rope_freq, &m->rope_mscale));
-    FM_TRY_GOTO(s, fail, family->build(cfg, m->params, &m->state));
+    FM_TRY_GOTO(s, fail, family->build(&m->cfg, m->params, &m->state));
     if (cfg->tied) {
         m->head = fm_params_find(m->params, "model.embed_tokens.weight");
         FM_ASSERT(m->head);

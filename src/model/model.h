@@ -43,7 +43,7 @@ typedef struct fm_family {
     fm_status (*parse)(fm_model_config *cfg, const fm_json *json);
     /* config -> members of config.json that transformers needs, set or replaced in an object. */
     fm_status (*write)(const fm_model_config *cfg, fm_json *json);
-    /* Adds all parameters; *state holds handles for forward (fm_free). */
+    /* Adds all parameters; *state holds handles for forward (fm_free). cfg is the model's own copy and lives as long. */
     fm_status (*build)(const fm_model_config *cfg, fm_params *ps, void **state);
     /* Hidden states after the final norm [n_tokens,D]. */
     fm_tensor *(*forward)(fm_ctx *c, const fm_model *m, const fm_batch *b);

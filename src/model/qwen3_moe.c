@@ -23,7 +23,9 @@ static fm_status parse(fm_model_config *cfg, const fm_json *json) {
     FM_TRY(fm_json_get_bool(&cfg->qkv_bias, json, "attention_bias", false));
     cfg->o_bias = cfg->qkv_bias;
     cfg->qk_norm = true;
-    FM_TRY(fm_decoder_get_size(&moe->n_experts, json, "num_experts", 128));
+    /* transformers 5 writes num_local_experts, the published files have num_experts. */
+    FM_TRY(fm_decoder_get_size(&moe->n_experts, json, "num_local_experts", 128));
+    FM_TRY(fm_decoder_get_size(&moe->n_experts, json, "num_experts", moe->n_experts));
     FM_TRY(fm_decoder_get_size(&moe->n_active, json, "num_experts_per_tok", 8));
     FM_TRY(fm_decoder_get_size(&moe->d_ff, json, "moe_intermediate_size", 768));
     FM_TRY(fm_decoder_get_size(&moe->layer_freq, json, "decoder_sparse_step", 1));
@@ -44,7 +46,8 @@ static fm_status write(const fm_model_config *cfg, fm_json *json) {
     }
     FM_TRY(fm_decoder_write(cfg, json));
     FM_TRY(fm_json_set(json, "attention_bias", fm_json_new_bool(cfg->qkv_bias)));
-    FM_TRY(fm_json_set(json, "num_experts", fm_json_new_int(moe->n_experts)));
+    bool newer = fm_json_get(json, "num_local_experts") && !fm_json_get(json, "num_experts");
+    FM_TRY(fm_json_set(json, newer ? "num_local_experts" : "num_experts", fm_json_new_int(moe->n_experts)));
     FM_TRY(fm_json_set(json, "num_experts_per_tok", fm_json_new_int(moe->n_active)));
     FM_TRY(fm_json_set(json, "moe_intermediate_size", fm_json_new_int(moe->d_ff)));
     FM_TRY(fm_json_set(json, "decoder_sparse_step", fm_json_new_int(FM_MAX(moe->layer_freq, 1))));

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Reference logits of tiny dense decoders, from transformers on PyTorch in float32.
+"""Reference logits of tiny decoders, from transformers on PyTorch in float32.
 
     python3 -m venv venv && venv/bin/pip install torch transformers numpy safetensors
-    venv/bin/python tests/golden/make_llama.py tests/golden/data
+    venv/bin/python tests/golden/make_llama.py tests/golden/data [case ...]
 
 Each case is a Hugging Face folder as transformers writes it, with golden.bin beside it:
     u32 n_ids, u32 vocab, i32 ids[n_ids], f32 logits[n_ids][vocab]   (little-endian)
@@ -17,8 +17,9 @@ import sys
 import numpy as np
 import torch
 import transformers
-from transformers import (LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config,
-                          Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
+from transformers import (LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, MixtralConfig,
+                          MixtralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM,
+                          Qwen3MoeConfig, Qwen3MoeForCausalLM)
 
 SMALL = dict(vocab_size=32, hidden_size=32, intermediate_size=24, num_hidden_layers=1, num_attention_heads=4,
              num_key_value_heads=2, max_position_embeddings=64, rms_norm_eps=1e-5, bos_token_id=1, eos_token_id=2)
@@ -55,6 +56,16 @@ CASES = {
     "qwen3": (Qwen3Config, Qwen3ForCausalLM, dict(num_hidden_layers=2, head_dim=16, **rope(rope_type="default", rope_theta=1000.0)), 30),
     "mistral_window": (MistralConfig, MistralForCausalLM,
                        dict(num_hidden_layers=2, sliding_window=9, **rope(rope_type="default", rope_theta=1000.0)), 50),
+    "qwen3_moe": (Qwen3MoeConfig, Qwen3MoeForCausalLM,
+                  dict(num_hidden_layers=3, head_dim=16, num_experts=9, num_experts_per_tok=3, moe_intermediate_size=12,
+                       norm_topk_prob=True, mlp_only_layers=[0], **rope(rope_type="default", rope_theta=1000.0)), 40),
+    "qwen3_moe_sparse": (Qwen3MoeConfig, Qwen3MoeForCausalLM,
+                         dict(num_hidden_layers=3, head_dim=8, num_experts=5, num_experts_per_tok=2,
+                              moe_intermediate_size=8, norm_topk_prob=False, decoder_sparse_step=2,
+                              attention_bias=True, **rope(rope_type="default", rope_theta=1000.0)), 30),
+    "mixtral": (MixtralConfig, MixtralForCausalLM,
+                dict(num_hidden_layers=2, num_local_experts=5, num_experts_per_tok=2, sliding_window=9,
+                     **rope(rope_type="default", rope_theta=1000.0)), 40),
 }
 
 
@@ -63,19 +74,21 @@ def fill(model, seed):
     with torch.no_grad():
         for name, p in model.named_parameters():
             r = torch.randn(p.shape, generator=g)
-            if p.dim() == 2 and "embed_tokens" not in name:
-                p.copy_(r / p.shape[1] ** 0.5)
+            if p.dim() >= 2 and "embed_tokens" not in name:
+                p.copy_(r / p.shape[-1] ** 0.5)
             elif "norm" in name:
                 p.copy_(1 + 0.2 * r)
             else:
                 p.copy_(r if p.dim() == 2 else 0.3 * r)
 
 
-def main(out):
+def main(out, *only):
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
     print("torch", torch.__version__, "transformers", transformers.__version__)
     for seed, (name, (config, cls, kw, n)) in enumerate(CASES.items()):
+        if only and name not in only:
+            continue
         model = cls(config(**{**SMALL, **kw}, attn_implementation="eager")).eval()
         fill(model, seed)
         ids = np.random.default_rng(seed).integers(0, 32, n).astype(np.int32)
@@ -91,4 +104,4 @@ def main(out):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

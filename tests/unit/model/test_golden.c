@@ -64,8 +64,8 @@ static double difference(const char *dir, const golden *g, const char *dtype) {
 }
 
 static const char *const cases[] = {
-    "llama_gqa",     "llama_bias", "llama_linear", "llama_llama3", "llama_yarn",     "llama_yarn_mscale",
-    "llama_dynamic", "qwen2",      "qwen2_window", "qwen3",        "mistral_window",
+    "llama_gqa", "llama_bias",   "llama_linear", "llama_llama3",   "llama_yarn", "llama_yarn_mscale", "llama_dynamic",
+    "qwen2",     "qwen2_window", "qwen3",        "mistral_window", "qwen3_moe",  "qwen3_moe_sparse",  "mixtral",
 };
 
 static void test_same_logits(void **state) {
@@ -151,6 +151,16 @@ static const edit edits[] = {
     {"qwen3", "{\"rms_norm_eps\":1e-4}"},
     {"mistral_window", "{\"sliding_window\":10}"},
     {"mistral_window", "{\"sliding_window\":8}"},
+    {"qwen3_moe", "{\"num_experts_per_tok\":2}"},
+    {"qwen3_moe", "{\"num_experts_per_tok\":4}"},
+    {"qwen3_moe", "{\"norm_topk_prob\":false}"},
+    {"qwen3_moe_sparse", "{\"norm_topk_prob\":true}"},
+    {"qwen3_moe_sparse", "{\"num_experts_per_tok\":1}"},
+    {"mixtral", "{\"num_experts_per_tok\":1}"},
+    {"mixtral", "{\"num_experts_per_tok\":3}"},
+    {"mixtral", "{\"sliding_window\":8}"},
+    {"mixtral", "{\"sliding_window\":64}"},
+    {"mixtral", "{\"hidden_act\":\"gelu\"}"},
 };
 
 static void test_edited_configs_differ(void **state) {
