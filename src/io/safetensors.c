@@ -10,12 +10,12 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "io/shard_index.h"
 
 #define MAX_HEADER_BYTES ((uint64_t)100 << 20)
 
 typedef struct st_file {
     char *path;
-    char *name; /* as in the index; NULL for a single file */
     fm_map map;
     fm_json *header; /* owns the names of the tensors */
     const uint8_t *data;
@@ -27,7 +27,7 @@ struct fm_safetensors {
     size_t n_files, files_cap;
     fm_st_tensor *tensors; /* sorted by name */
     size_t n, cap;
-    fm_json *index; /* or NULL */
+    fm_shard_index index;
 };
 
 static int by_name(const void *a, const void *b) {
@@ -164,58 +164,12 @@ static fm_status new_file(fm_safetensors *s, const char *dir, const char *name, 
     st_file *f = &s->files[s->n_files];
     memset(f, 0, sizeof *f);
     f->path = fm_strdup(dir ? path : name);
-    f->name = fm_strdup(name);
     s->n_files++; /* from here close() frees it */
-    if (!f->path || !f->name) {
+    if (!f->path) {
         FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate a file name");
     }
     *out = f;
     return FM_OK;
-}
-
-/* Names of the shards, each once, in order. */
-typedef struct shard_ctx {
-    fm_safetensors *s;
-    const char *dir, *index_path;
-} shard_ctx;
-
-static fm_status add_shard(void *arg, const char *key, fm_json *value) {
-    shard_ctx *c = arg;
-    size_t n = 0;
-    const char *name = fm_json_str(value, &n);
-    /* A name with a folder part could lead anywhere on the disk. */
-    if (!name || n == 0 || strlen(name) != n || strchr(name, '/') || name[0] == '.') {
-        BAD("%s: tensor '%s': expected the name of a file in the same folder", c->index_path, key);
-    }
-    for (size_t i = c->s->n_files; i-- > 0;) { /* the last one is the likely one */
-        if (strcmp(c->s->files[i].name, name) == 0) {
-            return FM_OK;
-        }
-    }
-    st_file *f;
-    return new_file(c->s, c->dir, name, &f);
-}
-
-/* Each tensor must be in the shard that the index names. */
-typedef struct check_ctx {
-    const fm_safetensors *s;
-    const char *index_path;
-} check_ctx;
-
-static fm_status check_entry(void *arg, const char *key, fm_json *value) {
-    const check_ctx *c = arg;
-    const char *shard = fm_json_str(value, NULL);
-    const fm_st_tensor *t = fm_safetensors_find(c->s, key);
-    for (size_t i = 0; t && i < c->s->n_files; i++) {
-        const st_file *f = &c->s->files[i];
-        if (strcmp(f->name, shard) == 0) {
-            if (t->data >= f->data && t->data <= f->data + f->data_bytes) {
-                return FM_OK;
-            }
-            break;
-        }
-    }
-    BAD("%s: tensor '%s' is not in '%s'", c->index_path, key, shard);
 }
 
 static fm_status finish(fm_safetensors *s) {
@@ -230,28 +184,27 @@ static fm_status finish(fm_safetensors *s) {
     return FM_OK;
 }
 
+static int shard_of(const void *arg, const char *name) {
+    const fm_safetensors *s = arg;
+    const fm_st_tensor *t = fm_safetensors_find(s, name);
+    for (size_t i = 0; t && i < s->n_files; i++) {
+        const st_file *f = &s->files[i];
+        if (t->data >= f->data && t->data <= f->data + f->data_bytes) {
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
 static fm_status open_index(fm_safetensors *s, const char *path) {
-    char dir[4096];
-    const char *slash = strrchr(path, '/');
-    size_t n = slash ? (size_t)(slash - path) : 0;
-    if (n >= sizeof dir) {
-        FM_FAIL(FM_ERR_ARGUMENT, "path is too long: '%s'", path);
-    }
-    memcpy(dir, path, n);
-    dir[n] = '\0';
-    FM_TRY(fm_json_load(&s->index, path));
-    fm_json *map = fm_json_get(s->index, "weight_map");
-    if (!fm_json_is_object(map)) {
-        FM_FAIL(FM_ERR_FORMAT, "%s: expected an object 'weight_map'", path);
-    }
-    shard_ctx c = {s, !slash ? "." : n ? dir : "/", path};
-    FM_TRY(fm_json_each(map, add_shard, &c));
-    for (size_t i = 0; i < s->n_files; i++) {
-        FM_TRY(open_file(s, &s->files[i]));
+    FM_TRY(fm_shard_index_load(&s->index, path));
+    for (size_t i = 0; i < s->index.n_files; i++) {
+        st_file *f;
+        FM_TRY(new_file(s, s->index.dir, s->index.file[i], &f));
+        FM_TRY(open_file(s, f));
     }
     FM_TRY(finish(s));
-    check_ctx k = {s, path};
-    return fm_json_each(map, check_entry, &k);
+    return fm_shard_index_check(&s->index, shard_of, s);
 }
 
 static fm_status open_single(fm_safetensors *s, const char *path) {
@@ -323,9 +276,8 @@ void fm_safetensors_close(fm_safetensors *s) {
         fm_json_free(s->files[i].header);
         fm_map_close(&s->files[i].map);
         fm_free(s->files[i].path);
-        fm_free(s->files[i].name);
     }
-    fm_json_free(s->index);
+    fm_shard_index_free(&s->index);
     fm_free(s->files);
     fm_free(s->tensors);
     fm_free(s);

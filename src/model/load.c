@@ -203,7 +203,7 @@ static const char *param_name(char *buf, size_t cap, const name_map *nm, const f
 
 /* Decided by the first parameter. */
 static void choose_names(name_map *nm, const fm_model *m, const fm_weights *ws) {
-    static const char *const parts[] = {"model.", "transformer.", "bert.", "mobilebert."};
+    static const char *const parts[] = {"model.", "module.", "transformer.", "bert.", "mobilebert."};
     const char *first = fm_params_at(m->params, 0)->name, *dot = strchr(first, '.');
     char buf[512];
     fm_weight w;

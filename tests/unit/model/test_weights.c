@@ -203,6 +203,20 @@ static void test_fp8(void **state) {
     expect_folder("fp8_ue8m0", true, FM_F32, "fp8_ue8m0_bf16.safetensors");
 }
 
+/* State dicts: zip, the stream before 1.6, shards; types, views and shared storages as PyTorch reads them. */
+static void test_torch(void **state) {
+    (void)state;
+    expect_folder("torch_zip", false, FM_F32, "torch_f32.safetensors");
+    expect_folder("torch_old", false, FM_F32, "torch_f32.safetensors");
+    expect_folder("torch_shards", false, FM_F32, "torch_f32.safetensors");
+    fm_model *m;
+    assert_int_equal(fm_model_load(&m, FM_SOURCE_DIR "/tests/golden/data/files/torch_zip", true, FM_F32), FM_OK);
+    const fm_param *e = fm_params_find(m->params, "model.embed_tokens.weight"), *h = m->head;
+    assert_ptr_equal(e->data, h->data); /* one storage */
+    assert_int_equal(e->storage, FM_STORAGE_MAP);
+    fm_model_close(m);
+}
+
 /* Factors stored as exponents, and a code or a factor that is no number. */
 static void test_fp8_exponents(void **state) {
     (void)state;
@@ -240,9 +254,10 @@ static void test_fp8_exponents(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_read),   cmocka_unit_test(test_strides),
-        cmocka_unit_test(test_finite), cmocka_unit_test(test_transposed_files),
-        cmocka_unit_test(test_fp8),    cmocka_unit_test(test_fp8_exponents),
+        cmocka_unit_test(test_read),          cmocka_unit_test(test_strides),
+        cmocka_unit_test(test_finite),        cmocka_unit_test(test_transposed_files),
+        cmocka_unit_test(test_fp8),           cmocka_unit_test(test_torch),
+        cmocka_unit_test(test_fp8_exponents),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
