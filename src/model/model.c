@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "model/adapter.h"
 #include "model/files.h"
 
 fm_status fm_model_build(fm_model **out, const fm_model_config *cfg) {
@@ -57,6 +58,7 @@ void fm_model_close(fm_model *m) {
     if (!m) {
         return;
     }
+    fm_adapter_free(m->adapter);
     fm_params_free(m->params);
     fm_model_files_close(m);
     fm_model_gguf_close(m);

@@ -34,6 +34,8 @@ typedef struct fm_model_config {
 /* Ranges and divisibility; FM_ERR_CONFIG naming the field by its config.json key. */
 FM_MUST_CHECK fm_status fm_model_config_check(const fm_model_config *cfg);
 
+typedef struct fm_adapter fm_adapter;
+
 typedef struct fm_family {
     const char *name;                 /* "llama" */
     const char *const *architectures; /* NULL-terminated: "LlamaForCausalLM" */
@@ -60,6 +62,7 @@ struct fm_model {
     double *rope_freq; /* [rope.dim/2] */
     double rope_mscale;
     bool checkpoint_layers; /* recompute each layer in backward */
+    fm_adapter *adapter;    /* low-rank additions (model/adapter.h), or NULL */
     char *path;
     fm_pool *pool; /* owned when opened through the public API */
     fm_dtype compute;
@@ -71,7 +74,7 @@ struct fm_model {
     struct fm_gguf_source *gguf_sources; /* of each parameter */
     int32_t eos[FM_MAX_EOS];             /* every id that ends a text: generation_config.json, else config.json */
     int n_eos;
-    fm_dtype stored; /* of the weights in the files, by bytes; of a built model f32 */
+    fm_dtype stored;                      /* of the weights in the files, by bytes; of a built model f32 */
     int64_t stored_bytes[FM_DTYPE_COUNT]; /* by element type of the files */
     int64_t file_bytes;
     int32_t n_files;

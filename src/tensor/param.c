@@ -174,11 +174,16 @@ static size_t align64(size_t n) {
 }
 
 fm_status fm_params_alloc(fm_params *ps, fm_dtype dtype) {
+    return fm_params_alloc_mixed(ps, dtype, dtype);
+}
+
+fm_status fm_params_alloc_mixed(fm_params *ps, fm_dtype dtype, fm_dtype frozen) {
     FM_ASSERT(!ps->block);
     size_t total = 0;
     for (size_t i = 0; i < ps->n; i++) {
-        if (!ps->item[i]->tie && !ps->item[i]->data) {
-            total += align64((size_t)fm_dtype_bytes(dtype, ps->item[i]->numel));
+        const fm_param *p = ps->item[i];
+        if (!p->tie && !p->data) {
+            total += align64((size_t)fm_dtype_bytes(p->frozen ? frozen : dtype, p->numel));
         }
     }
     if (total == 0) {
@@ -190,10 +195,10 @@ fm_status fm_params_alloc(fm_params *ps, fm_dtype dtype) {
     for (size_t i = 0; i < ps->n; i++) {
         fm_param *p = ps->item[i];
         if (!p->tie && !p->data) {
-            p->dtype = dtype;
+            p->dtype = p->frozen ? frozen : dtype;
             p->storage = FM_STORAGE_HEAP;
             p->data = at;
-            at += align64((size_t)fm_dtype_bytes(dtype, p->numel));
+            at += align64((size_t)fm_dtype_bytes(p->dtype, p->numel));
             p->version++;
         }
     }

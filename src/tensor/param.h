@@ -22,6 +22,14 @@ typedef struct fm_derived {
     uint32_t version; /* of the master it was made from; 0 = never */
 } fm_derived;
 
+/* A low-rank addition to a weight W [n,k] (Hu et al. 2021): the linear operation gives W x + scale B A x. */
+typedef struct fm_lora {
+    fm_param *a, *b; /* [rank,k] [n,rank] */
+    float scale;
+    double dropout; /* of x, when training */
+    char stream[32];
+} fm_lora;
+
 struct fm_param {
     char *name; /* Hugging Face name */
     int32_t index;
@@ -47,6 +55,7 @@ struct fm_param {
     bool grad_written;    /* false: next write is = */
     uint32_t version;     /* starts at 1, bumped by every change of data */
     fm_derived copy;      /* the compute-dtype copy */
+    const fm_lora *lora;  /* or NULL */
     void *packed;         /* as backend->matmul_pack made it, of the compute dtype, as trans_b */
     uint32_t packed_version;
     int64_t packed_bytes;
@@ -81,6 +90,8 @@ int64_t fm_params_numel(const fm_params *ps); /* tied ones counted once */
 
 /* One zeroed block for all untied parameters without memory of their own, in `dtype`. */
 FM_MUST_CHECK fm_status fm_params_alloc(fm_params *ps, fm_dtype dtype);
+/* The same with another type for the frozen ones, which need no precision to be updated in. */
+FM_MUST_CHECK fm_status fm_params_alloc_mixed(fm_params *ps, fm_dtype dtype, fm_dtype frozen);
 /* One zeroed block of gradients for all that are not frozen. */
 FM_MUST_CHECK fm_status fm_params_alloc_grads(fm_params *ps);
 /* One block of compute-dtype copies (so that the optimizer can write them in its pass). No-op when dtype is the

@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "io/safetensors.h"
+#include "model/adapter.h"
 #include "train/run.h"
 #include "train/weights.h"
 
@@ -34,8 +35,8 @@ static void tensor_name(char *buf, size_t cap, const char *kind, const fm_param 
 typedef fm_status (*vector_fn)(void *arg, const char *name, fm_param *p, void *data);
 static fm_status each_vector(const fm_trainer *r, vector_fn fn, void *arg) {
     char name[512];
-    for (int i = 0; i < fm_params_count(r->model->params); i++) {
-        fm_param *p = fm_params_at(r->model->params, i);
+    for (int i = 0; i < fm_params_count(r->params); i++) {
+        fm_param *p = fm_params_at(r->params, i);
         if (p->tie || p->frozen) {
             continue;
         }
@@ -104,11 +105,17 @@ static fm_status write_manifest(const char *dir) {
     return s;
 }
 
+/* The model, or what an adapter adds to it. */
+static fm_status save_weights(const fm_trainer *r, const char *dir) {
+    return r->model->adapter ? fm_adapter_save(r->model, dir, r->cfg->model_name_or_path)
+                             : fm_model_save(r->model, dir, r->choice.compute, 0);
+}
+
 static fm_status write_parts(fm_trainer *r, const char *dir) {
     char path[4096];
     FM_TRY(fm_mkdirs(dir));
     fm_crash_point("ckpt.begin");
-    FM_TRY(fm_model_save(r->model, dir, r->choice.compute, 0));
+    FM_TRY(save_weights(r, dir));
     fm_crash_point("ckpt.model");
     FM_TRY(save_optimizer(r, dir));
     fm_crash_point("ckpt.optimizer");
@@ -127,7 +134,7 @@ static fm_status write_parts(fm_trainer *r, const char *dir) {
 
 /* What the files take, so that a full disk is told of before anything is written. */
 static fm_status check_space(const fm_trainer *r) {
-    int64_t n = fm_params_numel(r->model->params);
+    int64_t n = fm_params_numel(r->params);
     int64_t need =
         n * fm_dtype_bytes(r->choice.compute, 1) + (int64_t)r->optim.bytes + (has_masters(r) ? 4 * n : 0) + (4 << 20);
     int64_t left = fm_disk_free(r->cfg->output_dir);
@@ -252,7 +259,7 @@ fm_status fm_trainer_save_final(fm_trainer *r) {
         FM_TRY(fm_copy_tokenizer(r->tokenizer, r->cfg->output_dir));
     }
     fm_crash_point("final.model");
-    return fm_model_save(r->model, r->cfg->output_dir, r->choice.compute, 0);
+    return save_weights(r, r->cfg->output_dir);
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */
@@ -390,7 +397,11 @@ fm_status fm_trainer_load_weights(fm_trainer *r, const char *dir) {
     fm_scratch *scratch;
     FM_TRY(fm_scratch_new(&scratch));
     fm_exec x = {.pool = r->pool, .scratch = scratch};
-    fm_status s = fm_weights_read(r->model, dir, r->backend, &x);
+    /* The weights under an adapter are those the run began with; read once. */
+    bool whole = !r->model->adapter, base = whole || !r->base_read;
+    fm_status s = base ? fm_weights_read(r->model, whole ? dir : r->cfg->model_name_or_path, r->backend, &x) : FM_OK;
+    r->base_read = true;
+    s = s == FM_OK && !whole ? fm_adapter_read(r->model, dir) : s;
     fm_scratch_free(scratch);
     FM_TRY(s);
     return has_masters(r) ? load_vectors(r, dir, true) : FM_OK;

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "train/finetune.h"
 
 #define F(name) offsetof(fm_train_config, name)
 
@@ -15,7 +16,19 @@ static const fm_option table[] = {
     {"stage", FM_OPT_STR, F(stage), "pt", 0, 0, NULL, NULL, "NAME",
      "what is learned: pt (next token); probe (the same, plain, for tests)"},
     {"finetuning_type", FM_OPT_STR, F(finetuning_type), "full", 0, 0, NULL, NULL, "NAME",
-     "which weights are trained: full"},
+     "which weights are trained: full; freeze (some layers); lora (low-rank adapters, a PEFT folder)"},
+    {"lora_rank", FM_OPT_INT, F(lora_rank), "8", 1, 65536, NULL, "lora_r", "N", "LoRA: rank of the added matrices"},
+    {"lora_alpha", FM_OPT_FLOAT, F(lora_alpha), "0", 0, 1e6, NULL, NULL, NULL,
+     "LoRA: the addition is scaled by alpha/rank; 0 = twice the rank"},
+    {"lora_dropout", FM_OPT_FLOAT, F(lora_dropout), "0", 0, 0.999, NULL, NULL, NULL, "LoRA: dropout of its input"},
+    {"use_rslora", FM_OPT_BOOL, F(use_rslora), "false", 0, 0, NULL, NULL, NULL,
+     "LoRA: scale by alpha/sqrt(rank) instead"},
+    {"lora_target", FM_OPT_LIST, F(lora_target), NULL, 0, 0, NULL, NULL, "NAMES",
+     "LoRA: linear layers by name, such as q_proj,v_proj; default all of them"},
+    {"freeze_trainable_layers", FM_OPT_INT, F(freeze_trainable_layers), "2", -4096, 4096, NULL, NULL, "N",
+     "freeze: the last N layers are trained; -N: the first N"},
+    {"freeze_trainable_modules", FM_OPT_LIST, F(freeze_trainable_modules), NULL, 0, 0, NULL, NULL, "NAMES",
+     "freeze: parameters whose names have one of these parts are trained too (embed_tokens, lm_head)"},
     {"model_name_or_path", FM_OPT_STR, F(model_name_or_path), NULL, 0, 0, NULL, "base_model|model", "DIR",
      "Hugging Face folder to start from"},
     {"preset", FM_OPT_STR, F(preset), NULL, 0, 0, NULL, NULL, "NAME",
@@ -263,9 +276,19 @@ fm_status fm_train_config_check(const fm_train_config *c, fm_train_choice *out) 
     if (c->precision == FM_PRECISION_FP32 && c->bf16) {
         FM_FAIL(FM_ERR_CONFIG, "precision is fp32 and bf16 is true: set one of them");
     }
-    if (c->finetuning_type && strcmp(c->finetuning_type, "full") != 0) {
+    out->finetune = fm_finetune_find(c->finetuning_type ? c->finetuning_type : "full");
+    if (!out->finetune) {
+        fm_str kinds = {0};
+        fm_finetune_names(&kinds);
         fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "finetuning_type: '%s' is not known", c->finetuning_type);
-        return fm_error_hint("known: full");
+        fm_status st = fm_error_hint("known: %s", kinds.data ? kinds.data : "");
+        fm_str_free(&kinds);
+        return st;
+    }
+    if (out->finetune->needs_model && (!c->model_name_or_path || c->train_from_scratch)) {
+        fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "finetuning_type %s starts from trained weights",
+                     out->finetune->name);
+        return fm_error_hint("set model_name_or_path, without train_from_scratch");
     }
     static const char *const metrics[] = {"eval_loss", "eval_perplexity", "eval_bits_per_byte", "loss"};
     bool known = false;

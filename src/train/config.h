@@ -19,6 +19,10 @@ struct fm_train_config {
     char *model_name_or_path, *preset, *tokenizer;
     int64_t params, vocab_size;
     bool train_from_scratch;
+    int64_t lora_rank, freeze_trainable_layers;
+    double lora_alpha, lora_dropout;
+    bool use_rslora;
+    fm_strlist lora_target, freeze_trainable_modules;
     /* Data. */
     fm_rows_config rows; /* input = dataset */
     fm_strlist eval_dataset;
@@ -56,7 +60,9 @@ struct fm_train_config {
 };
 
 /* Names and values that tables hold, looked up; messages name the key. */
+typedef struct fm_finetune fm_finetune;
 typedef struct fm_train_choice {
+    const fm_finetune *finetune;
     const fm_objective *objective;
     const fm_optimizer *optimizer;
     fm_schedule schedule; /* n_steps and warm-up still open */

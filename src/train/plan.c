@@ -1,6 +1,8 @@
 /* Memory plans. */
 #include "train/plan.h"
 
+#include "train/finetune.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -60,17 +62,26 @@ static fm_status measure(const fm_plan_input *in, int64_t n, bool recompute, boo
     return s;
 }
 
-fm_status fm_mem_plan_measure(fm_mem_plan *p, const fm_plan_input *in) {
-    const fm_params *ps = in->model->params;
-    p->weights_bytes = p->copy_bytes = p->grad_bytes = 0;
+/* Weights, copies and gradients of a store; frozen ones are held in the compute type only. */
+static void add_store(fm_mem_plan *p, const fm_params *ps, fm_dtype compute) {
     for (int i = 0; i < fm_params_count(ps); i++) {
         const fm_param *q = fm_params_at(ps, i);
         if (q->tie) {
             continue;
         }
-        p->weights_bytes += align64(4 * q->numel);
-        p->copy_bytes += in->compute == FM_F32 ? 0 : align64(fm_dtype_bytes(in->compute, q->numel));
-        p->grad_bytes += q->frozen ? 0 : align64(4 * q->numel);
+        int64_t narrow = align64(fm_dtype_bytes(compute, q->numel)), wide = align64(4 * q->numel);
+        p->weights_bytes += q->frozen ? narrow : wide;
+        p->copy_bytes += q->frozen || compute == FM_F32 ? 0 : narrow;
+        p->grad_bytes += q->frozen ? 0 : wide;
+    }
+}
+
+fm_status fm_mem_plan_measure(fm_mem_plan *p, const fm_plan_input *in) {
+    const fm_params *ps = fm_trained_params(in->model);
+    p->weights_bytes = p->copy_bytes = p->grad_bytes = 0;
+    add_store(p, in->model->params, in->compute);
+    if (ps != in->model->params) {
+        add_store(p, ps, in->compute);
     }
     p->optimizer_bytes = fm_optim_bytes(in->optimizer, in->optim, ps);
     FM_TRY(measure(in, p->micro_batch, p->recompute, true, &p->arena_bytes, &p->act_grad_bytes));
@@ -86,7 +97,7 @@ fm_status fm_mem_plan_measure(fm_mem_plan *p, const fm_plan_input *in) {
             break;
         }
     }
-    p->scratch_bytes = SCRATCH_PER_THREAD * in->threads + fm_optim_scratch_bytes(in->optimizer, in->model->params);
+    p->scratch_bytes = SCRATCH_PER_THREAD * in->threads + fm_optim_scratch_bytes(in->optimizer, ps);
     p->other_bytes = BASE_BYTES + p->step_samples * in->seq_len * 20;
     p->process_bytes = p->weights_bytes + p->copy_bytes + p->grad_bytes + p->optimizer_bytes + p->arena_bytes +
                        p->act_grad_bytes + p->scratch_bytes + p->other_bytes;

@@ -39,6 +39,7 @@ static fm_status look_at_data(fm_trainer *r, int32_t *vocab, int64_t *n_samples)
 static fm_status calibrate(fm_trainer *r, double seconds, fm_plan *out) {
     FM_TRY(fm_trainer_alloc(r));
     FM_TRY(fm_params_init(r->model->params, 1, r->pool));
+    FM_TRY(r->params != r->model->params ? fm_params_init(r->params, 1, r->pool) : FM_OK);
     FM_TRY(fm_trainer_make_ctx(r));
     fm_ctx *c = r->ctx;
     const fm_exec *x = fm_ctx_exec(c);
@@ -52,7 +53,7 @@ static fm_status calibrate(fm_trainer *r, double seconds, fm_plan *out) {
         double t = fm_now();
         fm_ctx_set_training(c, true);
         fm_ctx_set_step(c, (uint32_t)i, 0);
-        fm_params_begin_step(r->model->params);
+        fm_params_begin_step(r->params);
         fm_tape_begin(c);
         fm_tensor *loss = r->choice.objective->loss(r->objective, c, 0, r->plan.micro_batch, 1e-4, NULL);
         FM_TRY(fm_ctx_status(c));
@@ -60,7 +61,7 @@ static fm_status calibrate(fm_trainer *r, double seconds, fm_plan *out) {
         double pass = fm_now() - t;
         fm_param *bad;
         t = fm_now();
-        FM_TRY(fm_grad_norm(r->model->params, r->backend, x, &norm, &bad, NULL));
+        FM_TRY(fm_grad_norm(r->params, r->backend, x, &norm, &bad, NULL));
         FM_TRY(fm_optim_step(&r->optim, r->backend, x, 1e-6, 1.0));
         double up = fm_now() - t;
         if (i > 0) {

@@ -56,7 +56,8 @@ typedef struct fm_trainer {
     const fm_backend *backend;
     fm_ctx *ctx;
     fm_model *model;
-    bool from_scratch;
+    fm_params *params;            /* that are trained: the model's, or its adapter's */
+    bool from_scratch, base_read; /* base_read: the frozen weights under an adapter are in memory */
     fm_dataset *data, *eval_data;
     fm_sampler sampler, eval_sampler;
     int32_t seq_len;

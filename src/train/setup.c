@@ -7,6 +7,7 @@
 #include "backend/cpu/cpu.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "train/finetune.h"
 #include "train/run.h"
 #include "train/weights.h"
 
@@ -66,8 +67,11 @@ fm_status fm_trainer_describe(fm_trainer *r, int32_t data_vocab) {
         FM_TRY(fm_path_join(path, sizeof path, c->model_name_or_path, "config.json"));
         FM_TRY(fm_json_load(&r->model->json, path)); /* keys we do not know are written back */
     }
+    FM_TRY(r->choice.finetune->prepare(r->model, c));
+    r->params = fm_trained_params(r->model);
     int64_t n = fm_params_numel(r->model->params);
-    r->learning_rate = c->learning_rate > 0 ? c->learning_rate : fm_train_default_rate(n, r->from_scratch);
+    double rate = r->choice.finetune->rate > 0 ? r->choice.finetune->rate : fm_train_default_rate(n, r->from_scratch);
+    r->learning_rate = c->learning_rate > 0 ? c->learning_rate : rate;
     r->optim_options = (fm_optim_options){.beta1 = c->adam_beta1,
                                           .beta2 = c->adam_beta2,
                                           .epsilon = c->adam_epsilon,
@@ -96,10 +100,14 @@ fm_status fm_trainer_describe(fm_trainer *r, int32_t data_vocab) {
 }
 
 fm_status fm_trainer_alloc(fm_trainer *r) {
-    fm_params *ps = r->model->params;
-    FM_TRY(fm_params_alloc(ps, FM_F32));
+    fm_params *ps = r->params, *base = r->model->params;
+    FM_TRY(fm_params_alloc_mixed(base, FM_F32, r->choice.compute));
+    if (ps != base) {
+        FM_TRY(fm_params_alloc(ps, FM_F32));
+    }
     if (r->choice.compute != FM_F32) {
-        FM_TRY(fm_params_alloc_copies(ps, r->choice.compute));
+        FM_TRY(fm_params_alloc_copies(base, r->choice.compute));
+        FM_TRY(ps != base ? fm_params_alloc_copies(ps, r->choice.compute) : FM_OK);
     }
     FM_TRY(fm_params_alloc_grads(ps));
     FM_TRY(fm_layer_norms_init(&r->layers, ps));
@@ -128,6 +136,11 @@ static void tell_plan(const fm_trainer *r) {
     fm_info("model: %s, %s parameters; precision %s; kernels %s; %d threads", r->model->family->name,
             fm_format_count(n, sizeof n, (double)fm_params_numel(r->model->params)),
             fm_dtype_get(r->choice.compute)->name, r->backend->name, fm_pool_threads(r->pool));
+    int64_t all = fm_params_numel(r->model->params), trained = fm_trained_numel(r->params);
+    if (strcmp(r->choice.finetune->name, "full") != 0) {
+        fm_info("trained: %s of them (%.3g%%), %s", fm_format_count(n, sizeof n, (double)trained),
+                100 * (double)trained / (double)all, r->choice.finetune->help);
+    }
     fm_info("plan: %lld windows of %d tokens x %lld%s; %s", (long long)p->micro_batch, r->seq_len,
             (long long)p->accumulation, p->recompute ? ", activations recomputed" : "", p->why);
     fm_info("memory: %s = weights %s, gradients %s, optimizer %s, activations %s, other %s",
@@ -256,6 +269,10 @@ static fm_status first_weights(fm_trainer *r) {
     FM_TRY(fm_scratch_new(&scratch));
     fm_exec x = {.pool = r->pool, .scratch = scratch};
     fm_status s = fm_weights_read(r->model, r->cfg->model_name_or_path, r->backend, &x);
+    r->base_read = s == FM_OK;
+    if (s == FM_OK && r->model->adapter) {
+        s = fm_params_init(r->params, (uint64_t)r->cfg->seed, r->pool);
+    }
     fm_scratch_free(scratch);
     return s;
 }

@@ -35,7 +35,7 @@ static fm_status micro_batch(fm_trainer *r, int64_t begin, int64_t end, double s
 
 /* Forward and backward of n samples with n_trained trained tokens. */
 static fm_status passes(fm_trainer *r, int64_t n, int64_t n_trained, double *loss) {
-    fm_params_begin_step(r->model->params);
+    fm_params_begin_step(r->params);
     *loss = 0;
     for (int64_t begin = 0; begin < n; begin += r->plan.micro_batch) {
         if (fm_cancelled()) {
@@ -97,7 +97,7 @@ static void name_gradient(const fm_trainer *r) {
     for (int i = 0; i < r->layers.n_params; i++) {
         top = sum[i] > sum[top] ? i : top;
     }
-    fm_warn("the largest gradient is that of %s, norm %g", fm_params_at(r->model->params, top)->name, sqrt(sum[top]));
+    fm_warn("the largest gradient is that of %s, norm %g", fm_params_at(r->params, top)->name, sqrt(sum[top]));
 }
 
 /* A step that is not applied: says why and which rows were in it. */
@@ -139,7 +139,7 @@ static fm_status apply(fm_trainer *r, int64_t n) {
     const fm_exec *x = fm_ctx_exec(r->ctx);
     fm_param *bad;
     double mark = fm_now();
-    FM_TRY(fm_grad_norm(r->model->params, r->backend, x, &r->grad_norm, &bad, r->layers.sum));
+    FM_TRY(fm_grad_norm(r->params, r->backend, x, &r->grad_norm, &bad, r->layers.sum));
     fm_layer_norms_update(&r->layers);
     if (bad) {
         r->grad_norm = NAN;

@@ -21,10 +21,11 @@ static fm_status read_one(fm_param *p, const fm_st_tensor *t, const char *dir, c
     if (t->dtype == p->dtype) {
         memcpy(p->data, t->data, (size_t)t->bytes);
     } else if (t->dtype == FM_F16 || !fm_st_aligned(t)) {
+        int64_t size = fm_dtype_bytes(t->dtype, 1);
         for (int64_t i = 0; i < p->numel; i++) {
-            uint16_t h;
-            memcpy(&h, t->data + 2 * i, sizeof h);
-            ((float *)p->data)[i] = t->dtype == FM_F16 ? fm_f16_to_f32(h) : fm_bf16_to_f32(h);
+            uint32_t v; /* aligned */
+            memcpy(&v, t->data + size * i, (size_t)size);
+            fm_store_from_f64(p->dtype, p->data, i, fm_load_as_f64(t->dtype, &v, 0));
         }
     } else {
         fm_cast_args a = {.n = p->numel, .to = p->dtype, .x = t->data, .y = p->data};
@@ -44,7 +45,7 @@ fm_status fm_weights_read(fm_model *m, const char *dir, const fm_backend *b, con
         if (p->tie) {
             continue;
         }
-        FM_ASSERT(p->data && p->dtype == FM_F32);
+        FM_ASSERT(p->data && p->storage != FM_STORAGE_MAP);
         const fm_st_tensor *t = NULL;
         s = fm_safetensors_get(&t, st, p->name);
         s = s == FM_OK ? read_one(p, t, dir, b, x) : s;

@@ -170,5 +170,12 @@ const fm_op fm_op_linear = {
 };
 
 fm_tensor *fm_linear_(fm_ctx *c, fm_tensor *x, fm_tensor *w, fm_tensor *b) {
-    return fm_apply(c, &fm_op_linear, 2, 3, (fm_tensor *[]){x, w, b}, NULL, 0, NULL);
+    fm_tensor *y = fm_apply(c, &fm_op_linear, 2, 3, (fm_tensor *[]){x, w, b}, NULL, 0, NULL);
+    const fm_lora *l = w && w->param ? w->param->lora : NULL;
+    if (!l || !y) {
+        return y;
+    }
+    fm_tensor *low = l->dropout > 0 ? fm_dropout(c, x, l->dropout, l->stream) : x;
+    low = fm_scale(c, fm_linear(c, low, fm_leaf(c, l->a), NULL), (double)l->scale);
+    return fm_add(c, y, fm_linear(c, low, fm_leaf(c, l->b), NULL));
 }

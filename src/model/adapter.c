@@ -1,0 +1,246 @@
+/* Adapters: which weights, attaching, merging. */
+#include "model/adapter.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "backend/cpu/cpu.h"
+#include "io/safetensors.h"
+#include "model/adapter_files.h"
+
+void fm_adapter_free(fm_adapter *a) {
+    if (!a) {
+        return;
+    }
+    for (int i = 0; i < a->n; i++) {
+        a->weight[i]->lora = NULL;
+    }
+    if (a->m && a->m->adapter == a) {
+        a->m->adapter = NULL;
+    }
+    fm_params_free(a->params);
+    fm_safetensors_close(a->files);
+    fm_free(a->lora);
+    fm_free(a->weight);
+    fm_free(a);
+}
+
+/* ---- which weights --------------------------------------------------------------------------- */
+
+#define SUFFIX ".weight"
+
+/* A matrix that the linear operation multiplies by: not a table of embeddings, not the head. */
+static bool is_linear(const fm_model *m, const fm_param *p) {
+    size_t n = strlen(p->name), s = strlen(SUFFIX);
+    return p->n_dims == 2 && !p->tie && p->decay && p != m->head && !strstr(p->name, "embed") &&
+           !strstr(p->name, "wte.") && !strstr(p->name, "wpe.") && n > s && strcmp(p->name + n - s, SUFFIX) == 0;
+}
+
+/* Experts are multiplied by another operation. */
+static bool is_expert(const fm_param *p) {
+    return strstr(p->name, ".experts.") != NULL || strstr(p->name, ".gate.weight") != NULL;
+}
+
+/* Name without ".weight". */
+static fm_sv module_of(const fm_param *p) {
+    return (fm_sv){p->name, strlen(p->name) - strlen(SUFFIX)};
+}
+
+static bool matches(const fm_param *p, const char *target) {
+    fm_sv m = module_of(p);
+    size_t n = strlen(target);
+    return n <= m.len && memcmp(m.ptr + m.len - n, target, n) == 0 && (n == m.len || m.ptr[m.len - n - 1] == '.');
+}
+
+static bool wanted(const fm_param *p, const fm_adapter_config *cfg, bool *hit) {
+    bool any = false;
+    for (int i = 0; i < cfg->n_targets; i++) {
+        bool all = strcmp(cfg->target[i], "all") == 0 || strcmp(cfg->target[i], "all-linear") == 0;
+        if ((all && !is_expert(p)) || (!all && matches(p, cfg->target[i]))) {
+            hit[i] = any = true;
+        }
+    }
+    return any;
+}
+
+static fm_status check_hits(const fm_model *m, const fm_adapter_config *cfg, const bool *hit) {
+    for (int i = 0; i < cfg->n_targets; i++) {
+        if (hit[i]) {
+            continue;
+        }
+        fm_str known = {0};
+        for (int k = 0; k < fm_params_count(m->params); k++) {
+            const fm_param *p = fm_params_at(m->params, k);
+            const char *dot = is_linear(m, p) ? strrchr(p->name, '.') : NULL, *from = dot;
+            while (from && from > p->name && from[-1] != '.') {
+                from--;
+            }
+            if (from && !is_expert(p)) {
+                char name[64];
+                snprintf(name, sizeof name, "%.*s", (int)FM_MIN(dot - from, 60), from);
+                if (!known.data || !strstr(known.data, name)) {
+                    fm_str_printf(&known, "%s%s", known.len ? ", " : "", name);
+                }
+            }
+        }
+        (void)fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "lora_target: no linear weight is called \"%s\"",
+                           cfg->target[i]);
+        fm_status s = fm_error_hint("this model has %s; or all", known.data ? known.data : "none");
+        fm_str_free(&known);
+        return s;
+    }
+    return FM_OK;
+}
+
+/* ---- attaching ------------------------------------------------------------------------------- */
+
+fm_status fm_adapter_begin(fm_adapter **out, fm_model *m) {
+    *out = NULL;
+    if (m->adapter) {
+        FM_FAIL(FM_ERR_STATE, "the model has an adapter already");
+    }
+    fm_adapter *a = fm_calloc(1, sizeof *a);
+    int n = fm_params_count(m->params);
+    if (a) {
+        a->m = m;
+        a->lora = fm_calloc((size_t)n, sizeof *a->lora);
+        a->weight = fm_calloc((size_t)n, sizeof *a->weight);
+    }
+    if (!a || !a->lora || !a->weight) {
+        fm_adapter_free(a);
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for an adapter of %d weights", n);
+    }
+    fm_status s = fm_params_new(&a->params);
+    if (s != FM_OK) {
+        fm_adapter_free(a);
+        return s;
+    }
+    *out = a;
+    return FM_OK;
+}
+
+static fm_status add_matrix(fm_adapter *a, const fm_param *w, const char *kind, int64_t rows, int64_t cols, double std,
+                            fm_param **out) {
+    char name[512];
+    fm_sv m = module_of(w);
+    snprintf(name, sizeof name, "base_model.model.%.*s.%s.weight", (int)m.len, m.ptr, kind);
+    return fm_params_add(a->params,
+                         &(fm_param_desc){.name = name,
+                                          .n_dims = 2,
+                                          .dim = {rows, cols},
+                                          .init = std > 0 ? FM_INIT_NORMAL : FM_INIT_ZEROS,
+                                          .init_std = std},
+                         out);
+}
+
+fm_status fm_adapter_add(fm_adapter *a, fm_param *w, int64_t rank) {
+    if (is_expert(w) || !is_linear(a->m, w)) {
+        FM_FAIL(FM_ERR_UNSUPPORTED, "an adapter on %s is not supported; expected a linear layer outside the experts",
+                w->name);
+    }
+    if (rank < 1 || rank > FM_MIN(w->dim[0], w->dim[1])) {
+        FM_FAIL(FM_ERR_CONFIG, "lora_rank: %s is [%lld,%lld], expected a rank of 1 to %lld, found %lld", w->name,
+                (long long)w->dim[0], (long long)w->dim[1], (long long)FM_MIN(w->dim[0], w->dim[1]), (long long)rank);
+    }
+    fm_lora *l = &a->lora[a->n];
+    FM_TRY(add_matrix(a, w, "lora_A", rank, w->dim[1], 1 / sqrt(3 * (double)w->dim[1]), &l->a));
+    FM_TRY(add_matrix(a, w, "lora_B", w->dim[0], rank, 0, &l->b));
+    l->scale = (float)(a->alpha / (a->rslora ? sqrt((double)rank) : (double)rank));
+    l->dropout = a->dropout;
+    snprintf(l->stream, sizeof l->stream, "lora.%d", w->index);
+    a->weight[a->n++] = w;
+    return FM_OK;
+}
+
+void fm_adapter_attach(fm_adapter *a) {
+    for (int i = 0; i < a->n; i++) {
+        a->weight[i]->lora = &a->lora[i];
+    }
+    a->m->adapter = a;
+}
+
+fm_status fm_adapter_new(fm_model *m, const fm_adapter_config *cfg) {
+    enum { MAX_TARGETS = 64 };
+    bool hit[MAX_TARGETS] = {0};
+    if (cfg->n_targets < 1 || cfg->n_targets > MAX_TARGETS) {
+        FM_FAIL(FM_ERR_CONFIG, "lora_target: expected 1 to %d names, found %d", MAX_TARGETS, cfg->n_targets);
+    }
+    fm_adapter *a;
+    FM_TRY(fm_adapter_begin(&a, m));
+    a->rank = cfg->rank;
+    a->alpha = cfg->alpha;
+    a->dropout = cfg->dropout;
+    a->rslora = cfg->rslora;
+    fm_status s = FM_OK;
+    for (int i = 0; i < fm_params_count(m->params) && s == FM_OK; i++) {
+        fm_param *p = fm_params_at(m->params, i);
+        if (is_linear(m, p) && wanted(p, cfg, hit)) {
+            s = fm_adapter_add(a, p, cfg->rank);
+        }
+    }
+    s = s == FM_OK ? check_hits(m, cfg, hit) : s;
+    if (s != FM_OK) {
+        fm_adapter_free(a);
+        return s;
+    }
+    fm_adapter_attach(a);
+    return FM_OK;
+}
+
+/* ---- merging --------------------------------------------------------------------------------- */
+
+/* W += scale B A */
+static fm_status merge_one(fm_param *w, const fm_lora *l, const fm_exec *x) {
+    const fm_backend *b = fm_cpu_backend();
+    int64_t rank = l->a->dim[0], n = w->dim[0], k = w->dim[1];
+    void *am = NULL, *bm = NULL;
+    FM_TRY(fm_param_acquire(b, x, l->a, FM_F32, &am));
+    FM_TRY(fm_param_acquire(b, x, l->b, FM_F32, &bm));
+    float *scaled = fm_malloc((size_t)(n * rank) * sizeof *scaled);
+    if (!scaled) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory to merge %s", w->name);
+    }
+    for (int64_t i = 0; i < n * rank; i++) {
+        scaled[i] = ((const float *)bm)[i] * l->scale;
+    }
+    fm_matmul_args p = {.m = n,
+                        .n = k,
+                        .k = rank,
+                        .a = scaled,
+                        .lda = rank,
+                        .b = am,
+                        .ldb = k,
+                        .c = w->data,
+                        .ldc = k,
+                        .c_dtype = FM_F32,
+                        .accumulate = true};
+    fm_status s = fm_kernel_run(b, x, FM_K_matmul, FM_F32, &p);
+    fm_free(scaled);
+    fm_param_changed(w);
+    return s;
+}
+
+fm_status fm_adapter_merge(fm_model *m) {
+    fm_adapter *a = m->adapter;
+    FM_ASSERT(a);
+    fm_scratch *scratch;
+    fm_pool *pool = NULL;
+    FM_TRY(fm_scratch_new(&scratch));
+    fm_status s = fm_pool_new(&pool, 0);
+    fm_exec x = {.pool = pool, .scratch = scratch};
+    for (int i = 0; i < a->n && s == FM_OK; i++) {
+        if (a->weight[i]->dtype != FM_F32 || a->weight[i]->storage == FM_STORAGE_MAP) {
+            s = fm_error_set(FM_ERR_STATE, __FILE__, __LINE__, "merging needs base weights in f32 memory; %s is %s",
+                             a->weight[i]->name, fm_dtype_get(a->weight[i]->dtype)->name);
+        } else {
+            s = merge_one(a->weight[i], &a->lora[i], &x);
+        }
+    }
+    fm_pool_free(pool);
+    fm_scratch_free(scratch);
+    if (s == FM_OK) {
+        fm_adapter_free(a);
+    }
+    return s;
+}

@@ -1,0 +1,46 @@
+/* Low-rank adapters (LoRA: Hu et al. 2021; rsLoRA: Kalajdzievski 2023) on the matrices of a model, as PEFT folders.
+ *
+ * An adapter has a parameter store of its own: the base store stays what its files say. While it is attached, the
+ * linear operation adds scale * B A x to the product of each adapted weight. */
+#ifndef FM_MODEL_ADAPTER_H
+#define FM_MODEL_ADAPTER_H
+
+#include "model/model.h"
+
+typedef struct fm_adapter_config {
+    int64_t rank;
+    double alpha, dropout;
+    bool rslora;               /* scale alpha / sqrt(rank) instead of alpha / rank */
+    const char *const *target; /* names or last parts of names of weights: "q_proj"; "all" = every linear layer */
+    int n_targets;
+} fm_adapter_config;
+
+struct fm_adapter {
+    fm_model *m;
+    fm_params *params; /* PEFT names: base_model.model.<module>.lora_A.weight */
+    fm_lora *lora;     /* [n] */
+    fm_param **weight; /* [n] the adapted ones, in the order of the base store */
+    int n;
+    int64_t rank;
+    double alpha, dropout;
+    bool rslora;
+    void *files; /* mapped, or NULL */
+};
+
+/* Attaches a new adapter to m (one at a time): parameters described, no memory; A is drawn as PEFT draws it (variance
+ * of a uniform over +-1/sqrt(columns)), B is zero. FM_ERR_CONFIG names a target that no weight matches. The model owns
+ * it. */
+FM_MUST_CHECK fm_status fm_adapter_new(fm_model *m, const fm_adapter_config *cfg);
+/* Attaches what a PEFT folder holds, its weights mapped. FM_ERR_UNSUPPORTED names what PEFT can and this cannot (DoRA,
+ * trained biases, whole modules). */
+FM_MUST_CHECK fm_status fm_adapter_open(fm_model *m, const char *dir);
+/* Fills an attached adapter (f32, memory of its own) from a PEFT folder of the same shape. */
+FM_MUST_CHECK fm_status fm_adapter_read(fm_model *m, const char *dir);
+/* adapter_config.json and adapter_model.safetensors (f32). The folder must exist. base: what the configuration names.
+ */
+FM_MUST_CHECK fm_status fm_adapter_save(const fm_model *m, const char *dir, const char *base);
+/* Adds scale * B A into the base weights (heap memory, f32) and detaches. */
+FM_MUST_CHECK fm_status fm_adapter_merge(fm_model *m);
+void fm_adapter_free(fm_adapter *a); /* detaches */
+
+#endif

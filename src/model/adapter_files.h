@@ -1,0 +1,12 @@
+/* Inside of the adapters: building one by hand. */
+#ifndef FM_MODEL_ADAPTER_FILES_H
+#define FM_MODEL_ADAPTER_FILES_H
+
+#include "model/adapter.h"
+
+/* Not attached yet. */
+FM_MUST_CHECK fm_status fm_adapter_begin(fm_adapter **out, fm_model *m);
+FM_MUST_CHECK fm_status fm_adapter_add(fm_adapter *a, fm_param *w, int64_t rank);
+void fm_adapter_attach(fm_adapter *a);
+
+#endif
