@@ -17,9 +17,10 @@ extern "C" {
 typedef struct fm_model fm_model;
 
 typedef struct fm_model_options {
-    size_t size;       /* sizeof(fm_model_options) */
-    const char *dtype; /* "auto" (bf16 where the file is bf16 and the CPU has it, else f32), "bf16", "f32" */
-    int threads;       /* 0 = all */
+    size_t size;         /* sizeof(fm_model_options) */
+    const char *dtype;   /* "auto" (bf16 where the file is bf16 and the CPU has it, else f32), "bf16", "f32" */
+    int threads;         /* 0 = all */
+    const char *adapter; /* PEFT folder whose additions are applied, or NULL */
 } fm_model_options;
 
 /* A Hugging Face folder. Weights are mapped; opt may be NULL. */
@@ -50,6 +51,19 @@ FM_API FM_MUST_CHECK fm_status fm_model_get_info(fm_model_info *out, fm_model *m
 
 /* Logits of every position of one sequence: out [n_ids, vocab] float32, caller's memory. */
 FM_API FM_MUST_CHECK fm_status fm_model_logits(fm_model *m, const int32_t *ids, int32_t n_ids, float *out);
+
+/* What merging did to the logits of a fixed made-up text, in f32: largest difference between base plus adapter and the
+ * merged model as it was written, and the largest logit. */
+typedef struct fm_merge_report {
+    size_t size; /* sizeof(fm_merge_report) */
+    int n_weights;
+    int64_t rank;
+    double max_difference, max_logit;
+} fm_merge_report;
+/* Adds a PEFT adapter to the weights of `base` and writes a Hugging Face folder `out` (must not exist or be empty).
+ * dtype: f32, bf16, f16 or NULL = as base. report may be NULL. */
+FM_API FM_MUST_CHECK fm_status fm_model_merge(fm_merge_report *report, const char *base, const char *adapter,
+                                              const char *out, const char *dtype);
 
 /* Presets: one row per named size. */
 typedef struct fm_preset {

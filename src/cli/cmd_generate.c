@@ -164,7 +164,7 @@ static int run(const cli_command *cmd, int argc, char **argv) {
     if (rc < 0) {
         fm_model *m = NULL;
         const fm_tokenizer *tok = NULL;
-        fm_model_options mo = {.size = sizeof mo, .dtype = a.dtype, .threads = (int)a.threads};
+        fm_model_options mo = {.size = sizeof mo, .dtype = a.dtype, .threads = (int)a.threads, .adapter = a.adapter};
         s = fm_model_open(&m, pos[0], &mo);
         if (s == FM_OK) {
             s = fm_model_tokenizer(&tok, m);

@@ -7,7 +7,7 @@
 #include "fathom/model.h"
 
 typedef struct logits_args {
-    char *output, *dtype;
+    char *output, *dtype, *adapter;
     int64_t threads;
 } logits_args;
 
@@ -23,6 +23,11 @@ static const fm_option table[] = {
      .offset = offsetof(logits_args, dtype),
      .def = "auto",
      .help = "Precision: auto, bf16, f32."},
+    {.key = "adapter",
+     .type = FM_OPT_STR,
+     .offset = offsetof(logits_args, adapter),
+     .metavar = "DIR",
+     .help = "PEFT folder of a LoRA adapter to apply."},
     {.key = "threads",
      .type = FM_OPT_INT,
      .offset = offsetof(logits_args, threads),
@@ -90,7 +95,7 @@ static int run(const cli_command *cmd, int argc, char **argv) {
     }
     fm_model *m = NULL;
     fm_model_info info = {0};
-    fm_model_options mo = {.size = sizeof mo, .dtype = a.dtype, .threads = (int)a.threads};
+    fm_model_options mo = {.size = sizeof mo, .dtype = a.dtype, .threads = (int)a.threads, .adapter = a.adapter};
     s = fm_model_open(&m, pos[0], &mo);
     if (s == FM_OK) {
         s = fm_model_get_info(&info, m);

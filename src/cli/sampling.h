@@ -10,7 +10,7 @@ typedef struct sampling_args {
     char *system;
     int64_t max_new_tokens, top_k, seed, logprobs, threads, ctx_size;
     double temperature, top_p, min_p, repetition_penalty;
-    char *dtype;
+    char *dtype, *adapter;
     bool ignore_eos, no_cache;
 } sampling_args;
 
@@ -24,6 +24,11 @@ typedef struct sampling_args {
      .max = 1e9,                                                                                                       \
      .aliases = "n",                                                                                                   \
      .help = "Tokens to generate at most."},                                                                           \
+        {.key = "adapter",                                                                                             \
+         .type = FM_OPT_STR,                                                                                           \
+         SAMPLING_FIELD(adapter),                                                                                      \
+         .metavar = "DIR",                                                                                             \
+         .help = "PEFT folder of a LoRA adapter to apply."},                                                           \
         {.key = "temperature",                                                                                         \
          .type = FM_OPT_FLOAT,                                                                                         \
          SAMPLING_FIELD(temperature),                                                                                  \

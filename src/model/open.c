@@ -4,6 +4,7 @@
 #include "backend/cpu/cpu.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "model/adapter.h"
 #include "model/files.h"
 #include "model/gguf.h"
 
@@ -35,6 +36,9 @@ fm_status fm_model_open(fm_model **out, const char *path, const fm_model_options
     fm_status s = choose_dtype(&m->compute, m, opt ? opt->dtype : NULL);
     if (s == FM_OK) {
         s = fm_pool_new(&m->pool, opt ? opt->threads : 0);
+    }
+    if (s == FM_OK && opt && opt->adapter) {
+        s = fm_adapter_open(m, opt->adapter);
     }
     if (s != FM_OK) {
         fm_model_close(m);

@@ -1,21 +1,9 @@
 /* Some layers, and what is named besides: the rest is frozen, in the compute type and without gradients or optimizer
  * state. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "train/finetune.h"
-
-/* The layer a parameter belongs to, or -1. */
-static int32_t layer_of(const char *name) {
-    static const char *const marks[] = {"layers.", "layer.", ".h."};
-    for (size_t i = 0; i < FM_ARRAY_LEN(marks); i++) {
-        const char *at = strstr(name, marks[i]);
-        if (at && at[strlen(marks[i])] >= '0' && at[strlen(marks[i])] <= '9') {
-            return (int32_t)strtol(at + strlen(marks[i]), NULL, 10);
-        }
-    }
-    return -1;
-}
+#include "train/layer_norms.h"
 
 static bool in_layers(int32_t layer, int32_t n_layers, int64_t n) {
     return layer >= 0 && (n >= 0 ? layer >= n_layers - n : layer < -n);
@@ -34,7 +22,7 @@ static fm_status prepare(fm_model *m, const fm_train_config *c) {
     int64_t trained = 0;
     for (int i = 0; i < fm_params_count(m->params); i++) {
         fm_param *p = fm_params_at(m->params, i);
-        bool train = in_layers(layer_of(p->name), m->cfg.n_layers, n);
+        bool train = in_layers(fm_layer_of(p->name), m->cfg.n_layers, n);
         for (size_t k = 0; k < c->freeze_trainable_modules.n; k++) {
             if (strstr(p->name, c->freeze_trainable_modules.item[k])) {
                 hit[k] = train = true;

@@ -8,22 +8,24 @@
 #include "base/error.h"
 #include "base/mem.h"
 
-/* Layer of a parameter, -1 outside layers. */
-static int layer_of(const char *name) {
-    const char *p = strstr(name, "layers.");
-    if (!p) {
-        return -1;
+int fm_layer_of(const char *name) {
+    static const char *const marks[] = {"layers.", "layer.", ".h."};
+    for (size_t i = 0; i < FM_ARRAY_LEN(marks); i++) {
+        const char *p = strstr(name, marks[i]);
+        char *end;
+        long v = p ? strtol(p + strlen(marks[i]), &end, 10) : -1;
+        if (p && end != p + strlen(marks[i]) && *end == '.' && v >= 0 && v < 100000) {
+            return (int)v;
+        }
     }
-    char *end;
-    long v = strtol(p + 7, &end, 10);
-    return end != p + 7 && *end == '.' && v >= 0 && v < 100000 ? (int)v : -1;
+    return -1;
 }
 
 fm_status fm_layer_norms_init(fm_layer_norms *l, const fm_params *ps) {
     memset(l, 0, sizeof *l);
     l->n_params = fm_params_count(ps);
     for (int i = 0; i < l->n_params; i++) {
-        l->n_layers = FM_MAX(l->n_layers, layer_of(fm_params_at(ps, i)->name) + 1);
+        l->n_layers = FM_MAX(l->n_layers, fm_layer_of(fm_params_at(ps, i)->name) + 1);
     }
     l->group = fm_calloc((size_t)l->n_params + 1, sizeof *l->group);
     l->sum = fm_calloc((size_t)l->n_params + 1, sizeof *l->sum);
@@ -33,7 +35,7 @@ fm_status fm_layer_norms_init(fm_layer_norms *l, const fm_params *ps) {
         FM_FAIL(FM_ERR_NO_MEMORY, "no memory for the gradient norms of %d layers", l->n_layers);
     }
     for (int i = 0; i < l->n_params; i++) {
-        int g = layer_of(fm_params_at(ps, i)->name);
+        int g = fm_layer_of(fm_params_at(ps, i)->name);
         l->group[i] = g < 0 ? l->n_layers : g;
     }
     return FM_OK;

@@ -11,6 +11,8 @@ typedef struct fm_layer_norms {
     double *norm;           /* [n_layers + 1] */
 } fm_layer_norms;
 
+/* The layer that a parameter belongs to, by the number after "layers.", "layer." or ".h." in its name; -1: none. */
+int fm_layer_of(const char *name);
 /* Groups by the number after ".layers." in the parameter's name. */
 FM_MUST_CHECK fm_status fm_layer_norms_init(fm_layer_norms *l, const fm_params *ps);
 void fm_layer_norms_deinit(fm_layer_norms *l);

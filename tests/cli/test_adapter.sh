@@ -1,0 +1,75 @@
+#!/bin/sh
+# Adapters and frozen layers: train, resume to the same bits, generate, merge, and what is refused.
+set -eu
+. "$(dirname "$0")/lib.sh"
+cd "$tmp"
+gzip -dc "$top/recipes/data/state_of_the_union.train.jsonl.gz" | head -n 4 > corpus.jsonl
+run 0 "$fathom" tokenizer train -i corpus.jsonl -o tok --vocab-size 600
+run 0 "$fathom" data pack -i corpus.jsonl -t tok -o packed
+run 0 "$fathom" train params=200k vocab_size=600 dataset=packed tokenizer=tok cutoff_len=64 per_device_train_batch_size=4 learning_rate=3e-3 max_steps=12 \
+    train_from_scratch=true measure_mfu=false precision=fp32 output_dir=base
+tune="model_name_or_path=base dataset=packed cutoff_len=64 per_device_train_batch_size=4 learning_rate=5e-2 max_steps=8 save_steps=4 measure_mfu=false precision=fp32"
+
+# LoRA: only the adapter is written, the base stays, a resumed run has the same bits.
+cp base/model.safetensors before
+# shellcheck disable=SC2086
+run 0 "$fathom" train $tune finetuning_type=lora lora_rank=4 lora_dropout=0.1 output_dir=lora
+has err "trained: "
+[ ! -e lora/model.safetensors ] || die "the base was written beside the adapter"
+same before base/model.safetensors
+cp -r lora again
+rm -r again/checkpoint-8 again/adapter_model.safetensors
+# shellcheck disable=SC2086
+run 0 "$fathom" train $tune finetuning_type=lora lora_rank=4 lora_dropout=0.1 output_dir=again --resume
+same lora/adapter_model.safetensors again/adapter_model.safetensors
+
+# The adapter changes what is generated; merging it gives the same text, with and without cache.
+gen="--prompt America --max-new-tokens 24 --temperature 0 --dtype f32 --json"
+# shellcheck disable=SC2086
+run 0 "$fathom" generate base $gen
+cp out plain
+# shellcheck disable=SC2086
+run 0 "$fathom" generate base --adapter lora $gen
+cp out adapted
+cmp -s plain adapted && die "the adapter changes nothing"
+# shellcheck disable=SC2086
+run 0 "$fathom" generate base --adapter lora $gen --no-cache
+same out adapted
+run 0 "$fathom" merge base lora merged --json
+awk "BEGIN { exit !($(number out max_difference) <= 1e-4 * $(number out max_logit)) }" || die "merged logits differ by $(number out max_difference)"
+# shellcheck disable=SC2086
+run 0 "$fathom" generate merged $gen
+same out adapted
+run 1 "$fathom" merge base lora merged
+has err "not empty"
+
+# Some layers only.
+# shellcheck disable=SC2086
+run 0 "$fathom" train $tune finetuning_type=freeze freeze_trainable_layers=1 output_dir=frozen
+cmp -s frozen/model.safetensors base/model.safetensors && die "nothing was trained"
+
+# Refused before anything is written.
+# shellcheck disable=SC2086
+run 2 "$fathom" train $tune finetuning_type=lora lora_target=qq_proj output_dir=no
+has err "q_proj"
+# shellcheck disable=SC2086
+run 2 "$fathom" train $tune finetuning_type=lora lora_rank=4000 output_dir=no
+has err "lora_rank"
+# shellcheck disable=SC2086
+run 2 "$fathom" train $tune finetuning_type=lore output_dir=no
+has err "known: full, freeze, lora"
+# shellcheck disable=SC2086
+run 2 "$fathom" train $tune finetuning_type=freeze freeze_trainable_layers=0 output_dir=no
+run 2 "$fathom" train params=200k dataset=packed tokenizer=tok finetuning_type=lora output_dir=no
+has err "model_name_or_path"
+[ ! -e no ] || [ -z "$(ls -A no)" ] || die "a refused run wrote into its folder"
+head -c 200 lora/adapter_model.safetensors > cut
+cp -r lora broken && mv cut broken/adapter_model.safetensors
+# shellcheck disable=SC2086
+run 1 "$fathom" generate base --adapter broken $gen
+has err "broken"
+sed 's/"use_dora": false/"use_dora": true/' lora/adapter_config.json > x && mv x broken/adapter_config.json
+# shellcheck disable=SC2086
+run 1 "$fathom" generate base --adapter broken $gen
+has err "use_dora"
+finish

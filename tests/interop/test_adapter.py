@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""Adapters both ways: one that the peft library made gives the same logits here, one that `fathom train` made gives the same logits there, and
+`fathom merge` gives what peft's merge gives.
+
+  test_adapter.py FATHOM
+Needs: pip install torch transformers peft
+"""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import peft
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+fathom = sys.argv[1]
+tmp = tempfile.mkdtemp()
+torch.manual_seed(5)
+base = tmp + "/base"
+cfg = LlamaConfig(vocab_size=300, hidden_size=48, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
+                  max_position_embeddings=128, tie_word_embeddings=False)
+model = LlamaForCausalLM(cfg).eval()
+model.save_pretrained(base)
+tok = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, merges=[]))
+tok.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+PreTrainedTokenizerFast(tokenizer_object=tok, eos_token="<eos>").save_pretrained(base)
+ids = torch.randint(0, 256, (2, 40))
+
+
+def ours(folder, adapter=None):
+    rows = "".join(json.dumps({"ids": r.tolist()}) + "\n" for r in ids)
+    subprocess.run([fathom, "logits", folder, "--dtype", "f32", "-o", tmp + "/x.npy", *(["--adapter", adapter] if adapter else [])], input=rows, text=True, check=True)
+    return np.load(tmp + "/x.npy")
+
+
+def theirs(m):
+    with torch.no_grad():
+        return m(ids).logits.numpy()
+
+
+bad = 0
+
+
+def check(what, a, b, tol=2e-5):
+    global bad
+    d = float(np.abs(a - b).max() / np.abs(b).max())
+    print(f"{what}: largest difference over largest logit {d:.2e}")
+    bad += not d <= tol
+
+
+check("base", ours(base), theirs(model))
+for name, kw in {"lora": {}, "rslora": dict(use_rslora=True, target_modules=["q_proj", "down_proj"]), "ranks": dict(rank_pattern={"v_proj": 3})}.items():
+    m = peft.get_peft_model(LlamaForCausalLM.from_pretrained(base), peft.LoraConfig(**{**dict(r=5, lora_alpha=13, target_modules=["q_proj", "v_proj", "o_proj", "gate_proj"]), **kw})).eval()
+    with torch.no_grad():
+        for n, p in m.named_parameters():
+            if "lora_B" in n:
+                p.normal_(0, 0.2)
+    folder = f"{tmp}/{name}"
+    m.save_pretrained(folder)
+    want = theirs(m)
+    assert np.abs(want - theirs(model)).max() > 0.05
+    check(f"peft {name} here", ours(base, folder), want)
+    subprocess.run([fathom, "merge", base, folder, folder + "-merged", "--dtype", "f32"], check=True, stdout=subprocess.DEVNULL)
+    check(f"peft {name} merged here", ours(folder + "-merged"), theirs(m.merge_and_unload()))
+for kw in (dict(use_dora=True), dict(bias="all"), dict(modules_to_save=["lm_head"])):
+    m = peft.get_peft_model(LlamaForCausalLM.from_pretrained(base), peft.LoraConfig(r=4, target_modules=["q_proj"], **kw))
+    m.save_pretrained(tmp + "/no")
+    r = subprocess.run([fathom, "generate", base, "--adapter", tmp + "/no", "--prompt", "a"], capture_output=True, text=True)
+    print(kw, "->", r.stderr.splitlines()[0] if r.stderr else r)
+    bad += r.returncode == 0 or list(kw)[0] not in r.stderr
+
+with open(tmp + "/text.txt", "w") as f:
+    f.write("the quick brown fox jumps over the lazy dog. " * 400)
+subprocess.run([fathom, "train", "stage=pt", "finetuning_type=lora", "lora_rank=4", "model_name_or_path=" + base, "tokenizer=" + base, "dataset=" + tmp + "/text.txt", "cutoff_len=64",
+                "per_device_train_batch_size=2", "max_steps=6", "learning_rate=0.02", "precision=fp32", "output_dir=" + tmp + "/own"], check=True, capture_output=True)
+m = peft.PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(base), tmp + "/own").eval()
+want = theirs(m)
+assert np.abs(want - theirs(model)).max() > 0.01
+check("own adapter there", ours(base, tmp + "/own"), want)
+print("peft", peft.__version__, "torch", torch.__version__)
+sys.exit(bad != 0)
