@@ -40,6 +40,7 @@ typedef struct fm_model_info {
     double rope_theta;
     const char *rope_scaling; /* "none", "linear" ... */
     const char *dtype;        /* of the stored weights */
+    const char *dtype_mix;    /* "q4_k 74%, q6_k 26%" by bytes; NULL when all have that type */
     int64_t file_bytes;
     int32_t n_files;
     int64_t train_bytes_per_param; /* weights, copy, gradient, AdamW state in the default precision */

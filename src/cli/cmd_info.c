@@ -97,6 +97,8 @@ static int run(const cli_command *cmd, int argc, char **argv) {
         cli_json_string(stdout, i.rope_scaling);
         printf(",\"dtype\":");
         cli_json_string(stdout, i.dtype);
+        printf(",\"dtype_mix\":");
+        cli_json_string(stdout, i.dtype_mix);
         printf(",\"file_bytes\":%lld,\"files\":%d,\"train_bytes\":%.0f,\"kv_bytes_per_token\":%lld,\"license\":",
                (long long)i.file_bytes, i.n_files, train, (long long)i.kv_bytes_per_token);
         cli_json_string(stdout, i.license);
@@ -114,7 +116,8 @@ static int run(const cli_command *cmd, int argc, char **argv) {
         printf("vocabulary    %d\n", i.vocab_size);
         printf("context       %lld tokens, rope base %g, scaling %s\n", (long long)i.max_position, i.rope_theta,
                i.rope_scaling);
-        printf("files         %d, %s, %s\n", i.n_files, cli_bytes(a, sizeof a, (double)i.file_bytes), i.dtype);
+        printf("files         %d, %s, %s\n", i.n_files, cli_bytes(a, sizeof a, (double)i.file_bytes),
+               i.dtype_mix ? i.dtype_mix : i.dtype);
         printf("to train      %s for weights, gradients and AdamW, and activations ('fathom plan' gives them)\n",
                cli_bytes(a, sizeof a, train));
         printf("to serve      %s of weights, %s of KV cache per 1,000 tokens (bf16)\n",

@@ -145,6 +145,21 @@ static int64_t round_rows(int64_t elements, const fm_out_tensor *t) {
     return FM_MIN(FM_MAX(rows, t->align), t->rows);
 }
 
+/* What was read will not be read again: it need not fill memory that others could use. */
+static void release(const fm_conversion *c, const fm_out_tensor *t) {
+    if (t->bytes) {
+        fm_gguf_release_pages(t->bytes, fm_dtype_bytes(t->dtype, t->rows * t->cols));
+    }
+    for (int32_t i = 0; c->model && i < t->n_param; i++) {
+        const fm_param *p = t->param[i] >= 0 ? fm_params_at(c->model->params, t->param[i]) : NULL;
+        if (p && p->data && p->storage == FM_STORAGE_MAP) {
+            fm_gguf_release_pages(p->data, fm_dtype_bytes(p->dtype, p->numel));
+        } else if (p && p->source) {
+            fm_gguf_release_pages(p->source, fm_dtype_bytes(p->source_dtype, p->numel));
+        }
+    }
+}
+
 static fm_status one_tensor(fm_conversion *c, encode_job *j, uint8_t **buffer, size_t *cap, fm_sink_fn sink,
                             void *sink_user) {
     const fm_out_tensor *t = j->t;
@@ -169,6 +184,7 @@ static fm_status one_tensor(fm_conversion *c, encode_job *j, uint8_t **buffer, s
         c->done += (double)size;
         fm_meter_update(&c->meter, c->done, t->name);
     }
+    release(c, t);
     c->report->n_tensors++;
     c->report->n_params += t->rows * t->cols;
     c->report->bytes_out += bytes;
@@ -293,7 +309,9 @@ static fm_status run(fm_conversion *c, const char *in, const char *out) {
     fm_model *m;
     FM_TRY(from_gguf ? fm_model_load_gguf(&m, in, FM_GGUF_LOAD_LAZY, FM_F32) : fm_model_load(&m, in, true, FM_F32));
     c->report->bytes_in = m->file_bytes;
+    c->model = m;
     fm_status s = to_gguf ? fm_convert_to_gguf(c, m, out) : to_folder(c, m, out);
+    c->model = NULL;
     fm_model_close(m);
     return s;
 }

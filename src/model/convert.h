@@ -37,6 +37,7 @@ typedef struct fm_conversion {
     const fm_convert_options *options;
     fm_convert_report *report;
     fm_pool *pool;
+    const fm_model *model; /* whose pages may go once they are written, or NULL */
     fm_meter meter;
     double done, written_of[FM_DTYPE_COUNT];
 } fm_conversion;

@@ -120,7 +120,6 @@ static bool usable_in_place(const fm_gguf_source *s) {
 }
 
 static fm_status find_sources(fm_model *m, const fm_gguf_arch *arch) {
-    int64_t bytes_of[FM_DTYPE_COUNT] = {0};
     const fm_gguf_set *set = m->gguf;
     int n = fm_params_count(m->params);
     m->gguf_sources = fm_calloc((size_t)n, sizeof *m->gguf_sources);
@@ -139,14 +138,14 @@ static fm_status find_sources(fm_model *m, const fm_gguf_arch *arch) {
         fm_gguf_source *s = &m->gguf_sources[i];
         FM_TRY(fm_gguf_source_of(s, set, arch, &m->cfg, p));
         fm_dtype d = s->k_b ? s->v_b->dtype : s->w->dtype;
-        bytes_of[d] += fm_dtype_bytes(d, p->numel);
+        m->stored_bytes[d] += fm_dtype_bytes(d, p->numel);
         if (!s->k_b && s->heads == 0) {
             p->source = s->w->data + fm_dtype_bytes(d, s->first);
             p->source_dtype = d;
         }
     }
     for (int d = 0; d < FM_DTYPE_COUNT; d++) {
-        m->stored = bytes_of[d] > bytes_of[m->stored] ? (fm_dtype)d : m->stored;
+        m->stored = m->stored_bytes[d] > m->stored_bytes[m->stored] ? (fm_dtype)d : m->stored;
     }
     return FM_OK;
 }

@@ -45,7 +45,8 @@ typedef struct fm_family {
     fm_status (*parse)(fm_model_config *cfg, const fm_json *json);
     /* config -> members of config.json that transformers needs, set or replaced in an object. */
     fm_status (*write)(const fm_model_config *cfg, fm_json *json);
-    /* Adds all parameters; *state holds handles for forward (fm_free). cfg is the model's own copy and lives as long. */
+    /* Adds all parameters; *state holds handles for forward (fm_free). cfg is the model's own copy and lives as long.
+     */
     fm_status (*build)(const fm_model_config *cfg, fm_params *ps, void **state);
     /* Hidden states after the final norm [n_tokens,D]. */
     fm_tensor *(*forward)(fm_ctx *c, const fm_model *m, const fm_batch *b);
@@ -76,6 +77,7 @@ struct fm_model {
     int n_eos;
     fm_dtype stored;                      /* of the weights in the files, by bytes; of a built model f32 */
     int64_t stored_bytes[FM_DTYPE_COUNT]; /* by element type of the files */
+    char dtype_mix[96];                   /* the same as text, made by fm_model_get_info; "" = one type */
     int64_t file_bytes;
     int32_t n_files;
     char *license; /* or NULL */

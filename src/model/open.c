@@ -1,4 +1,5 @@
 /* The public side: open, describe, logits. */
+#include <stdio.h>
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
@@ -69,8 +70,32 @@ static bool has_tokenizer(const fm_model *m) {
     return m->tokenizer || found;
 }
 
+/* The element types of the files in descending order of bytes. */
+static void describe_types(fm_model *m) {
+    int64_t bytes_of[FM_DTYPE_COUNT], total = 0;
+    size_t at = 0;
+    memcpy(bytes_of, m->stored_bytes, sizeof bytes_of);
+    for (int d = 0; d < FM_DTYPE_COUNT; d++) {
+        total += bytes_of[d];
+    }
+    m->dtype_mix[0] = '\0';
+    for (int n = 0; n < 6 && m->stored_bytes[m->stored] != total && at < sizeof m->dtype_mix; n++) {
+        int most = 0;
+        for (int d = 0; d < FM_DTYPE_COUNT; d++) {
+            most = bytes_of[d] > bytes_of[most] ? d : most;
+        }
+        if (bytes_of[most] <= 0) {
+            return;
+        }
+        at += (size_t)snprintf(m->dtype_mix + at, sizeof m->dtype_mix - at, "%s%s %.3g%%", n ? ", " : "",
+                               fm_dtype_get((fm_dtype)most)->name, 100 * (double)bytes_of[most] / (double)total);
+        bytes_of[most] = 0;
+    }
+}
+
 fm_status fm_model_get_info(fm_model_info *out, fm_model *m) {
     const fm_model_config *cfg = &m->cfg;
+    describe_types(m);
     *out = (fm_model_info){
         .family = m->family->name,
         .architecture = m->family->architectures[0],
@@ -90,6 +115,7 @@ fm_status fm_model_get_info(fm_model_info *out, fm_model *m) {
         .rope_theta = cfg->rope.theta,
         .rope_scaling = fm_rope_kind_name(cfg->rope.kind),
         .dtype = fm_dtype_get(m->stored)->name,
+        .dtype_mix = m->dtype_mix[0] ? m->dtype_mix : NULL,
         .file_bytes = m->file_bytes,
         .n_files = m->n_files,
         .train_bytes_per_param = 4 + 2 + 4 + 8, /* f32 weight, bf16 copy, f32 gradient, two f32 moments */

@@ -53,6 +53,12 @@ for t in "$here"/test_*.py; do
     *) one "$(basename "$t")" "$python" "$t" "$fathom" ;;
     esac
 done
+# llama.cpp is built from source (ten minutes), so only where it is there already.
+if "$python" -c "import llama_cpp, gguf" 2> /dev/null; then
+    one gguf_llama.py "$python" "$here/gguf_llama.py" "$fathom"
+else
+    echo "== gguf_llama.py: llama-cpp-python or gguf is missing, not run"
+fi
 one tokenizer_diff.py "$python" "$here/tokenizer_diff.py" --lib "$build/libfathom.so"
 echo "$passed passed, $failed failed, 0 skipped"
 [ $failed -eq 0 ] && [ $passed -gt 0 ]
