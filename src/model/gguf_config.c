@@ -252,6 +252,7 @@ static fm_status read_tensors(fm_model_config *cfg, const fm_gguf_set *set, cons
     if (arch->bit == FM_GGUF_LLAMA && cfg->moe.n_experts > 0) {
         cfg->moe.d_ff = cfg->d_ff;
         cfg->moe.norm_topk = true;
+        cfg->moe.mixtral_names = true;
     } else if (arch->bit == FM_GGUF_QWEN3MOE) {
         cfg->moe.norm_topk = true;
     }
@@ -419,6 +420,12 @@ static fm_status check_exportable(const fm_gguf_arch *arch, const fm_model_confi
                 "moe_layer_freq or decoder_sparse_step cannot be exported to GGUF: expected 1, "
                 "found %d",
                 (int)e->layer_freq);
+    }
+    if (!(arch->bit & SHARED) && e->first_dense > 0) {
+        FM_FAIL(FM_ERR_UNSUPPORTED,
+                "mlp_only_layers cannot be exported to GGUF: architecture %s has experts in every "
+                "layer",
+                arch->name);
     }
     if (arch->bit != DS2 && e->norm_topk != (arch->bit != FM_GGUF_DEEPSEEK)) {
         FM_FAIL(FM_ERR_UNSUPPORTED, "norm_topk_prob %s cannot be exported to GGUF: architecture %s has the opposite",

@@ -43,11 +43,12 @@ static bool more_bits(int32_t i, int32_t n) {
     return i < n / 8 || i >= 7 * n / 8 || (i - n / 8) % 3 == 2;
 }
 
-static fm_dtype of_q4_k_m(fm_gguf_mix *m, const char *name) {
+/* By what the tensor does in the model. */
+static fm_dtype by_role(fm_gguf_mix *m, const char *name) {
     bool eight_experts = m->n_experts == 8; /* Mixtral: the attention is a small part, so it gets more */
     fm_dtype d = m->base;
     if (fm_gguf_counts_as_v(name)) {
-        d = more_bits(m->i_v, m->n_v) ? FM_Q6_K : d;
+        d = m->k_m && more_bits(m->i_v, m->n_v) ? FM_Q6_K : d;
         d = m->is_70b && d == FM_Q4_K ? FM_Q5_K : d;
         m->i_v++;
         return eight_experts ? FM_Q8_0 : d;
@@ -56,9 +57,9 @@ static fm_dtype of_q4_k_m(fm_gguf_mix *m, const char *name) {
         return eight_experts ? FM_Q8_0 : d;
     }
     if (has(name, "attn_output.weight")) {
-        return eight_experts ? FM_Q5_K : d;
+        return m->k_m && eight_experts ? FM_Q5_K : d;
     }
-    if (has(name, "ffn_down")) {
+    if (m->k_m && has(name, "ffn_down")) {
         int layer = m->i_down++;
         if (m->n_experts > 1) {
             (void)sscanf(name, "blk.%d.", &layer);
@@ -90,5 +91,5 @@ fm_dtype fm_gguf_mix_next(fm_gguf_mix *m, const char *name, int n_dims, const in
         bool fits = cols % fm_dtype_get(m->base)->block == 0;
         return fit(m, m->base == FM_Q8_0 || !fits ? FM_Q8_0 : FM_Q6_K, cols);
     }
-    return fit(m, m->k_m ? of_q4_k_m(m, name) : m->base, cols);
+    return fit(m, by_role(m, name), cols);
 }
