@@ -417,7 +417,7 @@ static bool load_int(int64_t *out, fm_gguf_type t, const uint8_t *p) {
         *out = *p;
         return true;
     case FM_GGUF_I8:
-        *out = (int8_t)*p;
+        *out = *p < 128 ? *p : *p - 256;
         return true;
     case FM_GGUF_U16: {
         LOAD(uint16_t, p);

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/gguf.h"
 #include "base/mem.h"
 
 static fm_status json_path(char *buf, size_t cap, const char *path) {
@@ -46,6 +47,13 @@ fm_status fm_copy_tokenizer(const char *from, const char *dir) {
         "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "vocab.json",
         "merges.txt",     "added_tokens.json"};
     FM_TRY(fm_mkdirs(dir));
+    if (fm_gguf_is_file(from)) {
+        fm_tokenizer *t;
+        FM_TRY(fm_tokenizer_open(&t, from));
+        fm_status s = fm_tokenizer_save(t, dir);
+        fm_tokenizer_free(t);
+        return s;
+    }
     if (!fm_path_is_dir(from)) {
         return copy_file(from, dir, names[0]);
     }

@@ -207,23 +207,27 @@ static fm_status open_files(fm_gguf_set *s, const char *path) {
         FM_FAIL(FM_ERR_FORMAT, "%s: split.count is %lld: expected a name as x-00001-of-%05lld.gguf", path,
                 (long long)count, (long long)FM_MIN(count, MAX_FILES));
     }
+    fm_gguf **all = fm_calloc((size_t)count, sizeof(fm_gguf *));
+    if (!all) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for %s", path);
+    }
     fm_gguf_close(first);
     s->n_files = 0;
     fm_free((void *)s->file);
-    s->file = fm_calloc((size_t)count, sizeof(fm_gguf *));
+    s->file = all;
     fm_str name = {0};
-    fm_status st = s->file ? FM_OK : fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "no memory for %s", path);
+    fm_status st = FM_OK;
     for (int64_t i = 0; i < count && st == FM_OK; i++) {
         fm_str_clear(&name);
         fm_str_append(&name, path, prefix);
         fm_str_printf(&name, "-%05lld-of-%05lld.gguf", (long long)i + 1, (long long)count);
         st = fm_str_check(&name);
         if (st == FM_OK) {
-            st = fm_gguf_open(&s->file[i], name.data);
+            st = fm_gguf_open(&all[i], name.data);
         }
         if (st == FM_OK) {
             s->n_files++;
-            st = check_part(s->file[i], name.data, i, count);
+            st = check_part(all[i], name.data, i, count);
         }
     }
     fm_str_free(&name);
@@ -270,7 +274,7 @@ void fm_gguf_set_close(fm_gguf_set *s) {
     if (!s) {
         return;
     }
-    for (int i = 0; i < s->n_files; i++) {
+    for (int i = 0; s->file && i < s->n_files; i++) {
         fm_gguf_close(s->file[i]);
     }
     fm_free((void *)s->file);
@@ -357,5 +361,4 @@ void fm_gguf_read_f32(float *out, const fm_gguf_weight *w, int64_t from, int64_t
         memcpy(&h, src + 2 * i, sizeof h);
         out[i] = w->dtype == FM_BF16 ? fm_bf16_to_f32(h) : fm_f16_to_f32(h);
     }
-    return;
 }

@@ -283,7 +283,8 @@ static fm_status mix_of_file(fm_gguf_mix *mix, const fm_gguf_set *set, const fm_
         snprintf(key, sizeof key, "%.*s.attention.head_count_kv", n, arch.ptr);
         FM_TRY(fm_gguf_get_int(&kv_heads, g, key, heads));
     }
-    bool llama = n == 5 && memcmp(arch.ptr, "llama", 5) == 0, qwen2 = n == 5 && memcmp(arch.ptr, "qwen2", 5) == 0;
+    bool five = arch.ptr && arch.len == 5, llama = five && memcmp(arch.ptr, "llama", 5) == 0,
+         qwen2 = five && memcmp(arch.ptr, "qwen2", 5) == 0;
     *mix = (fm_gguf_mix){.base = type->base,
                          .k_m = type->k_m,
                          .tied = !fm_gguf_set_find(set, "output.weight"),

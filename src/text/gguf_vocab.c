@@ -4,6 +4,7 @@
  *   bert: WordPiece; beginnings of words are marked instead of continuations */
 #include "text/gguf_vocab.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -91,11 +92,7 @@ static fm_status load_tokens(vocab *v) {
 
 static fm_status special_id(int64_t *out, const vocab *v, const char *name) {
     char key[64];
-    size_t n = strlen(name);
-    FM_ASSERT(n < 30);
-    memcpy(key, "tokenizer.ggml.", 15);
-    memcpy(key + 15, name, n);
-    memcpy(key + 15 + n, "_token_id", 10);
+    snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", name);
     FM_TRY(fm_gguf_get_int(out, v->g, key, -1));
     *out = *out >= 0 && (uint64_t)*out < v->n ? *out : -1;
     return FM_OK;
