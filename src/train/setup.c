@@ -7,6 +7,7 @@
 #include "backend/cpu/cpu.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "model/gguf.h"
 #include "train/finetune.h"
 #include "train/run.h"
 #include "train/weights.h"
@@ -62,7 +63,11 @@ fm_status fm_trainer_describe(fm_trainer *r, int32_t data_vocab) {
     fm_model_config mc;
     FM_TRY(model_config(r, &mc, data_vocab));
     FM_TRY(fm_model_build(&r->model, &mc));
-    if (c->model_name_or_path && !c->train_from_scratch) {
+    if (c->model_name_or_path && !c->train_from_scratch && fm_gguf_is_file(c->model_name_or_path)) {
+        fm_model_config same;
+        const fm_family *family;
+        FM_TRY(fm_gguf_config_load(&same, &family, &r->model->json, c->model_name_or_path));
+    } else if (c->model_name_or_path && !c->train_from_scratch) {
         char path[4096];
         FM_TRY(fm_path_join(path, sizeof path, c->model_name_or_path, "config.json"));
         FM_TRY(fm_json_load(&r->model->json, path)); /* keys we do not know are written back */

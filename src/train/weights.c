@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/gguf.h"
 #include "io/safetensors.h"
 
 static fm_status read_one(fm_param *p, const fm_st_tensor *t, const char *dir, const fm_backend *b, const fm_exec *x) {
@@ -36,7 +37,38 @@ static fm_status read_one(fm_param *p, const fm_st_tensor *t, const char *dir, c
     return FM_OK;
 }
 
+static fm_status read_gguf(fm_model *m, const char *path, const fm_backend *b, const fm_exec *x) {
+    fm_model *file;
+    FM_TRY(fm_model_load(&file, path, true, FM_F32));
+    fm_status s = FM_OK;
+    for (int i = 0; s == FM_OK && i < fm_params_count(m->params); i++) {
+        fm_param *p = fm_params_at(m->params, i);
+        const fm_param *q = p->tie ? NULL : fm_params_find(file->params, p->name);
+        if (p->tie) {
+            continue;
+        }
+        if (!q || !q->data || q->numel != p->numel) {
+            s = fm_error_set(FM_ERR_NOT_FOUND, __FILE__, __LINE__, "%s has no tensor for %s", path, p->name);
+        } else if (q->dtype == p->dtype) {
+            memcpy(p->data, q->data, (size_t)fm_dtype_bytes(p->dtype, p->numel));
+        } else if (q->dtype == FM_F16) {
+            for (int64_t k = 0; k < p->numel; k++) {
+                fm_store_from_f64(p->dtype, p->data, k, fm_load_as_f64(FM_F16, q->data, k));
+            }
+        } else {
+            fm_cast_args a = {.n = p->numel, .to = p->dtype, .x = q->data, .y = p->data};
+            s = fm_kernel_run(b, x, FM_K_cast, q->dtype, &a);
+        }
+        fm_param_changed(p);
+    }
+    fm_model_close(file);
+    return s;
+}
+
 fm_status fm_weights_read(fm_model *m, const char *dir, const fm_backend *b, const fm_exec *x) {
+    if (fm_gguf_is_file(dir)) {
+        return read_gguf(m, dir, b, x);
+    }
     fm_safetensors *st;
     FM_TRY(fm_safetensors_open(&st, dir));
     fm_status s = FM_OK;
