@@ -1,0 +1,55 @@
+/* HTTP and HTTPS client over libcurl, which is opened at run time at the first request: programs that never ask start
+ * as fast as without it, and run where it is not installed.
+ *
+ * Redirects are followed here, not by the library: the token goes to the host it is meant for and to no other, and
+ * never from https to http. Certificates are always checked. */
+#ifndef FM_NET_HTTP_H
+#define FM_NET_HTTP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fathom/status.h"
+
+typedef struct fm_http fm_http;
+
+/* Called with the body of a good answer (200, 206) piece by piece. `restart` is true with the first piece when the
+ * whole file comes though a part of it was asked for. */
+typedef fm_status (*fm_http_sink)(void *user, const void *data, size_t n, bool restart);
+
+typedef struct fm_http_request {
+    const char *url;
+    const char *token;    /* or NULL */
+    int64_t from;         /* first byte wanted; 0 = all */
+    const char *if_range; /* ETag that the part at hand had, or NULL */
+    fm_http_sink sink;
+    void *user;
+} fm_http_request;
+
+typedef struct fm_http_reply {
+    int code;              /* of the last answer; 0 = the connection failed */
+    bool transient;        /* worth asking again: no connection, cut, 408, 429, 5xx */
+    double retry_after;    /* seconds that the server asks for, 0 = nothing said */
+    int64_t length;        /* whole size of the file, -1 unknown */
+    char etag[256];        /* of the last answer */
+    char linked_etag[256]; /* X-Linked-Etag of the first answer: what the file is, before redirects */
+    char next[1024];       /* URL of the next page (Link: rel="next"), or "" */
+    char error[512];       /* what went wrong, "" = nothing */
+} fm_http_reply;
+
+/* FM_ERR_UNSUPPORTED when libcurl is not there. */
+FM_MUST_CHECK fm_status fm_http_new(fm_http **out);
+void fm_http_free(fm_http *h);
+/* FM_OK also for answers of any code and for failed connections: see reply->code and error. Other statuses are those of
+ * the sink, FM_ERR_CANCELLED, and bad URLs. */
+FM_MUST_CHECK fm_status fm_http_get(fm_http *h, const fm_http_request *q, fm_http_reply *reply);
+
+/* "https://host:port" of a URL into buf, lower case; false when it is no http or https URL. */
+bool fm_url_origin(char *buf, size_t cap, const char *url);
+/* Location as seen from a URL; false when it does not fit or leads to another scheme than http and https. */
+bool fm_url_resolve(char *buf, size_t cap, const char *base, const char *location);
+/* True when a token may go with this URL: https, or this machine. */
+bool fm_url_private(const char *url);
+
+#endif
