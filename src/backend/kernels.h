@@ -51,6 +51,7 @@
     X(reduce_fwd, fm_reduce_args)                                                                                      \
     X(reduce_bwd, fm_reduce_args)                                                                                      \
     X(gather_rows, fm_rows_args)                                                                                       \
+    X(copy_groups, fm_copy_groups_args)                                                                                \
     X(scatter_add_rows, fm_rows_args)                                                                                  \
     X(route_fwd, fm_route_args)                                                                                        \
     X(route_bwd, fm_route_bwd_args)                                                                                    \
@@ -163,13 +164,14 @@ typedef struct fm_norm_bwd_args {
 } fm_norm_bwd_args;
 
 /* Rotary position embedding (Su et al. 2021). x is [n_tokens,n_heads,head_dim], row stride x_stride
- * elements between tokens; the first 2*n_freqs elements of each head rotate, the rest is copied.
+ * elements between tokens; elements first .. first+2*n_freqs of each head rotate, the others are copied.
  * Pair i turns by angle pos[t] * freq[i]; pairs are (i, i+n_freqs) (half) or (2i, 2i+1) (interleaved). The angle is
  * computed in f64, cos and sin rounded to A, then multiplied by mscale.
  * backward: sign -1. y may be x. */
 typedef struct fm_rope_args {
     int64_t n_tokens;
     int32_t n_heads, head_dim, n_freqs;
+    int32_t first;
     bool interleaved;
     float sign;         /* +1 forward, -1 backward */
     float mscale;       /* YaRN attention factor; 1 otherwise */
@@ -497,6 +499,18 @@ typedef struct fm_glu_rows_bwd_args {
     void *dgate, *dup; /* D, = */
     void *dscale;      /* [n_rows] A, = */
 } fm_glu_rows_bwd_args;
+
+/* Parts of rows, dense or with gaps: y[r,g,j] = x[r,g,j] for n_groups groups of n_cols elements, groups x_group or
+ * y_group elements apart, rows x_row or y_row (all D). x_group 0: one group goes to all of y's. sum: y[r,j] = sum_g
+ * x[r,g,j], sums in A, groups in order. */
+typedef struct fm_copy_groups_args {
+    int64_t n_rows, n_groups, n_cols;
+    const void *x;
+    int64_t x_row, x_group;
+    void *y;
+    int64_t y_row, y_group;
+    bool sum;
+} fm_copy_groups_args;
 
 /* *out (f64) = sum of squares of x [n] (D), sums in fixed chunks; *n_nonfinite counts NaN and infinities. */
 typedef struct fm_sum_squares_args {

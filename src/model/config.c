@@ -38,7 +38,8 @@ fm_status fm_model_config_check(const fm_model_config *cfg) {
         FM_FAIL(FM_ERR_CONFIG, "num_attention_heads: expected a multiple of num_key_value_heads %d, found %d",
                 (int)cfg->n_kv_heads, (int)cfg->n_heads);
     }
-    if (cfg->head_dim % 2 != 0 || cfg->rope.dim != cfg->head_dim) {
+    FM_TRY(fm_mla_config_check(cfg));
+    if (cfg->mla.kv_rank == 0 && (cfg->head_dim % 2 != 0 || cfg->rope.dim != cfg->head_dim)) {
         FM_FAIL(FM_ERR_CONFIG, "head_dim: expected an even number, all of it rotated, found %d with %d rotated",
                 (int)cfg->head_dim, (int)cfg->rope.dim);
     }
@@ -64,6 +65,9 @@ static int64_t count_params(const fm_model_config *cfg, bool active) {
     int64_t d = cfg->d_model, q = (int64_t)cfg->n_heads * cfg->head_dim, kv = (int64_t)cfg->n_kv_heads * cfg->head_dim;
     int64_t attn = 2 * d * q + 2 * d * kv + (cfg->qkv_bias ? q + 2 * kv : 0) + (cfg->o_bias ? d : 0) +
                    (cfg->qk_norm ? 2 * cfg->head_dim : 0);
+    if (cfg->mla.kv_rank > 0) {
+        attn = fm_mla_config_params(&cfg->mla, d, cfg->n_heads);
+    }
     int64_t mlp = 3 * d * cfg->d_ff + (cfg->mlp_bias ? 2 * (int64_t)cfg->d_ff + d : 0);
     int64_t n = fm_model_config_params_embedding(cfg) + d;
     for (int32_t l = 0; l < cfg->n_layers; l++) {
@@ -80,8 +84,17 @@ int64_t fm_model_config_params_active(const fm_model_config *cfg) {
     return count_params(cfg, true);
 }
 
+void fm_model_kv_shape(const fm_model_config *cfg, int32_t *n_kv_heads, int32_t *k_dim, int32_t *v_dim) {
+    bool latent = cfg->mla.kv_rank > 0;
+    *n_kv_heads = latent ? 1 : cfg->n_kv_heads;
+    *k_dim = latent ? cfg->mla.kv_rank + cfg->mla.rope_dim : cfg->head_dim;
+    *v_dim = latent ? 0 : cfg->head_dim;
+}
+
 int64_t fm_model_kv_bytes_per_token(const fm_model_config *cfg, fm_dtype dtype) {
-    return fm_dtype_bytes(dtype, 2 * (int64_t)cfg->n_layers * cfg->n_kv_heads * cfg->head_dim);
+    int32_t heads, k, v;
+    fm_model_kv_shape(cfg, &heads, &k, &v);
+    return fm_dtype_bytes(dtype, (int64_t)cfg->n_layers * heads * (k + v));
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */

@@ -37,6 +37,18 @@ FM_MUST_CHECK fm_status fm_decoder_get_size(int32_t *out, const fm_json *json, c
 FM_MUST_CHECK fm_status fm_decoder_parse_layer_windows(fm_model_config *cfg, const fm_json *json);
 FM_MUST_CHECK fm_status fm_decoder_write_layer_windows(const fm_model_config *cfg, fm_json *json);
 
+/* A key whose only supported value is this one, also when it is missing. */
+FM_MUST_CHECK fm_status fm_decoder_only(const fm_json *json, const char *key, const char *value);
+
+/* Latent attention (decoder_mla.c): all of fm_decoder_parse and _write, and the keys of DeepSeek V2 and V3. */
+FM_MUST_CHECK fm_status fm_decoder_parse_mla(fm_model_config *cfg, const fm_json *json);
+FM_MUST_CHECK fm_status fm_decoder_write_mla(const fm_model_config *cfg, fm_json *json);
+FM_MUST_CHECK fm_status fm_mla_config_check(const fm_model_config *cfg);
+int64_t fm_mla_config_params(const fm_mla_config *z, int64_t d_model, int64_t n_heads);
+/* Experts of DeepSeek V2 and V3; what cfg->moe holds before is the default of each key. */
+FM_MUST_CHECK fm_status fm_decoder_parse_deepseek_moe(fm_model_config *cfg, const fm_json *json);
+FM_MUST_CHECK fm_status fm_decoder_write_deepseek_moe(const fm_model_config *cfg, fm_json *json);
+
 /* rope_parameters (transformers 5) or rope_theta with rope_scaling (before). cfg->head_dim and max_position are set. */
 FM_MUST_CHECK fm_status fm_rope_config_parse(fm_model_config *cfg, const fm_json *json);
 FM_MUST_CHECK fm_status fm_rope_config_write(const fm_model_config *cfg, fm_json *json);

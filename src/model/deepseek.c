@@ -2,23 +2,12 @@
  * layers dense. */
 #include "model/decoder.h"
 
-#include <string.h>
-
-static fm_status only(const fm_json *json, const char *key, const char *value) {
-    const char *found;
-    FM_TRY(fm_json_get_str(&found, json, key, value));
-    if (strcmp(found, value) != 0) {
-        FM_FAIL(FM_ERR_UNSUPPORTED, "%s: supported is \"%s\", found \"%s\"", key, value, found);
-    }
-    return FM_OK;
-}
-
 static fm_status parse(fm_model_config *cfg, const fm_json *json) {
     fm_moe_config *moe = &cfg->moe;
     FM_TRY(fm_decoder_parse(cfg, json));
     FM_TRY(fm_json_get_bool(&cfg->qkv_bias, json, "attention_bias", false));
     cfg->o_bias = cfg->qkv_bias;
-    FM_TRY(only(json, "scoring_func", "softmax"));
+    FM_TRY(fm_decoder_only(json, "scoring_func", "softmax"));
     /* A missing or null n_routed_experts is a dense model, as in the published code. */
     FM_TRY(fm_decoder_get_size(&moe->n_experts, json, "n_routed_experts", 0));
     FM_TRY(fm_decoder_get_size(&moe->n_active, json, "num_experts_per_tok", 0));

@@ -6,7 +6,7 @@
 fm_status fm_kv_cache_new(fm_kv_cache **out, int32_t n_layers, int32_t n_kv_heads, int32_t k_dim, int32_t v_dim,
                           fm_dtype dtype, int64_t n_rows, int32_t block_tokens) {
     *out = NULL;
-    FM_ASSERT(n_layers > 0 && n_kv_heads > 0 && k_dim > 0 && v_dim > 0 && n_rows > 0 && block_tokens >= 0);
+    FM_ASSERT(n_layers > 0 && n_kv_heads > 0 && k_dim > 0 && v_dim >= 0 && n_rows > 0 && block_tokens >= 0);
     FM_ASSERT(fm_dtype_get(dtype)->block == 1);
     int64_t wide = (int64_t)n_kv_heads * FM_MAX(k_dim, v_dim);
     if (n_rows > INT32_MAX || n_rows > INT64_MAX / 64 / n_layers / wide) {
@@ -25,7 +25,7 @@ fm_status fm_kv_cache_new(fm_kv_cache **out, int32_t n_layers, int32_t n_kv_head
                         .block_tokens = block_tokens};
     int64_t row = (int64_t)n_layers * n_rows * n_kv_heads;
     fm_status s = fm_pages_alloc((void **)&kv->k, (size_t)fm_dtype_bytes(dtype, row * k_dim), FM_MEM_KV);
-    if (s == FM_OK) {
+    if (s == FM_OK && v_dim > 0) {
         s = fm_pages_alloc((void **)&kv->v, (size_t)fm_dtype_bytes(dtype, row * v_dim), FM_MEM_KV);
     }
     if (s != FM_OK) {
@@ -87,7 +87,9 @@ static fm_status put_part(void *arg, int64_t part, int64_t n_parts, int thread) 
     fm_split(j->n, part, n_parts, 1, &begin, &end);
     for (int64_t t = begin; t < end; t++) {
         put_row(j, j->kv->k, j->kv->k_dim, j->k, (int32_t)t);
-        put_row(j, j->kv->v, j->kv->v_dim, j->v, (int32_t)t);
+        if (j->kv->v_dim > 0) {
+            put_row(j, j->kv->v, j->kv->v_dim, j->v, (int32_t)t);
+        }
     }
     return FM_OK;
 }

@@ -34,7 +34,7 @@ typedef struct fm_kv_cache {
     int32_t n_layers, n_kv_heads, k_dim, v_dim;
     fm_dtype dtype;
     int64_t n_rows;       /* rows per layer */
-    uint8_t *k, *v;       /* [n_layers,n_rows,n_kv_heads,dim] */
+    uint8_t *k, *v;       /* [n_layers,n_rows,n_kv_heads,dim]; v_dim 0: no values (latent attention) */
     int32_t block_tokens; /* paged: rows per block; 0 = contiguous */
 } fm_kv_cache;
 FM_MUST_CHECK fm_status fm_kv_cache_new(fm_kv_cache **out, int32_t n_layers, int32_t n_kv_heads, int32_t k_dim,

@@ -30,6 +30,7 @@ fm_tensor *fm_add_rmsnorm_(fm_ctx *c, fm_tensor *res, fm_tensor *x, fm_tensor *w
 typedef struct fm_rope_options {
     const double *freq;
     int32_t n_freqs;
+    int32_t first; /* element of a head where the rotated ones begin */
     bool interleaved;
     float mscale; /* 0 = 1 */
 } fm_rope_options;
@@ -89,6 +90,14 @@ fm_tensor *fm_cast_(fm_ctx *c, fm_tensor *x, fm_dtype to);
 /* x [S,..], idx i32 [T] -> rows of x. */
 fm_tensor *fm_gather_(fm_ctx *c, fm_tensor *x, fm_tensor *idx);
 #define fm_gather(c, ...) fm_gather_(FM_HERE(c), __VA_ARGS__)
+
+/* x [T,W] -> columns [0,n) as the result [T,n] and the others as *rest [T,W-n]. */
+fm_tensor *fm_split_cols_(fm_ctx *c, fm_tensor *x, int64_t n, fm_tensor **rest);
+#define fm_split_cols(c, ...) fm_split_cols_(FM_HERE(c), __VA_ARGS__)
+/* Keys and values of latent attention (DeepSeek V2, arXiv 2405.04434): kv [T,H*(nope+v)], each head's key part before
+ * its value, and the rotated part pe [T,rope] that all heads share -> keys [T,H,nope+rope] and *values [T,H,v]. */
+fm_tensor *fm_mla_keys_(fm_ctx *c, fm_tensor *kv, fm_tensor *pe, int32_t n_heads, int32_t nope, fm_tensor **values);
+#define fm_mla_keys(c, ...) fm_mla_keys_(FM_HERE(c), __VA_ARGS__)
 
 /* Same elements, other shape; shares storage and gradient. One dimension may be -1. */
 fm_tensor *fm_reshape_(fm_ctx *c, fm_tensor *x, int n_dims, const int64_t *dim);

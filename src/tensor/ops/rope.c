@@ -9,8 +9,8 @@ static fm_status shape(fm_ctx *c, fm_node *n) {
     FM_TRY(fm_in_check(n, 0, "x", FM_ANY_FLOAT, 3, NULL));
     FM_TRY(fm_in_activation(n, 0, "x"));
     FM_TRY(fm_in_check(n, 1, "pos", FM_I32, 1, x->dim));
-    if (x->dim[1] > INT32_MAX || x->dim[2] > INT32_MAX || !o->freq || o->n_freqs < 1 ||
-        2 * (int64_t)o->n_freqs > x->dim[2]) {
+    if (x->dim[1] > INT32_MAX || x->dim[2] > INT32_MAX || !o->freq || o->n_freqs < 1 || o->first < 0 ||
+        o->first + 2 * (int64_t)o->n_freqs > x->dim[2]) {
         FM_FAIL(FM_ERR_SHAPE, "options: expected 1 to %lld frequencies (half the head size), found %d%s",
                 (long long)x->dim[2] / 2, (int)o->n_freqs, o->freq ? "" : " and no table");
     }
@@ -26,6 +26,7 @@ static fm_rope_args args_of(fm_ctx *c, const fm_node *n) {
         .n_heads = (int32_t)x->dim[1],
         .head_dim = (int32_t)x->dim[2],
         .n_freqs = o->n_freqs,
+        .first = o->first,
         .interleaved = o->interleaved,
         .sign = 1,
         .mscale = o->mscale == 0 ? 1 : o->mscale,
@@ -70,6 +71,10 @@ static int run_pairs(fm_ctx *c, fm_tensor **in, int64_t n_rows, fm_tensor **out)
 static int run_partial(fm_ctx *c, fm_tensor **in, int64_t n_rows, fm_tensor **out) {
     FM_UNUSED(n_rows);
     return run_with(c, in, out, (fm_rope_options){.freq = freqs, .n_freqs = 3, .mscale = 1.25f});
+}
+static int run_tail(fm_ctx *c, fm_tensor **in, int64_t n_rows, fm_tensor **out) {
+    FM_UNUSED(n_rows);
+    return run_with(c, in, out, (fm_rope_options){.freq = freqs, .n_freqs = 2, .first = 3, .interleaved = true});
 }
 static int run_partial_pairs(fm_ctx *c, fm_tensor **in, int64_t n_rows, fm_tensor **out) {
     FM_UNUSED(n_rows);
@@ -141,6 +146,7 @@ static const fm_op_case cases[] = {
      .run = run_partial_pairs,
      .decomposed = decomposed_partial_pairs,
      .row_invariant = true},
+    {.name = "tail", IN(5, 2, 9), .run = run_tail, .row_invariant = true},
     {.name = "twice", IN(4, 3, 8), .run = run_twice},
     {.name = "large", IN(131, 5, 16), .run = run_half, .row_invariant = true},
     {.name = "large interleaved", IN(131, 5, 16), .run = run_pairs, .row_invariant = true},

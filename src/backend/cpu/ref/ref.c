@@ -38,6 +38,7 @@ const fm_kernel_row fm_ref_rows[] = {
     ALL(reduce_fwd),
     ALL(reduce_bwd),
     ALL(gather_rows),
+    ALL(copy_groups),
     ALL(scatter_add_rows),
     ALL(route_fwd),
     ALL(route_bwd),

@@ -10,12 +10,16 @@ static void rope_head(fm_dtype d, const fm_rope_args *a, int64_t t, int64_t o) {
         double angle = (double)a->pos[t] * a->freq[i];
         double c = fm_round_to(acc, cos(angle)) * (double)a->mscale;
         double s = fm_round_to(acc, sin(angle)) * (double)a->mscale * (double)a->sign;
-        int64_t i0 = o + (a->interleaved ? 2 * i : i), i1 = o + (a->interleaved ? 2 * i + 1 : i + n);
+        int64_t at = o + a->first, i0 = at + (a->interleaved ? 2 * i : i),
+                i1 = at + (a->interleaved ? 2 * i + 1 : i + n);
         double x0 = FM_LD(d, a->x, i0), x1 = FM_LD(d, a->x, i1);
         fm_ref_put(d, a->y, i0, x0 * c - x1 * s, a->acc_y);
         fm_ref_put(d, a->y, i1, x1 * c + x0 * s, a->acc_y);
     }
-    for (int64_t j = 2 * n; j < a->head_dim; j++) {
+    for (int64_t j = 0; j < a->head_dim; j++) {
+        if (j >= a->first && j < a->first + 2 * n) {
+            continue;
+        }
         fm_ref_put(d, a->y, o + j, FM_LD(d, a->x, o + j), a->acc_y);
     }
 }

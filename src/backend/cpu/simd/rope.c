@@ -77,8 +77,8 @@ FM_INLINE void put_acc(fm_dtype d, void *y, int64_t i, vf v, int n, bool acc) {
 FM_INLINE void rotate_head(fm_dtype d, const fm_rope_args *a, int64_t o, const float *c, const float *s) {
     int64_t nf = a->n_freqs;
     bool acc = a->acc_y;
-    const void *x = vx_at(d, a->x, o);
-    void *y = vx_at(d, a->y, o);
+    const void *x = vx_at(d, a->x, o + a->first);
+    void *y = vx_at(d, a->y, o + a->first);
     if (a->interleaved) {
         FM_VECTOR_LOOP(i, n, 0, 2 * nf, {
             vf v = vx_get(d, x, i, n);
@@ -96,7 +96,8 @@ FM_INLINE void rotate_head(fm_dtype d, const fm_rope_args *a, int64_t o, const f
         });
     }
     if (x != y || acc) {
-        FM_VECTOR_LOOP(i, n, 2 * nf, a->head_dim, put_acc(d, y, i, vx_get(d, x, i, n), n, acc););
+        FM_VECTOR_LOOP(i, n, -a->first, 0, put_acc(d, y, i, vx_get(d, x, i, n), n, acc););
+        FM_VECTOR_LOOP(i, n, 2 * nf, a->head_dim - a->first, put_acc(d, y, i, vx_get(d, x, i, n), n, acc););
     }
 }
 

@@ -198,6 +198,51 @@ FM_INLINE fm_status reduce_bwd_run(fm_dtype d, const fm_exec *x, const fm_reduce
     return reduce(d, true, x, a);
 }
 
+typedef struct groups_job {
+    fm_dtype d;
+    const fm_copy_groups_args *a;
+} groups_job;
+
+FM_INLINE void groups_row(fm_dtype d, const fm_copy_groups_args *a, int64_t r) {
+    const void *x = vx_at(d, a->x, r * a->x_row);
+    void *y = vx_at(d, a->y, r * a->y_row);
+    if (a->sum) {
+        FM_VECTOR_LOOP(j, n, 0, a->n_cols, {
+            vf s = vf_zero();
+            for (int64_t g = 0; g < a->n_groups; g++) {
+                s = vf_add(s, vx_get(d, x, g * a->x_group + j, n));
+            }
+            vx_put(d, y, j, s, n);
+        });
+        return;
+    }
+    size_t bytes = (size_t)a->n_cols * (d == FM_BF16 ? 2 : 4);
+    for (int64_t g = 0; g < a->n_groups; g++) {
+        memcpy(vx_at(d, y, g * a->y_group), vx_at(d, x, g * a->x_group), bytes);
+    }
+}
+
+static fm_status groups_part(void *arg, int64_t part, int64_t n_parts, int thread) {
+    FM_UNUSED(thread);
+    const groups_job *j = arg;
+    int64_t begin, end;
+    fm_split(j->a->n_rows, part, n_parts, 1, &begin, &end);
+    for (int64_t r = begin; r < end; r++) {
+        if (j->d == FM_BF16) {
+            groups_row(FM_BF16, j->a, r);
+        } else {
+            groups_row(FM_F32, j->a, r);
+        }
+    }
+    return FM_OK;
+}
+
+FM_INLINE fm_status copy_groups_run(fm_dtype d, const fm_exec *x, const fm_copy_groups_args *a) {
+    groups_job job = {d, a};
+    return fm_par_split(x, a->n_rows * a->n_groups * a->n_cols * (d == FM_BF16 ? 4 : 8), groups_part, &job);
+}
+
+FM_SIMD_KERNEL(copy_groups, fm_copy_groups_args)
 FM_SIMD_KERNEL(embedding_bwd, fm_embedding_bwd_args)
 FM_SIMD_KERNEL(scatter_add_rows, fm_rows_args)
 FM_SIMD_KERNEL(bias_grad, fm_bias_grad_args)
@@ -212,6 +257,7 @@ const fm_kernel_row FM_SIMD_FN(rows_rows)[] = {
     FM_SIMD_ROWS(gather_rows),
     FM_SIMD_ROW(gather_rows, f64, FM_F64),
     FM_SIMD_ROW(gather_rows, f16, FM_F16),
+    FM_SIMD_ROWS(copy_groups),
     FM_SIMD_ROWS(embedding_bwd),
     FM_SIMD_ROWS(scatter_add_rows),
     FM_SIMD_ROWS(bias_grad),
