@@ -28,6 +28,8 @@ typedef struct fm_train_event {
     const double
         *layer_grad_norm; /* [n_layers + 1] of this step; the last is of everything outside layers. NULL: none */
     int n_layers;
+    /* Load of experts over this step: (largest - mean) / mean, mean over layers. 0 = even; NaN for a dense model. */
+    double expert_max_violation;
 } fm_train_event;
 typedef void (*fm_train_event_fn)(void *user, const fm_train_event *e);
 

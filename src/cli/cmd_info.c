@@ -111,6 +111,10 @@ static int run(const cli_command *cmd, int argc, char **argv) {
         printf("parameters    %s (%lld), %s in embeddings%s\n", cli_count(a, sizeof a, (double)i.n_params),
                (long long)i.n_params, cli_count(b, sizeof b, (double)i.n_params_embedding),
                i.tied_embeddings ? ", tied" : "");
+        if (i.n_params_active != i.n_params) {
+            printf("active        %s (%lld) for each token\n", cli_count(a, sizeof a, (double)i.n_params_active),
+                   (long long)i.n_params_active);
+        }
         printf("shape         %d layers, width %d, %d heads of %d, %d kv heads, feed-forward %d\n", i.n_layers,
                i.d_model, i.n_heads, i.head_dim, i.n_kv_heads, i.d_ff);
         printf("vocabulary    %d\n", i.vocab_size);

@@ -8,14 +8,18 @@
 
 static void on_event(void *user, const fm_train_event *e) {
     (void)user;
-    char line[512], tok[32], mem[32], left[32], mfu[24] = "";
+    char line[512], tok[32], mem[32], left[32], mfu[24] = "", load[32] = "";
     if (isfinite(e->mfu)) {
         snprintf(mfu, sizeof mfu, "  MFU %.1f%%", 100 * e->mfu);
     }
-    int n = snprintf(
-        line, sizeof line, "step %lld/%lld  loss %.4f  lr %.2e  norm %.3f  %s tok/s%s  %s  %s left", (long long)e->step,
-        (long long)e->n_steps, e->loss, e->learning_rate, e->grad_norm, cli_count(tok, sizeof tok, e->tokens_per_s),
-        mfu, cli_bytes(mem, sizeof mem, (double)e->memory_bytes), cli_seconds(left, sizeof left, e->remaining_s));
+    if (isfinite(e->expert_max_violation)) {
+        snprintf(load, sizeof load, "  MaxVio %.2f", e->expert_max_violation);
+    }
+    int n =
+        snprintf(line, sizeof line, "step %lld/%lld  loss %.4f  lr %.2e  norm %.3f  %s tok/s%s%s  %s  %s left",
+                 (long long)e->step, (long long)e->n_steps, e->loss, e->learning_rate, e->grad_norm,
+                 cli_count(tok, sizeof tok, e->tokens_per_s), mfu, load,
+                 cli_bytes(mem, sizeof mem, (double)e->memory_bytes), cli_seconds(left, sizeof left, e->remaining_s));
     if (isfinite(e->eval_loss) && n > 0 && (size_t)n < sizeof line) {
         n += snprintf(line + n, sizeof line - (size_t)n, "  | eval loss %.4f  perplexity %.2f  bits/byte %.4f",
                       e->eval_loss, e->eval_perplexity, e->eval_bits_per_byte);

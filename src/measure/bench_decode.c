@@ -70,7 +70,7 @@ static fm_status measure(const job *j, fm_model *m, const char *name, fm_dtype d
     fm_session_free(s);
     fm_scratch_free(x.scratch);
     FM_TRY(st);
-    double n = (double)fm_params_numel(m->params), w = (double)fm_dtype_bytes(d, 1);
+    double n = (double)fm_model_params_active(m), w = (double)fm_dtype_bytes(d, 1);
     if (j->prefill) {
         double rate = best_prefill * 2 * n;
         fm_bench_emit(j->fn, j->user, best_prefill, "tokens/s", rate / flops, "best 1024^3", "prefill.%s.%s", name,

@@ -6,7 +6,10 @@
 #include "base/error.h"
 
 const char *fm_bench_preset(const char *shape) {
-    return strcmp(shape, "a") == 0 ? "26m" : strcmp(shape, "b") == 0 ? "100m" : shape;
+    return strcmp(shape, "a") == 0     ? "26m"
+           : strcmp(shape, "b") == 0   ? "100m"
+           : strcmp(shape, "moe") == 0 ? "139m-a29m"
+                                       : shape;
 }
 
 fm_status fm_bench_model(fm_model **out, const char *name, fm_dtype dtype, const fm_bench_options *o) {

@@ -5,7 +5,7 @@
 #include "measure/measure.h"
 #include "model/model.h"
 
-/* "a" and "b" are the presets 26m and 100m. */
+/* "a" and "b" are the presets 26m and 100m, "moe" is 139m-a29m. */
 const char *fm_bench_preset(const char *shape);
 /* Preset `name` with weights N(0, 0.02^2) in dtype, ready to run; owns a pool of o->threads. */
 FM_MUST_CHECK fm_status fm_bench_model(fm_model **out, const char *name, fm_dtype dtype, const fm_bench_options *o);

@@ -72,6 +72,11 @@ void fm_model_close(fm_model *m) {
     fm_free(m);
 }
 
+int64_t fm_model_params_active(const fm_model *m) {
+    int64_t unused = fm_model_config_params(&m->cfg) - fm_model_config_params_active(&m->cfg);
+    return fm_params_numel(m->params) - unused;
+}
+
 fm_tensor *fm_model_forward(fm_ctx *c, const fm_model *m, const fm_batch *b) {
     return m->family->forward(c, m, b);
 }

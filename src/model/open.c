@@ -122,7 +122,7 @@ fm_status fm_model_get_info(fm_model_info *out, fm_model *m) {
         .kv_bytes_per_token = fm_model_kv_bytes_per_token(cfg, FM_BF16),
         .license = m->license,
     };
-    out->n_params_active = out->n_params - fm_model_config_params(cfg) + fm_model_config_params_active(cfg);
+    out->n_params_active = fm_model_params_active(m);
     if (has_tokenizer(m)) {
         const fm_tokenizer *t;
         if (fm_model_tokenizer(&t, m) == FM_OK) {

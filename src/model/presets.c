@@ -11,7 +11,19 @@ typedef struct preset_row {
     const char *alias, *family;
     double theta, eps;
     int64_t max_position;
+    const fm_moe_config *moe; /* NULL: dense */
 } preset_row;
+
+/* DeepSeekMoE: 64 experts of an eighth of the dense width, 6 of them and 2 shared ones a token. */
+static const fm_moe_config experts_26m = {.n_experts = 64,
+                                          .n_active = 6,
+                                          .n_shared = 2,
+                                          .d_ff = 176,
+                                          .first_dense = 1,
+                                          .layer_freq = 1,
+                                          .routed_scale = 1,
+                                          .aux_alpha = 0.001,
+                                          .seq_aux = true};
 
 /* name, D, L, H, Hkv, F, V, tied, parameters, use */
 static const preset_row rows[] = {
@@ -20,55 +32,71 @@ static const preset_row rows[] = {
      "llama",
      1e4,
      1e-6,
-     2048},
+     2048,
+     NULL},
+    {{"139m-a29m", 512, 8, 8, 8, 1408, 6400, true, 138961408, "experts, 29M of it active: steps cost like 26m", 0},
+     NULL,
+     "deepseek",
+     1e4,
+     1e-6,
+     2048,
+     &experts_26m},
     {{"100m", 768, 12, 12, 12, 2048, 16384, true, 97536768, "a small domain model by the evening on one machine", 619},
      NULL,
      "llama",
      1e4,
      1e-6,
-     2048},
+     2048,
+     NULL},
     {{"0.5b", 896, 24, 14, 2, 4864, 151936, true, 494032768, "shape of Qwen2.5-0.5B; edge and fine-tuning", 0},
      NULL,
      "qwen2",
      1e6,
      1e-6,
-     32768},
+     32768,
+     NULL},
     {{"1b", 1792, 24, 14, 14, 4864, 32000, true, 993285888, "a general small model on one large GPU", 0},
      NULL,
      "llama",
      1e4,
      1e-6,
-     4096},
+     4096,
+     NULL},
     {{"1.2b", 2048, 22, 16, 16, 5632, 32000, true, 1195993088, "base: the usual start for domain models", 0},
      "base",
      "llama",
      1e4,
      1e-6,
-     4096},
+     4096,
+     NULL},
     {{"6.7b", 4096, 32, 32, 32, 11008, 32256, false, 6740512768, "pro: shape of DeepSeek-Coder 6.7B", 0},
      "pro",
      "llama",
      1e5,
      1e-6,
-     16384},
+     16384,
+     NULL},
     {{"7b", 4096, 30, 32, 32, 11008, 102400, false, 6910365696, "shape of DeepSeek LLM 7B", 0},
      NULL,
      "llama",
      1e4,
      1e-6,
-     4096},
+     4096,
+     NULL},
     {{"13b", 5120, 40, 40, 40, 13824, 32000, false, 13015864320, "ultra: shape of Llama 2 13B", 0},
      "ultra",
      "llama",
      1e4,
      1e-5,
-     4096},
+     4096,
+     NULL},
     {{"67b", 8192, 95, 64, 8, 22016, 102400, false, 67425001472, "shape of DeepSeek LLM 67B; many GPUs", 0},
      NULL,
      "llama",
      1e4,
      1e-6,
-     4096},
+     4096,
+     NULL},
 };
 
 int fm_preset_count(void) {
@@ -131,6 +159,9 @@ fm_status fm_model_config_from_preset(fm_model_config *cfg, const char *name, in
     cfg->tied = r->p.tied;
     cfg->norm_eps = r->eps;
     cfg->max_position = r->max_position;
+    if (r->moe) {
+        cfg->moe = *r->moe;
+    }
     cfg->rope = (fm_rope_config){.theta = r->theta, .dim = cfg->head_dim, .factor = 1};
     return fm_model_config_check(cfg);
 }

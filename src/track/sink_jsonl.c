@@ -111,6 +111,7 @@ static fm_status event(void *state, const fm_train_event *e) {
     number(&s, "grad_norm", e->grad_norm);
     number(&s, "tokens_per_second", e->tokens_per_s);
     number(&s, "mfu", e->mfu);
+    number(&s, "expert_max_violation", e->expert_max_violation);
     number(&s, "eval_loss", e->eval_loss);
     number(&s, "eval_perplexity", e->eval_perplexity);
     number(&s, "eval_bits_per_byte", e->eval_bits_per_byte);

@@ -38,6 +38,7 @@ static fm_status event(void *state, const fm_train_event *e) {
                {"train/tokens_per_second", e->tokens_per_s},
                {"train/mfu", e->mfu},
                {"train/memory_bytes", (double)e->memory_bytes},
+               {"train/expert_max_violation", e->expert_max_violation},
                {"eval/loss", e->eval_loss},
                {"eval/perplexity", e->eval_perplexity},
                {"eval/bits_per_byte", e->eval_bits_per_byte}};

@@ -127,6 +127,12 @@ static const fm_option table[] = {
      "share of the target spread over the vocabulary"},
     {"z_loss", FM_OPT_FLOAT, F(z_loss), "0", 0, 1, NULL, NULL, NULL,
      "weight of log(Z)^2, which keeps logits small (1e-4 is usual)"},
+    {"router_aux_loss_coef", FM_OPT_FLOAT, F(router_aux_loss_coef), "-1", -1, 1e3, NULL, "aux_loss_alpha", NULL,
+     "experts: weight of the loss that balances their load; -1 = as config.json says, 0 = off"},
+    {"moe_bias_update_rate", FM_OPT_FLOAT, F(moe_bias_update_rate), "-1", -1, 1, NULL, NULL, "RATE",
+     "experts: step of the routing bias towards even load, without a loss (DeepSeek V3); -1 = 0.001 for new models, "
+     "else "
+     "0"},
     {"precision", FM_OPT_ENUM, F(precision), "auto", 0, 0, "auto|bf16|fp32", "dtype", NULL,
      "arithmetic; weights are kept in fp32 in any case; auto = bf16 where the CPU multiplies it"},
     {"bf16", FM_OPT_BOOL, F(bf16), "false", 0, 0, NULL, NULL, NULL, "the same as precision: bf16"},

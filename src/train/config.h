@@ -40,6 +40,7 @@ struct fm_train_config {
     double adam_beta1, adam_beta2, adam_epsilon, sgd_momentum, muon_momentum, weight_decay, l1, l2, max_grad_norm;
     bool sgd_nesterov;
     double dropout, hidden_dropout, attention_dropout, embedding_dropout, label_smoothing_factor, z_loss;
+    double router_aux_loss_coef, moe_bias_update_rate; /* below 0: by the model */
     /* Machine. */
     int precision, gradient_checkpointing;
     bool bf16;

@@ -13,7 +13,7 @@
 #define SCRATCH_PER_THREAD ((int64_t)6 << 20)  /* panels of matrix products, attention tiles */
 
 double fm_flops_per_token(const fm_model *m, int32_t seq_len) {
-    int64_t n = fm_params_numel(m->params);
+    int64_t n = fm_model_params_active(m);
     if (!m->cfg.tied) {
         n -= (int64_t)m->cfg.vocab_size * m->cfg.d_model;
     }

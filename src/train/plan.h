@@ -42,7 +42,7 @@ FM_MUST_CHECK fm_status fm_mem_plan_measure(fm_mem_plan *p, const fm_plan_input 
 FM_MUST_CHECK fm_status fm_mem_plan_lower(fm_mem_plan *p, const fm_plan_input *in, bool *lowered);
 
 /* Operations of one trained token, forward and backward: 6 N + 12 L D T (Chowdhery et al. 2022, appendix B), N without
- * an untied input embedding, which is a lookup. */
+ * an untied input embedding, which is a lookup, and of experts those that one token meets. */
 double fm_flops_per_token(const fm_model *m, int32_t seq_len);
 
 #endif

@@ -19,6 +19,7 @@ typedef struct group {
 static const group groups[] = {
     {"matrix products", "a wider model or larger per_device_train_batch_size uses them better", FM_K_matmul,
      FM_K_matmul},
+    {"experts", "larger batches give each expert more rows", FM_K_route_fwd, FM_K_glu_rows_bwd},
     {"attention", "a shorter cutoff_len, or documents that are shorter, cost less", FM_K_attention_fwd,
      FM_K_attention_bwd},
     {"loss", "a smaller vocabulary costs less", FM_K_cross_entropy, FM_K_cross_entropy},

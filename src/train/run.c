@@ -85,7 +85,8 @@ static void emit(fm_trainer *r, const fm_eval_result *eval) {
                         .elapsed_s = elapsed(r),
                         .skipped = r->skipped,
                         .layer_grad_norm = r->layers.norm,
-                        .n_layers = r->layers.n_layers};
+                        .n_layers = r->layers.n_layers,
+                        .expert_max_violation = r->max_violation};
     e.mfu = mfu_of(r, e.tokens_per_s);
     int64_t done = r->st.step - r->resumed_step;
     e.remaining_s = done > 0 ? (fm_now() - r->start_s) / (double)done * (double)(r->n_steps - r->st.step) : NAN;

@@ -5,6 +5,7 @@
  *   step.c      one optimizer step, guard, recovery from lack of memory
  *   evaluate.c  validation loss
  *   checkpoint.c, state.c   checkpoint folders and what is in them
+ *   balance.c   load of experts
  *   profile.c   where the time went */
 #ifndef FM_TRAIN_RUN_H
 #define FM_TRAIN_RUN_H
@@ -83,6 +84,7 @@ typedef struct fm_trainer {
 
     /* Of the last step. */
     double loss, grad_norm, lr;
+    double max_violation; /* of expert load, NaN without experts */
     bool skipped;
 } fm_trainer;
 
@@ -137,6 +139,12 @@ typedef struct fm_kept_plan {
     bool shuffle;
 } fm_kept_plan;
 FM_MUST_CHECK fm_status fm_state_read(const char *path, fm_run_state *st, fm_kept_plan *plan);
+
+/* balance.c. Loads are cleared before the passes of a step. */
+void fm_trainer_clear_load(const fm_trainer *r);
+/* (largest load - mean) / mean of an expert, mean over layers; NaN for a dense model. */
+double fm_trainer_max_violation(const fm_trainer *r);
+void fm_trainer_update_bias(fm_trainer *r); /* after an accepted step */
 
 /* profile.c */
 void fm_trainer_report_profile(const fm_trainer *r);

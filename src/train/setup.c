@@ -55,6 +55,8 @@ static fm_status model_config(fm_trainer *r, fm_model_config *mc, int32_t data_v
     mc->hidden_dropout = hidden;
     mc->attention_dropout = attention;
     mc->embedding_dropout = c->embedding_dropout;
+    mc->moe.aux_alpha = c->router_aux_loss_coef >= 0 ? c->router_aux_loss_coef : mc->moe.aux_alpha;
+    mc->moe.bias_rate = c->moe_bias_update_rate >= 0 ? c->moe_bias_update_rate : r->from_scratch ? 0.001 : 0;
     return FM_OK;
 }
 
@@ -294,6 +296,7 @@ fm_status fm_trainer_setup(fm_trainer *r) {
                            .eval_loss = NAN,
                            .eval_bits_per_byte = NAN,
                            .last_loss = NAN};
+    r->max_violation = NAN;
     r->saved_step = -1;
     bool found;
     FM_TRY(fm_trainer_find_checkpoint(r, r->resumed_from, sizeof r->resumed_from, &found));

@@ -36,6 +36,7 @@ static fm_status micro_batch(fm_trainer *r, int64_t begin, int64_t end, double s
 /* Forward and backward of n samples with n_trained trained tokens. */
 static fm_status passes(fm_trainer *r, int64_t n, int64_t n_trained, double *loss) {
     fm_params_begin_step(r->params);
+    fm_trainer_clear_load(r);
     *loss = 0;
     for (int64_t begin = 0; begin < n; begin += r->plan.micro_batch) {
         if (fm_cancelled()) {
@@ -157,6 +158,7 @@ static fm_status apply(fm_trainer *r, int64_t n) {
     double scale = c->max_grad_norm > 0 && r->grad_norm > c->max_grad_norm ? c->max_grad_norm / r->grad_norm : 1;
     FM_TRY(fm_optim_step(&r->optim, r->backend, x, r->lr, scale));
     r->st.updates = r->optim.t;
+    fm_trainer_update_bias(r);
     fm_guard_accept(&r->st.guard, r->loss, r->grad_norm);
     fm_trainer_charge(r, FM_PHASE_OPTIMIZER, &mark);
     return FM_OK;
@@ -181,6 +183,7 @@ fm_status fm_trainer_step(fm_trainer *r) {
         }
         FM_TRY(fm_trainer_recover(r));
     }
+    r->max_violation = fm_trainer_max_violation(r);
     FM_TRY(apply(r, n));
     r->st.step++;
     r->st.samples_done += n;

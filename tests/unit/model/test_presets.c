@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/str.h"
@@ -26,7 +27,7 @@ static const struct {
 
 static void test_counts(void **state) {
     (void)state;
-    assert_int_equal(fm_preset_count(), 9);
+    assert_int_equal(fm_preset_count(), 10);
     for (int i = 0; i < fm_preset_count(); i++) {
         const fm_preset *p = fm_preset_at(i);
         fm_model_config cfg;
@@ -36,16 +37,31 @@ static void test_counts(void **state) {
         assert_int_equal(fm_model_build(&m, &cfg), FM_OK);
         assert_int_equal(fm_params_numel(m->params), p->n_params);
         fm_model_close(m);
-        /* The name says the size. */
-        int64_t said;
-        assert_int_equal(fm_parse_count(&said, p->name), FM_OK);
+        /* The name says the size: 139m, or 139m-a29m of which 29m are active. */
+        int64_t said, active = fm_model_config_params_active(&cfg);
+        char name[32];
+        snprintf(name, sizeof name, "%s", p->name);
+        char *dash = strstr(name, "-a");
+        if (dash) {
+            *dash = 0;
+            assert_int_equal(fm_parse_count(&said, dash + 2), FM_OK);
+            assert_true(fabs((double)active / (double)said - 1) < 0.12);
+        } else {
+            assert_true(active == p->n_params);
+        }
+        assert_int_equal(fm_parse_count(&said, name), FM_OK);
         assert_true(fabs((double)p->n_params / (double)said - 1) < 0.12);
     }
     for (size_t i = 0; i < FM_ARRAY_LEN(published); i++) {
         assert_int_equal(fm_preset_find(published[i].name)->n_params, published[i].n_params);
     }
+    /* A model of experts costs what the dense one of its active size costs, but for the router. */
+    fm_model_config moe, twin;
+    assert_int_equal(fm_model_config_from_preset(&moe, "139m-a29m", 0), FM_OK);
+    assert_int_equal(fm_model_config_from_preset(&twin, "26m", 0), FM_OK);
+    assert_int_equal(fm_model_config_params_active(&moe), fm_model_config_params(&twin) + 7 * 64 * 512);
     assert_null(fm_preset_at(-1));
-    assert_null(fm_preset_at(9));
+    assert_null(fm_preset_at(10));
 }
 
 static void test_vocabulary(void **state) {
@@ -120,12 +136,38 @@ static void test_bad_configs(void **state) {
     assert_int_equal(fm_model_build(&m, &c), FM_ERR_CONFIG);
 }
 
+/* DeepSeekMoE 16B: the published shape and its exact counts, on paper and of the built model. */
+static void test_deepseek_moe_16b(void **state) {
+    (void)state;
+    fm_model *m;
+    fm_model_config cfg = {.family = "deepseek",
+                           .vocab_size = 102400,
+                           .d_model = 2048,
+                           .n_layers = 28,
+                           .n_heads = 16,
+                           .n_kv_heads = 16,
+                           .head_dim = 128,
+                           .d_ff = 10944,
+                           .max_position = 4096,
+                           .act = FM_ACT_SILU,
+                           .norm_eps = 1e-6,
+                           .init_std = 0.006,
+                           .rope = {.theta = 1e4, .dim = 128, .factor = 1},
+                           .moe = {.n_experts = 64, .n_active = 6, .n_shared = 2, .d_ff = 1408, .first_dense = 1}};
+    assert_int_equal(fm_model_config_params(&cfg), 16375728128);
+    assert_int_equal(fm_model_config_params_active(&cfg), 2828650496);
+    assert_int_equal(fm_model_build(&m, &cfg), FM_OK);
+    assert_int_equal(fm_params_numel(m->params), 16375728128);
+    assert_int_equal(fm_model_params_active(m), 2828650496);
+    assert_null(fm_model_moe_layer(m, 0));
+    assert_non_null(fm_model_moe_layer(m, 27));
+    fm_model_close(m);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_counts),
-        cmocka_unit_test(test_vocabulary),
-        cmocka_unit_test(test_any_size),
-        cmocka_unit_test(test_bad_configs),
+        cmocka_unit_test(test_counts),   cmocka_unit_test(test_deepseek_moe_16b), cmocka_unit_test(test_vocabulary),
+        cmocka_unit_test(test_any_size), cmocka_unit_test(test_bad_configs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
