@@ -7,8 +7,10 @@
 Each case is a Hugging Face folder as transformers writes it, with golden.bin beside it:
     u32 n_ids, u32 vocab, i32 ids[n_ids], f32 logits[n_ids][vocab]   (little-endian)
 Weights have a standard deviation of 1/sqrt(fan in), norms and biases are random too, so that every part of the model
-moves the logits. test_golden.c reads the folders.
+moves the logits. test_golden.c reads the folders. DeepSeekMoE 16B is not part of transformers: its feed-forward layer is
+written out here, from the paper (Dai et al. 2024, equations 9 to 11), in a Llama of transformers.
 """
+import json
 import os
 import shutil
 import struct
@@ -69,6 +71,70 @@ CASES = {
 }
 
 
+class DeepseekMoe(torch.nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        d, f = c["hidden_size"], c["moe_intermediate_size"]
+        self.k, self.norm = c["num_experts_per_tok"], c["norm_topk_prob"]
+        self.gate = torch.nn.Linear(d, c["n_routed_experts"], bias=False)
+
+        def expert(width):
+            return torch.nn.ModuleDict({"gate_proj": torch.nn.Linear(d, width, bias=False),
+                                        "up_proj": torch.nn.Linear(d, width, bias=False),
+                                        "down_proj": torch.nn.Linear(width, d, bias=False)})
+
+        self.experts = torch.nn.ModuleList([expert(f) for _ in range(c["n_routed_experts"])])
+        self.shared_experts = expert(f * c["n_shared_experts"])
+
+    @staticmethod
+    def run(e, x):
+        return e["down_proj"](torch.nn.functional.silu(e["gate_proj"](x)) * e["up_proj"](x))
+
+    def forward(self, x):
+        s = self.gate(x).softmax(-1)
+        best, ids = s.topk(self.k, -1)
+        g = torch.zeros_like(s).scatter(-1, ids, best / best.sum(-1, keepdim=True) if self.norm else best)
+        y = sum(g[..., i:i + 1] * self.run(e, x) for i, e in enumerate(self.experts))
+        return y + self.run(self.shared_experts, x)
+
+
+class DeepseekForCausalLM(LlamaForCausalLM):
+    """keys: those of config.json that Llama does not have."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.keys = config.deepseek
+        for i, layer in enumerate(self.model.layers):
+            if i >= self.keys["first_k_dense_replace"] and i % self.keys["moe_layer_freq"] == 0:
+                layer.mlp = DeepseekMoe(dict(self.keys, hidden_size=config.hidden_size))
+
+    def save_pretrained(self, folder):
+        super().save_pretrained(folder)
+        path = os.path.join(folder, "config.json")
+        with open(path) as f:
+            c = json.load(f)
+        del c["deepseek"]
+        c.update(self.keys, architectures=["DeepseekForCausalLM"], model_type="deepseek")
+        with open(path, "w") as f:
+            json.dump(c, f, indent=2)
+
+
+def deepseek(**kw):
+    return dict(deepseek=dict(dict(n_routed_experts=8, n_shared_experts=2, num_experts_per_tok=3, moe_intermediate_size=12,
+                                   first_k_dense_replace=1, moe_layer_freq=1, norm_topk_prob=False,
+                                   scoring_func="softmax", aux_loss_alpha=0.001, seq_aux=True), **kw))
+
+
+CASES.update({
+    "deepseek": (LlamaConfig, DeepseekForCausalLM,
+                 dict(num_hidden_layers=3, num_key_value_heads=4, **deepseek(), **rope(rope_type="default", rope_theta=1000.0)), 40),
+    "deepseek_freq": (LlamaConfig, DeepseekForCausalLM,
+                      dict(num_hidden_layers=3, **deepseek(first_k_dense_replace=0, moe_layer_freq=2, n_shared_experts=1,
+                                                           norm_topk_prob=True),
+                           **rope(rope_type="default", rope_theta=1000.0)), 30),
+})
+
+
 def fill(model, seed):
     g = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -82,6 +148,42 @@ def fill(model, seed):
                 p.copy_(r if p.dim() == 2 else 0.3 * r)
 
 
+GAP = 0.02  # least distance, in router logits, of the last expert chosen from the first one that is not
+
+
+def closest_choice(model, ids):
+    """The choice of experts jumps: where two logits are nearly equal, bf16 may choose another expert than f32 with no
+    fault on either side. Returns the smallest distance over all tokens and layers, or None without experts."""
+    gaps, hooks = [], []
+
+    def note(k):
+        def hook(_, __, out):
+            s = (out[0] if isinstance(out, tuple) else out).detach().float()
+            s = s.reshape(-1, s.shape[-1]).sort(-1, descending=True)[0]
+            gaps.append(float((s[:, k - 1] - s[:, k]).min()))
+        return hook
+
+    for layer in model.model.layers:
+        gate = getattr(layer.mlp, "gate", None)
+        if gate is not None:
+            k = layer.mlp.k if isinstance(layer.mlp, DeepseekMoe) else model.config.num_experts_per_tok
+            hooks.append(gate.register_forward_hook(note(k)))
+    with torch.no_grad():
+        model(torch.tensor(ids[None].astype(np.int64)))
+    for h in hooks:
+        h.remove()
+    return min(gaps) if gaps else None
+
+
+def choose_ids(model, seed, n):
+    for k in range(1000):
+        ids = np.random.default_rng(seed + 1000 * k).integers(0, 32, n).astype(np.int32)
+        gap = closest_choice(model, ids)
+        if gap is None or gap > GAP:
+            return ids, gap
+    raise SystemExit("no token ids without a near tie were found")
+
+
 def main(out, *only):
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
@@ -91,7 +193,7 @@ def main(out, *only):
             continue
         model = cls(config(**{**SMALL, **kw}, attn_implementation="eager")).eval()
         fill(model, seed)
-        ids = np.random.default_rng(seed).integers(0, 32, n).astype(np.int32)
+        ids, gap = choose_ids(model, seed, n)
         with torch.no_grad():
             logits = model(torch.tensor(ids[None].astype(np.int64))).logits[0].float().numpy()
         folder = os.path.join(out, name)
@@ -100,7 +202,7 @@ def main(out, *only):
         os.chmod(os.path.join(folder, "model.safetensors"), 0o644)
         with open(os.path.join(folder, "golden.bin"), "wb") as f:
             f.write(struct.pack("<II", n, logits.shape[1]) + ids.tobytes() + logits.astype("<f4").tobytes())
-        print(name, logits.std())
+        print(name, logits.std(), "" if gap is None else f"closest choice {gap:.3f}")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,13 @@ static void write_model(const char *family, fm_dtype dtype, int32_t window) {
                            .eos_id = 2,
                            .pad_id = -1};
     snprintf(cfg.family, sizeof cfg.family, "%s", family);
-    cfg.qk_norm = strcmp(family, "qwen3") == 0;
+    cfg.qk_norm = strncmp(family, "qwen3", 5) == 0;
+    if (strcmp(family, "qwen3_moe") == 0) {
+        cfg.moe = (fm_moe_config){
+            .n_experts = 11, .n_active = 3, .d_ff = 40, .norm_topk = true, .layer_phase = 1, .aux_pooled = true};
+    } else if (strcmp(family, "deepseek") == 0) {
+        cfg.moe = (fm_moe_config){.n_experts = 8, .n_active = 2, .n_shared = 1, .d_ff = 24, .first_dense = 1};
+    }
     cfg.qkv_bias = strcmp(family, "qwen2") == 0;
     fm_model *m;
     assert_int_equal(fm_model_build(&m, &cfg), FM_OK);
@@ -146,6 +152,7 @@ static void test_cache_f32(void **state) {
     check_cache("llama", FM_F32, "f32", 0);
     check_cache("qwen3", FM_BF16, "f32", 0);
     check_cache("mistral", FM_F32, "f32", 100);
+    check_cache("qwen3_moe", FM_F32, "f32", 0);
 }
 
 static void test_cache_bf16(void **state) {
@@ -153,6 +160,7 @@ static void test_cache_bf16(void **state) {
     check_cache("llama", FM_BF16, "bf16", 0);
     check_cache("qwen2", FM_F32, "bf16", 0);
     check_cache("mistral", FM_F16, "bf16", 100);
+    check_cache("deepseek", FM_BF16, "bf16", 0);
 }
 
 /* Greedy tokens and log-probabilities from the logits of the whole sequence. */

@@ -64,8 +64,9 @@ static double difference(const char *dir, const golden *g, const char *dtype) {
 }
 
 static const char *const cases[] = {
-    "llama_gqa", "llama_bias",   "llama_linear", "llama_llama3",   "llama_yarn", "llama_yarn_mscale", "llama_dynamic",
-    "qwen2",     "qwen2_window", "qwen3",        "mistral_window", "qwen3_moe",  "qwen3_moe_sparse",  "mixtral",
+    "llama_gqa",        "llama_bias", "llama_linear", "llama_llama3",  "llama_yarn",     "llama_yarn_mscale",
+    "llama_dynamic",    "qwen2",      "qwen2_window", "qwen3",         "mistral_window", "qwen3_moe",
+    "qwen3_moe_sparse", "mixtral",    "deepseek",     "deepseek_freq",
 };
 
 static void test_same_logits(void **state) {
@@ -156,6 +157,10 @@ static const edit edits[] = {
     {"qwen3_moe", "{\"norm_topk_prob\":false}"},
     {"qwen3_moe_sparse", "{\"norm_topk_prob\":true}"},
     {"qwen3_moe_sparse", "{\"num_experts_per_tok\":1}"},
+    {"deepseek", "{\"num_experts_per_tok\":2}"},
+    {"deepseek", "{\"norm_topk_prob\":true}"},
+    {"deepseek_freq", "{\"norm_topk_prob\":false}"},
+    {"deepseek_freq", "{\"num_experts_per_tok\":4}"},
     {"mixtral", "{\"num_experts_per_tok\":1}"},
     {"mixtral", "{\"num_experts_per_tok\":3}"},
     {"mixtral", "{\"sliding_window\":8}"},

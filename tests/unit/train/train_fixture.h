@@ -137,7 +137,7 @@ static fm_train_config *fx_config(const char *const *set) {
 
 /* Losses of logged steps. */
 typedef struct fx_log {
-    double loss[512], eval[512];
+    double loss[512], eval[512], violation[512];
     int64_t n_tokens;
     int n;
 } fx_log;
@@ -150,6 +150,7 @@ static fm_status fx_event(void *state, const fm_train_event *e) {
     fx_log *l = state;
     l->loss[e->step] = e->loss;
     l->eval[e->step] = e->eval_loss;
+    l->violation[e->step] = isfinite(e->expert_max_violation) ? e->expert_max_violation : -1;
     l->n_tokens = e->n_tokens;
     l->n++;
     return FM_OK;

@@ -1,0 +1,141 @@
+/* Training models with experts: every family learns, its saved folder generates the same with and without a cache, the
+ * balance loss and the loss-free bias even out the load, recomputation counts it once, resumed runs end the same. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <math.h>
+
+#include "train_fixture.h"
+
+#define COMMON                                                                                                         \
+    "\"hidden_size\":32,\"intermediate_size\":48,\"num_hidden_layers\":2,\"num_attention_heads\":4,"                   \
+    "\"num_key_value_heads\":2,\"head_dim\":8,\"vocab_size\":300,\"max_position_embeddings\":128,"                     \
+    "\"rms_norm_eps\":1e-6,\"rope_theta\":10000.0,\"hidden_act\":\"silu\",\"initializer_range\":0.02,"                 \
+    "\"tie_word_embeddings\":false,\"num_experts_per_tok\":2,"
+
+static const char *const configs[] = {
+    "{\"architectures\":[\"Qwen3MoeForCausalLM\"],\"model_type\":\"qwen3_moe\"," COMMON
+    "\"num_experts\":8,\"moe_intermediate_size\":16,\"norm_topk_prob\":true,\"router_aux_loss_coef\":0.01}",
+    "{\"architectures\":[\"MixtralForCausalLM\"],\"model_type\":\"mixtral\"," COMMON "\"num_local_experts\":4}",
+    "{\"architectures\":[\"DeepseekForCausalLM\"],\"model_type\":\"deepseek\"," COMMON
+    "\"n_routed_experts\":8,\"n_shared_experts\":1,\"moe_intermediate_size\":16,\"first_k_dense_replace\":1}",
+};
+
+/* Replaces the fixture's model. */
+static void use_config(const char *text) {
+    char path[300];
+    snprintf(path, sizeof path, "%s/model/config.json", fx_top);
+    fx_ok(fm_file_write_atomic(path, text, strlen(text)));
+}
+
+/* What the best predictor that knows only how often each token occurs in the evaluation data itself would reach. */
+static double unigram_entropy(void) {
+    fm_dataset *d;
+    char path[300];
+    static int64_t count[300];
+    double h = 0;
+    snprintf(path, sizeof path, "%s/packed/val", fx_top);
+    fx_ok(fm_dataset_open(&d, path));
+    int64_t n = fm_dataset_tokens(d);
+    memset(count, 0, sizeof count);
+    for (int64_t i = 0; i < n; i++) {
+        int32_t id;
+        bool start;
+        fx_ok(fm_dataset_read(d, i, 1, &id, &start));
+        count[id]++;
+    }
+    fm_dataset_close(d);
+    for (int i = 0; i < 300; i++) {
+        h -= count[i] ? (double)count[i] / (double)n * log((double)count[i] / (double)n) : 0;
+    }
+    return h;
+}
+
+static void test_families_learn(void **state) {
+    (void)state;
+    static fx_log log;
+    double h = unigram_entropy();
+    assert_true(h > 2 && h < 6);
+    for (size_t i = 0; i < FM_ARRAY_LEN(configs); i++) {
+        fm_train_result r;
+        use_config(configs[i]);
+        fx_ok(fx_run((const char *[]){"max_steps", "100", "precision", i ? "fp32" : "bf16", NULL}, &log, &r));
+        print_message("%zu: eval loss %.3f, unigram entropy %.3f\n", i, r.eval_loss, h);
+        assert_true(log.loss[1] > h);
+        assert_true(r.eval_loss < 0.8 * h);
+        fm_model *m;
+        fx_ok(fm_model_open(&m, fx_out, NULL));
+        assert_non_null(fm_model_moe_layer(m, 1));
+        fm_model_close(m);
+        fx_clean();
+    }
+}
+
+/* One, two and four passes of a step give the same loss, and the same load: rows do not depend on their neighbours. */
+static void test_load_adds_up(void **state) {
+    (void)state;
+    static fx_log log[3];
+    const char *const split[3][2] = {{"4", "1"}, {"2", "2"}, {"1", "4"}};
+    use_config(configs[2]);
+    for (int i = 0; i < 3; i++) {
+        fx_ok(fx_run((const char *[]){"per_device_train_batch_size", split[i][0], "gradient_accumulation_steps",
+                                      split[i][1], "aux_loss_alpha", "0", "max_steps", "4", NULL},
+                     &log[i], NULL));
+        fx_clean();
+        for (int s = 1; s <= 4; s++) {
+            assert_true(fabs(log[i].loss[s] - log[0].loss[s]) <= 2e-5 * log[0].loss[s]);
+        }
+        assert_true(log[i].violation[1] > 0 && log[i].violation[1] == log[0].violation[1]);
+    }
+}
+
+/* Recomputing layers in backward changes no bit and does not count the load twice, with each kind of balance loss. */
+static void test_load_counts_once(void **state) {
+    (void)state;
+    static fx_log log[2];
+    for (size_t k = 0; k < FM_ARRAY_LEN(configs); k++) {
+        use_config(configs[k]);
+        for (int i = 0; i < 2; i++) {
+            fx_ok(fx_run((const char *[]){"gradient_checkpointing", i ? "on" : "off", "aux_loss_alpha", "0.05",
+                                          "max_steps", "5", NULL},
+                         &log[i], NULL));
+            fx_clean();
+        }
+        assert_memory_equal(log[0].loss, log[1].loss, sizeof log[0].loss);
+        assert_memory_equal(log[0].violation, log[1].violation, sizeof log[0].violation);
+    }
+}
+
+/* Mean MaxVio over the last ten steps. */
+static double late_violation(const char *const *set) {
+    static fx_log log;
+    double sum = 0;
+    fx_ok(fx_run(set, &log, NULL));
+    for (int s = 51; s <= 60; s++) {
+        sum += log.violation[s] / 10;
+    }
+    fx_clean();
+    return sum;
+}
+
+static void test_balance_loss_evens(void **state) {
+    (void)state;
+    use_config(configs[0]);
+    double off = late_violation((const char *[]){"max_steps", "60", "router_aux_loss_coef", "0", NULL}),
+           on = late_violation((const char *[]){"max_steps", "60", "router_aux_loss_coef", "0.1", NULL});
+    print_message("MaxVio without balance loss %.3f, with %.3f\n", off, on);
+    assert_true(on < 0.7 * off);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_families_learn, fx_fresh),
+        cmocka_unit_test_setup(test_load_adds_up, fx_fresh),
+        cmocka_unit_test_setup(test_load_counts_once, fx_fresh),
+        cmocka_unit_test_setup(test_balance_loss_evens, fx_fresh),
+    };
+    return cmocka_run_group_tests(tests, fx_setup, fx_teardown);
+}
