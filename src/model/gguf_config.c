@@ -244,7 +244,7 @@ static fm_status read_tensors(fm_model_config *cfg, const fm_gguf_set *set, cons
     }
     cfg->vocab_size = (int32_t)embed->dim[0];
     cfg->tied = !fm_gguf_set_find(set, "output.weight");
-    cfg->qkv_bias = has_tensor(set, "attn_q.bias", 0);
+    cfg->qkv_bias = has_tensor(set, "attn_q.bias", 0) || has_tensor(set, "attn_qkv.bias", 0);
     cfg->o_bias = has_tensor(set, "attn_output.bias", 0);
     cfg->mlp_bias = has_tensor(set, "ffn_up.bias", 0);
     cfg->qk_norm = has_tensor(set, "attn_q_norm.weight", 0);
@@ -361,7 +361,7 @@ fm_status fm_gguf_config_read(fm_json **json, const fm_gguf_set *set, const fm_g
     FM_TRY(carried_config(json, &cfg, fm_gguf_set_meta(set), family));
     if (!*json) {
         cfg.init_std = 0.02;
-        cfg.act = FM_ACT_SILU;
+        cfg.act = arch->bit == FM_GGUF_GPT2 ? FM_ACT_GELU_TANH : arch->bit == FM_GGUF_BERT ? FM_ACT_GELU : FM_ACT_SILU;
         cfg.rope.theta = 10000;
         cfg.moe.layer_freq = 1;
         cfg.moe.routed_scale = 1;

@@ -12,6 +12,7 @@ by llama.cpp, and both continue prompts greedily: the tokens must be the same, t
   - the way back to a folder must give the weights bit for bit (F32, BF16).
 Last line: versions, and the number of checks.
 """
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -316,7 +317,7 @@ def main():
     for case in names:
         with tempfile.TemporaryDirectory() as tmp:
             run(case, tmp)
-    print(f"llama-cpp-python {llama_cpp.__version__}, gguf {gguf.__name__}, numpy {np.__version__}: {N_CHECKS} checks passed")
+    print(f"llama-cpp-python {llama_cpp.__version__}, gguf {importlib.metadata.version('gguf')}, numpy {np.__version__}: {N_CHECKS} checks passed")
 
 
 if __name__ == "__main__":
