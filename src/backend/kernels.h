@@ -32,6 +32,8 @@
     X(rmsnorm_bwd, fm_norm_bwd_args)                                                                                   \
     X(layernorm_fwd, fm_norm_args)                                                                                     \
     X(layernorm_bwd, fm_norm_bwd_args)                                                                                 \
+    X(affine_fwd, fm_norm_args)                                                                                        \
+    X(affine_bwd, fm_norm_bwd_args)                                                                                    \
     X(rope, fm_rope_args)                                                                                              \
     X(attention_fwd, fm_attention_args)                                                                                \
     X(attention_bwd, fm_attention_bwd_args)                                                                            \
@@ -63,6 +65,8 @@
     X(combine_rows, fm_combine_rows_args)                                                                              \
     X(glu_rows_fwd, fm_glu_rows_args)                                                                                  \
     X(glu_rows_bwd, fm_glu_rows_bwd_args)                                                                              \
+    X(copy_block, fm_copy_block_args)                                                                                  \
+    X(pointwise_loss, fm_pointwise_loss_args)                                                                          \
     X(sum_squares, fm_sum_squares_args)                                                                                \
     X(adamw, fm_adamw_args)                                                                                            \
     X(sgd, fm_sgd_args)                                                                                                \
@@ -136,6 +140,7 @@ typedef struct fm_embedding_bwd_args {
 
 /* rmsnorm: s = x (+ res); y = s * rstd * w, rstd = 1/sqrt(mean(s^2) + eps)   (Zhang & Sennrich 2019)
  * layernorm: y = (s - mean) * rstd * w + b                                   (Ba et al. 2016)
+ * affine: y = s * w + b, the norm without statistics of MobileBERT           (Sun et al. 2020)
  * With res: s is rounded to D and stored to sum (the new residual stream), and the norm reads the rounded value. */
 typedef struct fm_norm_args {
     int64_t n_rows, dim;
@@ -143,7 +148,7 @@ typedef struct fm_norm_args {
     const void *x;   /* [n_rows,dim] D */
     const void *res; /* [n_rows,dim] D or NULL */
     const void *w;   /* [dim] D, or NULL = ones */
-    const void *b;   /* [dim] D or NULL; layernorm only */
+    const void *b;   /* [dim] D or NULL; not rmsnorm */
     void *sum;       /* [n_rows,dim] D; written when res is given */
     void *y;         /* [n_rows,dim] D */
     void *rstd;      /* [n_rows] A, or NULL when not wanted */
@@ -155,7 +160,7 @@ typedef struct fm_norm_args {
 typedef struct fm_norm_bwd_args {
     int64_t n_rows, dim;
     const void *x, *w;       /* as forward */
-    const void *rstd, *mean; /* as forward, not NULL (mean: layernorm only) */
+    const void *rstd, *mean; /* as forward, not NULL (mean: layernorm only; affine: neither) */
     const void *dy;          /* [n_rows,dim] D */
     const void *dsum;        /* [n_rows,dim] D or NULL; may be the same storage as dx */
     void *dx;                /* [n_rows,dim] D, or NULL */
@@ -499,6 +504,30 @@ typedef struct fm_glu_rows_bwd_args {
     void *dgate, *dup; /* D, = */
     void *dscale;      /* [n_rows] A, = */
 } fm_glu_rows_bwd_args;
+/* y[r * y_stride + j] (+)= x[r * x_stride + j] for j < dim: columns cut out of rows, or put into them. D. */
+typedef struct fm_copy_block_args {
+    int64_t n_rows, dim, x_stride, y_stride;
+    const void *x;
+    void *y;
+    bool acc_y;
+} fm_copy_block_args;
+
+/* Losses of scores x against numbers t, row by row; a NaN target and a row of weight 0 carry neither loss nor gradient:
+ *   bce: loss_r = mean_j max(x,0) - x t + log(1 + exp(-|x|))       (independent yes or no per column, t in [0,1])
+ *   mse: loss_r = mean_j (x - t)^2
+ *   dx_rj = dscale * weight_r * d(loss_r)/d(x_rj)
+ * loss_r is multiplied by weight_r, not by dscale. The mean counts all columns. */
+typedef enum fm_pointwise_kind { FM_POINTWISE_BCE, FM_POINTWISE_MSE } fm_pointwise_kind;
+typedef struct fm_pointwise_loss_args {
+    int64_t n_rows, dim;
+    fm_pointwise_kind kind;
+    const void *x;       /* [n_rows,dim] D */
+    const float *target; /* [n_rows,dim] */
+    const float *weight; /* [n_rows] or NULL */
+    double dscale;
+    void *dx;   /* [n_rows,dim] D or NULL */
+    void *loss; /* [n_rows] A */
+} fm_pointwise_loss_args;
 
 /* Parts of rows, dense or with gaps: y[r,g,j] = x[r,g,j] for n_groups groups of n_cols elements, groups x_group or
  * y_group elements apart, rows x_row or y_row (all D). x_group 0: one group goes to all of y's. sum: y[r,j] = sum_g

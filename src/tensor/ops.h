@@ -22,6 +22,9 @@ fm_tensor *fm_rmsnorm_(fm_ctx *c, fm_tensor *x, fm_tensor *w, float eps);
 #define fm_rmsnorm(c, ...) fm_rmsnorm_(FM_HERE(c), __VA_ARGS__)
 fm_tensor *fm_layernorm_(fm_ctx *c, fm_tensor *x, fm_tensor *w, fm_tensor *b, float eps);
 #define fm_layernorm(c, ...) fm_layernorm_(FM_HERE(c), __VA_ARGS__)
+/* x * w + b by column, w and b [dim] or NULL: the "norm" of MobileBERT. */
+fm_tensor *fm_affine_(fm_ctx *c, fm_tensor *x, fm_tensor *w, fm_tensor *b);
+#define fm_affine(c, ...) fm_affine_(FM_HERE(c), __VA_ARGS__)
 /* Fused residual add and norm: *sum = res + x (rounded to D), returns rmsnorm(*sum) * w. */
 fm_tensor *fm_add_rmsnorm_(fm_ctx *c, fm_tensor *res, fm_tensor *x, fm_tensor *w, float eps, fm_tensor **sum);
 #define fm_add_rmsnorm(c, ...) fm_add_rmsnorm_(FM_HERE(c), __VA_ARGS__)
@@ -98,6 +101,15 @@ fm_tensor *fm_split_cols_(fm_ctx *c, fm_tensor *x, int64_t n, fm_tensor **rest);
  * its value, and the rotated part pe [T,rope] that all heads share -> keys [T,H,nope+rope] and *values [T,H,v]. */
 fm_tensor *fm_mla_keys_(fm_ctx *c, fm_tensor *kv, fm_tensor *pe, int32_t n_heads, int32_t nope, fm_tensor **values);
 #define fm_mla_keys(c, ...) fm_mla_keys_(FM_HERE(c), __VA_ARGS__)
+/* x [..,K] -> at most FM_MAX_OUT tensors [..,size[p]], the sizes summing to K. False with the context failed; out then
+ * holds NULLs. */
+bool fm_split_columns_(fm_ctx *c, fm_tensor *x, int n_parts, const int64_t *size, fm_tensor **out);
+#define fm_split_columns(c, ...) fm_split_columns_(FM_HERE(c), __VA_ARGS__)
+
+/* x [T,E] -> [T,3E]: rows t+1, t and t-1 side by side, zeros beyond the ends of a segment. offsets [n_segments+1] is a
+ * host array that outlives the tape. */
+fm_tensor *fm_trigram_(fm_ctx *c, fm_tensor *x, int32_t n_segments, const int32_t *offsets);
+#define fm_trigram(c, ...) fm_trigram_(FM_HERE(c), __VA_ARGS__)
 
 /* Same elements, other shape; shares storage and gradient. One dimension may be -1. */
 fm_tensor *fm_reshape_(fm_ctx *c, fm_tensor *x, int n_dims, const int64_t *dim);
@@ -168,5 +180,16 @@ fm_tensor *fm_cross_entropy_(fm_ctx *c, fm_tensor *logits, fm_tensor *targets, c
 fm_tensor *fm_linear_ce_(fm_ctx *c, fm_tensor *x, fm_tensor *w, fm_tensor *targets, const fm_loss_options *o,
                          fm_tensor **token_loss);
 #define fm_linear_ce(c, ...) fm_linear_ce_(FM_HERE(c), __VA_ARGS__)
+
+/* x [T,C], target [T,C] -> [1] in A: scale * sum over rows of weight * mean over columns; see fm_pointwise_loss_args.
+ * target and weight are host arrays that outlive the tape. *row_loss ([T] A, or NULL) is not differentiable. */
+typedef struct fm_pointwise_options {
+    fm_pointwise_kind kind;
+    const float *target; /* NaN = none */
+    const float *weight; /* [T] or NULL */
+    double scale;
+} fm_pointwise_options;
+fm_tensor *fm_pointwise_loss_(fm_ctx *c, fm_tensor *x, const fm_pointwise_options *o, fm_tensor **row_loss);
+#define fm_pointwise_loss(c, ...) fm_pointwise_loss_(FM_HERE(c), __VA_ARGS__)
 
 #endif

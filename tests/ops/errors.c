@@ -1,4 +1,5 @@
 /* Wrong inputs: each is refused with a status and a message that says which input, what was expected and what found. */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -61,6 +62,24 @@ BAD(linear_ce_w, fm_linear_ce(c, f32(c, 2, 2, 3, 0), f32(c, 2, 5, 4, 0), i32(c, 
                               &(fm_loss_options){.ignore_index = -100, .scale = 1}, NULL))
 BAD(linear_ce_targets, fm_linear_ce(c, f32(c, 2, 3, 4, 0), f32(c, 2, 5, 4, 0), i32(c, 2, targets_ok),
                                     &(fm_loss_options){.ignore_index = -100, .scale = 1}, NULL))
+BAD(affine_w, fm_affine(c, f32(c, 2, 2, 3, 0), f32(c, 1, 2, 0, 0), NULL))
+static fm_tensor *split_sum(fm_ctx *c) {
+    fm_tensor *out[2];
+    return fm_split_columns(c, f32(c, 2, 2, 3, 0), 2, (int64_t[]){1, 1}, out) ? out[0] : NULL;
+}
+static fm_tensor *split_none(fm_ctx *c) {
+    fm_tensor *out[2];
+    return fm_split_columns(c, f32(c, 2, 2, 3, 0), 2, (int64_t[]){3, 0}, out) ? out[0] : NULL;
+}
+BAD(trigram_rows, fm_trigram(c, f32(c, 2, 2, 3, 0), 1, wide))
+BAD(trigram_falling, fm_trigram(c, f32(c, 2, 2, 3, 0), 2, falling))
+static const float too_much[] = {0, 2}, endless[] = {0, INFINITY};
+BAD(bce_target,
+    fm_pointwise_loss(c, f32(c, 2, 1, 2, 0),
+                      &(fm_pointwise_options){.kind = FM_POINTWISE_BCE, .target = too_much, .scale = 1}, NULL))
+BAD(mse_target,
+    fm_pointwise_loss(c, f32(c, 2, 1, 2, 0),
+                      &(fm_pointwise_options){.kind = FM_POINTWISE_MSE, .target = endless, .scale = 1}, NULL))
 static fm_tensor *dropout_p(fm_ctx *c) {
     fm_ctx_set_training(c, true);
     return fm_dropout(c, f32(c, 1, 2, 0, 0), 1.0, "x");
@@ -126,6 +145,13 @@ static const struct {
      linear_ce_targets,
      FM_ERR_SHAPE,
      {"linear_ce", "input targets: expected [3] i32", "found [2]"}},
+    {"affine w", affine_w, FM_ERR_SHAPE, {"affine", "input w: expected [3] f32", "found [2] f32"}},
+    {"split sum", split_sum, FM_ERR_SHAPE, {"split", "expected rows of 2 elements", "found 3"}},
+    {"split none", split_none, FM_ERR_ARGUMENT, {"split", "part 1: expected at least one column", "found 0"}},
+    {"trigram rows", trigram_rows, FM_ERR_SHAPE, {"trigram", "segments over 2 rows", "found 0 to 9"}},
+    {"trigram falling", trigram_falling, FM_ERR_SHAPE, {"trigram", "rising ones", "found 1 after 2"}},
+    {"bce target", bce_target, FM_ERR_DATA, {"pointwise_loss", "expected values in [0, 1]", "found 2 at 1"}},
+    {"mse target", mse_target, FM_ERR_DATA, {"pointwise_loss", "expected finite values", "found inf at 1"}},
     {"dropout p", dropout_p, FM_ERR_ARGUMENT, {"dropout", "expected [0,1)", "found 1"}},
     {"first kept", first_kept, FM_ERR_SHAPE, {"add", "input b: expected [2] f32", "found [3] f32"}},
     {"not root", not_root, FM_ERR_STATE, {"linear_ce", "upstream gradient 1", "found 2"}},

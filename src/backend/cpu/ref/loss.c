@@ -89,3 +89,28 @@ static fm_status cross_entropy_any(fm_dtype d, const fm_exec *x, const fm_cross_
 FM_REF_KERNEL(softmax_fwd, fm_softmax_args)
 FM_REF_KERNEL(softmax_bwd, fm_softmax_bwd_args)
 FM_REF_KERNEL(cross_entropy, fm_cross_entropy_args)
+
+static fm_status pointwise_loss_any(fm_dtype d, const fm_exec *e, const fm_pointwise_loss_args *a) {
+    FM_UNUSED(e);
+    for (int64_t r = 0; r < a->n_rows; r++) {
+        double w = a->weight ? (double)a->weight[r] : 1.0, sum = 0.0;
+        for (int64_t j = 0; j < a->dim; j++) {
+            int64_t i = r * a->dim + j;
+            double x = FM_LD(d, a->x, i), t = (double)a->target[i], loss = 0.0, dx = 0.0;
+            if (w != 0.0 && !isnan(t) && a->kind == FM_POINTWISE_BCE) {
+                loss = fmax(x, 0.0) - x * t + log1p(exp(-fabs(x)));
+                dx = 1.0 / (1.0 + exp(-x)) - t;
+            } else if (w != 0.0 && !isnan(t)) {
+                loss = (x - t) * (x - t);
+                dx = 2.0 * (x - t);
+            }
+            sum += loss;
+            if (a->dx) {
+                fm_store_from_f64(d, a->dx, i, a->dscale * w * dx / (double)a->dim);
+            }
+        }
+        fm_store_from_f64(fm_dtype_acc(d), a->loss, r, w * sum / (double)a->dim);
+    }
+    return FM_OK;
+}
+FM_REF_KERNEL(pointwise_loss, fm_pointwise_loss_args)

@@ -1,4 +1,4 @@
-/* RMSNorm and LayerNorm. */
+/* RMSNorm, LayerNorm, and the affine map that stands for a norm. */
 #include <math.h>
 
 #include "backend/cpu/ref/ref.h"
@@ -82,6 +82,37 @@ static fm_status norm_bwd(fm_dtype d, const fm_norm_bwd_args *a, bool centre) {
     return FM_OK;
 }
 
+static fm_status affine_fwd_any(fm_dtype d, const fm_exec *x, const fm_norm_args *a) {
+    FM_UNUSED(x);
+    for (int64_t i = 0; i < a->n_rows * a->dim; i++) {
+        double y = FM_LD(d, a->x, i) * weight(d, a->w, i % a->dim);
+        fm_store_from_f64(d, a->y, i, a->b ? y + FM_LD(d, a->b, i % a->dim) : y);
+    }
+    return FM_OK;
+}
+
+static fm_status affine_bwd_any(fm_dtype d, const fm_exec *x, const fm_norm_bwd_args *a) {
+    FM_UNUSED(x);
+    fm_dtype acc = fm_dtype_acc(d);
+    for (int64_t i = 0; a->dx && i < a->n_rows * a->dim; i++) {
+        fm_ref_put(d, a->dx, i, FM_LD(d, a->dy, i) * weight(d, a->w, i % a->dim), a->acc_dx);
+    }
+    for (int64_t j = 0; j < a->dim; j++) {
+        double dw = 0.0, db = 0.0;
+        for (int64_t r = 0; r < a->n_rows; r++) {
+            db += FM_LD(d, a->dy, r * a->dim + j);
+            dw += FM_LD(d, a->dy, r * a->dim + j) * FM_LD(d, a->x, r * a->dim + j);
+        }
+        if (a->dw) {
+            fm_ref_put(acc, a->dw, j, dw, true);
+        }
+        if (a->db) {
+            fm_ref_put(acc, a->db, j, db, true);
+        }
+    }
+    return FM_OK;
+}
+
 static fm_status rmsnorm_fwd_any(fm_dtype d, const fm_exec *x, const fm_norm_args *a) {
     FM_UNUSED(x);
     return norm_fwd(d, a, false);
@@ -102,3 +133,5 @@ FM_REF_KERNEL(rmsnorm_fwd, fm_norm_args)
 FM_REF_KERNEL(layernorm_fwd, fm_norm_args)
 FM_REF_KERNEL(rmsnorm_bwd, fm_norm_bwd_args)
 FM_REF_KERNEL(layernorm_bwd, fm_norm_bwd_args)
+FM_REF_KERNEL(affine_fwd, fm_norm_args)
+FM_REF_KERNEL(affine_bwd, fm_norm_bwd_args)

@@ -33,6 +33,15 @@ static fm_status scatter_add_rows_any(fm_dtype d, const fm_exec *x, const fm_row
     return FM_OK;
 }
 
+static fm_status copy_block_any(fm_dtype d, const fm_exec *x, const fm_copy_block_args *a) {
+    FM_UNUSED(x);
+    for (int64_t i = 0; i < a->n_rows * a->dim; i++) {
+        int64_t r = i / a->dim, j = i % a->dim;
+        fm_ref_put(d, a->y, r * a->y_stride + j, FM_LD(d, a->x, r * a->x_stride + j), a->acc_y);
+    }
+    return FM_OK;
+}
+
 FM_REF_KERNEL(embedding_fwd, fm_embedding_args)
 FM_REF_KERNEL(embedding_bwd, fm_embedding_bwd_args)
 static fm_status copy_groups_any(fm_dtype d, const fm_exec *x, const fm_copy_groups_args *a) {
@@ -58,3 +67,4 @@ static fm_status copy_groups_any(fm_dtype d, const fm_exec *x, const fm_copy_gro
 FM_REF_KERNEL(gather_rows, fm_rows_args)
 FM_REF_KERNEL(copy_groups, fm_copy_groups_args)
 FM_REF_KERNEL(scatter_add_rows, fm_rows_args)
+FM_REF_KERNEL(copy_block, fm_copy_block_args)

@@ -45,6 +45,40 @@ COPY_KERNELS(f32, 4)
 COPY_KERNELS(bf16, 2)
 COPY_KERNELS(f16, 2)
 
+typedef struct block_job {
+    fm_dtype d;
+    const fm_copy_block_args *a;
+} block_job;
+
+FM_INLINE void block_rows(fm_dtype d, const fm_copy_block_args *a, int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; r++) {
+        const void *x = vx_at(d, a->x, r * a->x_stride);
+        void *y = vx_at(d, a->y, r * a->y_stride);
+        FM_VECTOR_LOOP(i, n, 0, a->dim, {
+            vf v = vx_get(d, x, i, n);
+            vx_put(d, y, i, a->acc_y ? vf_add(v, vx_get(d, y, i, n)) : v, n);
+        });
+    }
+}
+
+static fm_status block_part(void *arg, int64_t part, int64_t n_parts, int thread) {
+    FM_UNUSED(thread);
+    const block_job *j = arg;
+    int64_t begin, end;
+    fm_split(j->a->n_rows, part, n_parts, 1, &begin, &end);
+    if (j->d == FM_BF16) {
+        block_rows(FM_BF16, j->a, begin, end);
+    } else {
+        block_rows(FM_F32, j->a, begin, end);
+    }
+    return FM_OK;
+}
+
+FM_INLINE fm_status copy_block_run(fm_dtype d, const fm_exec *x, const fm_copy_block_args *a) {
+    block_job job = {d, a};
+    return fm_par_split(x, a->n_rows * a->dim * (d == FM_BF16 ? 4 : 8), block_part, &job);
+}
+
 /* to[idx[i],:] += from[i,:]; `to` is of type dt. */
 typedef struct add_job {
     fm_dtype d, dt;
@@ -245,6 +279,7 @@ FM_INLINE fm_status copy_groups_run(fm_dtype d, const fm_exec *x, const fm_copy_
 FM_SIMD_KERNEL(copy_groups, fm_copy_groups_args)
 FM_SIMD_KERNEL(embedding_bwd, fm_embedding_bwd_args)
 FM_SIMD_KERNEL(scatter_add_rows, fm_rows_args)
+FM_SIMD_KERNEL(copy_block, fm_copy_block_args)
 FM_SIMD_KERNEL(bias_grad, fm_bias_grad_args)
 FM_SIMD_KERNEL(reduce_fwd, fm_reduce_args)
 FM_SIMD_KERNEL(reduce_bwd, fm_reduce_args)
@@ -260,6 +295,7 @@ const fm_kernel_row FM_SIMD_FN(rows_rows)[] = {
     FM_SIMD_ROWS(copy_groups),
     FM_SIMD_ROWS(embedding_bwd),
     FM_SIMD_ROWS(scatter_add_rows),
+    FM_SIMD_ROWS(copy_block),
     FM_SIMD_ROWS(bias_grad),
     FM_SIMD_ROWS(reduce_fwd),
     FM_SIMD_ROWS(reduce_bwd),
