@@ -1,5 +1,6 @@
 /* Weights and forward of the dense decoder. */
 #include "model/decoder.h"
+#include "model/layers.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -56,7 +57,7 @@ static fm_status build_attention(const builder *b, fm_attention_layer *a) {
     a->n_kv_heads = cfg->n_kv_heads;
     a->head_dim = cfg->head_dim;
     a->layer = b->layer;
-    a->window = b->layer >= cfg->window_from_layer ? cfg->window : 0;
+    a->window = fm_layer_window(cfg, b->layer);
     a->norm_eps = cfg->norm_eps;
     a->dropout = cfg->attention_dropout;
     snprintf(a->dropout_stream, sizeof a->dropout_stream, "dropout.%d.heads", (int)b->layer);
@@ -115,6 +116,8 @@ fm_status fm_decoder_build(const fm_model_config *cfg, fm_params *ps, void **sta
 /* What a layer needs besides its input; copied into the tape when layers are recomputed. */
 typedef struct layer_args {
     const fm_decoder_layer *y;
+    const fm_decoder *d; /* whole_layer: y is d->layer[layer] */
+    int32_t layer;
     const fm_model_config *cfg;
     fm_batch b;
     fm_rope_state rope;
@@ -140,7 +143,8 @@ static fm_tensor *mlp_part(fm_ctx *c, const layer_args *a, fm_tensor *normed, fm
 /* One layer with one tensor in and out: [T,D] is all that stays of a recomputed layer, and what its router did when
  * that is asked for (out[1], out[2]). */
 static fm_status whole_layer(fm_ctx *c, void *args, fm_tensor *const *in, fm_tensor **out) {
-    const layer_args *a = args;
+    layer_args *a = args;
+    a->y = &a->d->layer[a->layer];
     float eps = (float)a->cfg->norm_eps;
     fm_tensor *h = in[0], *n = fm_rmsnorm(c, h, fm_leaf(c, a->y->attn_norm), eps);
     fm_tensor *x = attention_part(c, a, n);
@@ -174,9 +178,9 @@ static fm_tensor *layers_fused(fm_ctx *c, const fm_model *m, layer_args *a, fm_t
 static fm_tensor *layers_recomputed(fm_ctx *c, const fm_model *m, layer_args *a, fm_tensor *h) {
     const fm_decoder *d = m->state;
     for (int32_t l = 0; l < m->cfg.n_layers; l++) {
-        a->y = &d->layer[l];
+        a->layer = l;
         fm_tensor *out[3] = {NULL};
-        a->traced = a->b.routing && a->y->moe.gate;
+        a->traced = a->b.routing && d->layer[l].moe.gate;
         int n_out = a->traced ? 3 : 1;
         if (fm_checkpoint(fm_at(c, __FILE__, __LINE__), whole_layer, a, sizeof *a, 1, &h, n_out, out) != FM_OK) {
             return NULL;
@@ -185,28 +189,6 @@ static fm_tensor *layers_recomputed(fm_ctx *c, const fm_model *m, layer_args *a,
         if (a->traced) {
             a->b.routing[l] = (fm_moe_routing){.scores = out[1], .ids = out[2]};
         }
-    }
-    return fm_rmsnorm(c, h, fm_leaf(c, d->norm), (float)m->cfg.norm_eps);
-}
-
-/* Inference: each layer's result is copied over its input and its temporaries are dropped. */
-static fm_tensor *layers_in_place(fm_ctx *c, const fm_model *m, layer_args *a, fm_tensor *h) {
-    const fm_decoder *d = m->state;
-    for (int32_t l = 0; l < m->cfg.n_layers && h; l++) {
-        a->y = &d->layer[l];
-        fm_ctx_mark_t mark = fm_ctx_mark(c);
-        fm_tensor *out = NULL;
-        if (whole_layer(c, a, &h, &out) != FM_OK || !out) {
-            return NULL;
-        }
-        fm_axpby_args copy = {.n = fm_numel(h), .alpha = 1, .beta = 0, .x = fm_data(c, out), .y = fm_data(c, h)};
-        fm_status s = fm_run(c, FM_K_axpby, h->dtype, &copy);
-        if (s != FM_OK) {
-            fm_ctx_fail(c, s);
-            return NULL;
-        }
-        fm_touch(h);
-        fm_ctx_release(c, mark);
     }
     return fm_rmsnorm(c, h, fm_leaf(c, d->norm), (float)m->cfg.norm_eps);
 }
@@ -237,7 +219,7 @@ static fm_status rope_of_batch(fm_ctx *c, const fm_model *m, const fm_batch *b, 
 
 fm_tensor *fm_decoder_forward(fm_ctx *c, const fm_model *m, const fm_batch *b) {
     const fm_decoder *d = m->state;
-    layer_args a = {.cfg = &m->cfg, .b = *b};
+    layer_args a = {.d = d, .cfg = &m->cfg, .b = *b};
     fm_status s = rope_of_batch(c, m, b, &a.rope);
     if (s != FM_OK) {
         fm_ctx_fail(c, s);
@@ -246,8 +228,10 @@ fm_tensor *fm_decoder_forward(fm_ctx *c, const fm_model *m, const fm_batch *b) {
     fm_tensor *ids = fm_from_memory(c, FM_I32, 1, (int64_t[]){b->n_tokens}, (void *)b->ids);
     fm_tensor *h = fm_embedding(c, fm_leaf(c, d->embed), ids);
     h = residual_dropout(c, h, m->cfg.embedding_dropout, "dropout.embed");
-    if (!fm_tape_on(c)) {
-        return layers_in_place(c, m, &a, h);
+    if (fm_tape_on(c)) {
+        return m->checkpoint_layers ? layers_recomputed(c, m, &a, h) : layers_fused(c, m, &a, h);
     }
-    return m->checkpoint_layers ? layers_recomputed(c, m, &a, h) : layers_fused(c, m, &a, h);
+    fm_layer_run run = {.fn = whole_layer, .args = &a, .args_size = sizeof a, .layer = &a.layer};
+    h = fm_layers_run(c, m, &run, h);
+    return h ? fm_rmsnorm(c, h, fm_leaf(c, d->norm), (float)m->cfg.norm_eps) : NULL;
 }

@@ -4,7 +4,7 @@
 #ifndef FM_MODEL_DECODER_H
 #define FM_MODEL_DECODER_H
 
-#include "model/model.h"
+#include "model/config.h"
 
 typedef struct fm_decoder_layer {
     fm_param *attn_norm, *mlp_norm; /* [D] */
@@ -31,8 +31,6 @@ fm_tensor *fm_decoder_forward(fm_ctx *c, const fm_model *m, const fm_batch *b);
 /* Keys that all these families have (sizes, norm, rope, ids, tied); then the family's file does the rest. */
 FM_MUST_CHECK fm_status fm_decoder_parse(fm_model_config *cfg, const fm_json *json);
 FM_MUST_CHECK fm_status fm_decoder_write(const fm_model_config *cfg, fm_json *json);
-/* A size: a number, `def` where the key is missing or null (INT64_MIN: it must be there). */
-FM_MUST_CHECK fm_status fm_decoder_get_size(int32_t *out, const fm_json *json, const char *key, int64_t def);
 /* Qwen2 and Qwen3: use_sliding_window, sliding_window, max_window_layers, layer_types. */
 FM_MUST_CHECK fm_status fm_decoder_parse_layer_windows(fm_model_config *cfg, const fm_json *json);
 FM_MUST_CHECK fm_status fm_decoder_write_layer_windows(const fm_model_config *cfg, fm_json *json);

@@ -18,7 +18,7 @@ static bool listed(const char *const *names, const char *name) {
     return false;
 }
 
-static fm_status find_family(const fm_family **out, const fm_json *json) {
+static fm_status find_family(const fm_family **out, fm_head_kind *kind, const fm_json *json) {
     const fm_json *arch = fm_json_at(fm_json_get(json, "architectures"), 0);
     const char *a = fm_json_is_string(arch) ? fm_json_str(arch, NULL) : NULL, *type;
     FM_TRY(fm_json_get_str(&type, json, "model_type", NULL));
@@ -26,8 +26,12 @@ static fm_status find_family(const fm_family **out, const fm_json *json) {
         const fm_family *f = fm_families[i];
         if (a ? listed(f->architectures, a) : listed(f->model_types, type)) {
             *out = f;
+            *kind = FM_HEAD_LM;
             return FM_OK;
         }
+    }
+    if (a && fm_head_of_architecture(out, kind, a)) {
+        return FM_OK;
     }
     fm_str known = {0};
     for (int i = 0; i < fm_n_families; i++) {
@@ -47,11 +51,13 @@ fm_status fm_model_config_parse(fm_model_config *cfg, const fm_family **family, 
         FM_FAIL(FM_ERR_FORMAT, "expected an object");
     }
     fm_quant_config quant;
-    FM_TRY(find_family(family, json));
+    fm_head_kind kind;
+    FM_TRY(find_family(family, &kind, json));
     FM_TRY(fm_quant_config_parse(&quant, json));
-    *cfg = (fm_model_config){.bos_id = -1, .eos_id = -1, .pad_id = -1};
+    *cfg = (fm_model_config){.bos_id = -1, .eos_id = -1, .pad_id = -1, .head = {.kind = kind}};
     memcpy(cfg->family, (*family)->name, strlen((*family)->name) + 1);
     FM_TRY((*family)->parse(cfg, json));
+    FM_TRY(fm_heads_parse(cfg, json));
     return fm_model_config_check(cfg);
 }
 

@@ -17,7 +17,7 @@ static fm_status parse(fm_model_config *cfg, const fm_json *json) {
 }
 
 static fm_status write(const fm_model_config *cfg, fm_json *json) {
-    if (cfg->qkv_bias || cfg->o_bias || cfg->mlp_bias || cfg->qk_norm || cfg->window_from_layer > 0) {
+    if (cfg->qkv_bias || cfg->o_bias || cfg->mlp_bias || cfg->qk_norm || fm_layers_mixed(cfg)) {
         FM_FAIL(FM_ERR_UNSUPPORTED,
                 "family mistral has no biases, no query and key norms, and one window for all layers");
     }

@@ -28,25 +28,15 @@ fm_status fm_model_build(fm_model **out, const fm_model_config *cfg) {
     if (s != FM_OK) {
         goto fail;
     }
-    m->rope_freq = fm_malloc((size_t)(cfg->rope.dim / 2) * sizeof(double));
-    if (!m->rope_freq) {
-        FM_FAIL_GOTO(s, fail, FM_ERR_NO_MEMORY, "no memory for rope frequencies");
+    if (cfg->positions == FM_POS_ROPE) {
+        m->rope_freq = fm_malloc((size_t)(cfg->rope.dim / 2) * sizeof(double));
+        if (!m->rope_freq) {
+            FM_FAIL_GOTO(s, fail, FM_ERR_NO_MEMORY, "no memory for rope frequencies");
+        }
+        FM_TRY_GOTO(s, fail, fm_rope_frequencies(&cfg->rope, m->rope_freq, &m->rope_mscale));
     }
-    FM_TRY_GOTO(s, fail, fm_rope_frequencies(&cfg->rope, m->rope_freq, &m->rope_mscale));
     FM_TRY_GOTO(s, fail, family->build(&m->cfg, m->params, &m->state));
-    if (cfg->tied) {
-        m->head = fm_params_find(m->params, "model.embed_tokens.weight");
-        FM_ASSERT(m->head);
-    } else {
-        FM_TRY_GOTO(s, fail,
-                    fm_params_add(m->params,
-                                  &(fm_param_desc){.name = "lm_head.weight",
-                                                   .n_dims = 2,
-                                                   .dim = {cfg->vocab_size, cfg->d_model},
-                                                   .init = FM_INIT_NORMAL,
-                                                   .init_std = cfg->init_std},
-                                  &m->head));
-    }
+    FM_TRY_GOTO(s, fail, fm_heads_build(m));
     *out = m;
     return FM_OK;
 fail:
@@ -81,61 +71,71 @@ fm_tensor *fm_model_forward(fm_ctx *c, const fm_model *m, const fm_batch *b) {
     return m->family->forward(c, m, b);
 }
 
-/* The product straight into the accumulation type. */
-static fm_tensor *head_wide(fm_ctx *c, const fm_model *m, fm_tensor *x) {
-    fm_dtype d = x->dtype, wide = fm_dtype_acc(d);
-    int64_t rows = fm_rows(x), v = m->head->dim[0], k = m->head->dim[1];
-    fm_tensor *w = fm_leaf(c, m->head), *y = fm_new(c, wide, 2, (int64_t[]){rows, v});
-    if (!w || !y) {
-        return NULL;
-    }
-    fm_matmul_args a = {.m = rows,
-                        .n = v,
-                        .k = k,
-                        .a = fm_data(c, x),
-                        .lda = k,
-                        .ldb = k,
-                        .trans_b = true,
-                        .c = fm_data(c, y),
-                        .ldc = v,
-                        .c_dtype = wide};
-    fm_status s = FM_OK;
-    if (fm_ctx_pack(c) && !fm_ctx_is_meta(c)) {
-        void *packed = NULL;
-        s = fm_param_packed(fm_ctx_backend(c), fm_ctx_exec(c), m->head, d, &packed);
-        a.b_packed = packed;
-    }
-    if (s == FM_OK && !a.b_packed) {
-        a.b = fm_data(c, w);
-        s = fm_ctx_status(c);
-    }
-    if (s == FM_OK) {
-        s = fm_run(c, FM_K_matmul, d, &a);
-    }
-    if (s != FM_OK) {
-        fm_ctx_fail(c, s);
-        return NULL;
-    }
-    return y;
-}
-
 fm_tensor *fm_model_head(fm_ctx *c, const fm_model *m, fm_tensor *hidden, fm_tensor *idx) {
-    fm_tensor *x = idx ? fm_gather(c, hidden, idx) : hidden;
-    if (!x) {
-        return NULL;
-    }
-    if (!fm_tape_on(c)) {
-        return head_wide(c, m, x);
-    }
-    fm_tensor *y = fm_linear(c, x, fm_leaf(c, m->head), NULL);
-    return y && y->dtype != fm_dtype_acc(y->dtype) ? fm_cast(c, y, fm_dtype_acc(y->dtype)) : y;
+    return fm_head_logits(c, m, idx ? fm_gather(c, hidden, idx) : hidden);
 }
 
-/* The balance loss is a mean over tokens: it counts by the share of the step's trained tokens that this batch has, so
+/* ---- losses ---------------------------------------------------------------------------------- */
+
+static fm_tensor *refuse(fm_ctx *c, const char *what) {
+    fm_ctx_fail(c, fm_error_set(FM_ERR_ARGUMENT, __FILE__, __LINE__, "a loss was asked for a batch without %s", what));
+    return NULL;
+}
+
+static fm_tensor *lm_loss(fm_ctx *c, const fm_model *m, fm_tensor *h, const fm_batch *b, const fm_loss_options *o,
+                          fm_tensor **token_loss) {
+    const fm_head *head = &m->heads[0];
+    int32_t n = b->rows ? b->n_rows : b->n_tokens;
+    if (!b->targets && !fm_ctx_is_meta(c)) {
+        return refuse(c, "targets");
+    }
+    if (b->rows) {
+        h = fm_gather(c, h, fm_from_memory(c, FM_I32, 1, (int64_t[]){n}, (void *)(uintptr_t)b->rows));
+    }
+    fm_tensor *t = fm_from_memory(c, FM_I32, 1, (int64_t[]){n}, (void *)(uintptr_t)b->targets);
+    if (head->side_w || head->b) { /* whole logits: such models mark the rows that carry loss */
+        return fm_cross_entropy(c, fm_head_logits(c, m, h), t, o, token_loss);
+    }
+    return fm_linear_ce(c, fm_head_transform(c, head, h), fm_leaf(c, head->w), t, o, token_loss);
+}
+
+/* Loss of head b->head on hidden states h. */
+static fm_tensor *head_loss(fm_ctx *c, const fm_model *m, fm_tensor *h, const fm_batch *b, const fm_loss_options *o,
+                            fm_tensor **token_loss) {
+    const fm_head_config *head = m->heads[b->head].cfg;
+    if (head->kind == FM_HEAD_LM) {
+        return lm_loss(c, m, h, b, o, token_loss);
+    }
+    if (head->kind == FM_HEAD_NONE) {
+        fm_ctx_fail(c, fm_error_set(FM_ERR_STATE, __FILE__, __LINE__, "a model without a head has no loss"));
+        return NULL;
+    }
+    bool token = head->kind == FM_HEAD_TOKEN;
+    int64_t rows = token ? b->n_tokens : b->n_segments;
+    fm_tensor *scores = fm_head_scores(c, m, b->head, h, b);
+    if (head->problem == FM_PROBLEM_SINGLE) {
+        const int32_t *labels = token ? b->targets : b->labels;
+        if (!labels && !fm_ctx_is_meta(c)) {
+            return refuse(c, token ? "targets" : "labels");
+        }
+        fm_tensor *t = fm_from_memory(c, FM_I32, 1, &rows, (void *)(uintptr_t)labels);
+        return fm_cross_entropy(c, scores, t, o, token_loss);
+    }
+    if (!b->values && !fm_ctx_is_meta(c)) {
+        return refuse(c, "values");
+    }
+    fm_pointwise_options po = {.kind = head->problem == FM_PROBLEM_MULTI ? FM_POINTWISE_BCE : FM_POINTWISE_MSE,
+                               .target = b->values,
+                               .weight = o->weight,
+                               .scale = o->scale};
+    return fm_pointwise_loss(c, scores, &po, token_loss);
+}
+
+/* The balance loss is a mean over tokens: it counts by the share of the step's trained rows that this batch has, so
  * that it does not depend on the size of micro-batches. */
 static fm_tensor *add_balance(fm_ctx *c, const fm_model *m, const fm_batch *b, const fm_loss_options *o, fm_tensor *y) {
-    int64_t trained = 0;
-    for (int32_t t = 0; b->targets && t < b->n_tokens; t++) {
+    int64_t trained = b->targets ? 0 : b->n_segments;
+    for (int32_t t = 0; b->targets && t < (b->rows ? b->n_rows : b->n_tokens); t++) {
         trained += b->targets[t] != o->ignore_index;
     }
     fm_tensor *aux = fm_moe_balance_loss(c, &m->cfg.moe, m->cfg.n_layers, b->routing, b->n_segments, b->q_offsets);
@@ -144,11 +144,7 @@ static fm_tensor *add_balance(fm_ctx *c, const fm_model *m, const fm_batch *b, c
 
 fm_tensor *fm_model_loss(fm_ctx *c, const fm_model *m, const fm_batch *b, const fm_loss_options *o,
                          fm_tensor **token_loss) {
-    if (!b->targets && !fm_ctx_is_meta(c)) {
-        fm_ctx_fail(c,
-                    fm_error_set(FM_ERR_ARGUMENT, __FILE__, __LINE__, "a loss was asked for a batch without targets"));
-        return NULL;
-    }
+    FM_ASSERT(b->head >= 0 && b->head < m->n_heads);
     fm_loss_options lo = *o;
     fm_batch own = *b;
     lo.weight = lo.weight ? lo.weight : b->loss_weight;
@@ -160,9 +156,7 @@ fm_tensor *fm_model_loss(fm_ctx *c, const fm_model *m, const fm_batch *b, const 
             return NULL;
         }
     }
-    fm_tensor *h = fm_model_forward(c, m, &own);
-    fm_tensor *t = fm_from_memory(c, FM_I32, 1, (int64_t[]){b->n_tokens}, (void *)b->targets);
-    fm_tensor *y = fm_linear_ce(c, h, fm_leaf(c, m->head), t, &lo, token_loss);
+    fm_tensor *y = head_loss(c, m, fm_model_forward(c, m, &own), &own, &lo, token_loss);
     if (balance) {
         y = y ? add_balance(c, m, &own, o, y) : NULL;
         fm_free(own.routing);

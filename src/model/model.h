@@ -8,11 +8,31 @@
 
 #include "base/json.h"
 #include "fathom/model.h"
+#include "model/heads.h"
 #include "nn/mla.h"
 #include "nn/moe.h"
 #include "nn/nn.h"
 
-#define FM_MAX_EOS 16
+#define FM_MAX_EOS    16
+#define FM_MAX_LAYERS 4096
+
+/* How a model knows the order of its tokens. */
+typedef enum fm_positions {
+    FM_POS_ROPE,
+    FM_POS_LEARNED, /* a table of max_position rows, added to the embedding */
+    FM_POS_ALIBI    /* linear biases on the scores (Press et al. 2022), see fm_alibi_slopes */
+} fm_positions;
+
+/* MobileBERT (Sun et al. 2020): a thin body between bottlenecks. */
+typedef struct fm_mobile_config {
+    int32_t embedding_size; /* width of the word embedding */
+    int32_t body;           /* intra_bottleneck_size, or hidden_size without bottlenecks */
+    int32_t n_ffn;          /* feed-forward networks of a layer */
+    bool bottleneck, bottleneck_attention, shared_key_query;
+    bool trigram;    /* the embedding reads both neighbours too */
+    bool layer_norm; /* normalization_type "layer_norm"; else "no_norm", an affine map */
+    bool activated;  /* classifier_activation: the pooler has a dense layer and tanh */
+} fm_mobile_config;
 
 typedef struct fm_model_config {
     char family[32];
@@ -23,16 +43,29 @@ typedef struct fm_model_config {
     double init_std;
     fm_rope_config rope;
     bool tied, qkv_bias, o_bias, mlp_bias, qk_norm;
-    int32_t window;            /* sliding window, 0 = none */
-    int32_t window_from_layer; /* Qwen2 max_window_layers: layers below it attend fully */
+    int32_t window; /* sliding window of the local layers, 0 = none */
+    uint8_t global_layers[FM_MAX_LAYERS / 8]; /* bit l: layer l attends to everything though there is a window */
     double attention_dropout, hidden_dropout, embedding_dropout; /* training only */
     int32_t bos_id, eos_id, pad_id;                              /* -1 = none */
     fm_mla_config mla;                                           /* kv_rank 0: grouped-query attention */
     fm_moe_config moe;                                           /* n_experts 0: dense */
+    fm_positions positions;
+    bool attn_unscaled, attn_scale_by_layer; /* GPT-2: scores not divided by sqrt(Dh); divided by layer + 1 */
+    int32_t n_types;                         /* token types (segments) of an encoder's embedding */
+    fm_mobile_config mobile;
+    fm_head_config head;                     /* zero: the family's language model head */
+    fm_head_config more_heads[FM_MAX_HEADS]; /* others by name on the same trunk */
+    int32_t n_more_heads;
     int32_t n_mtp; /* multi-token prediction layers after the last one (DeepSeek V3) */
 } fm_model_config;
 /* Ranges and divisibility; FM_ERR_CONFIG naming the field by its config.json key. */
 FM_MUST_CHECK fm_status fm_model_config_check(const fm_model_config *cfg);
+/* Window of a layer, 0 = none. */
+int32_t fm_layer_window(const fm_model_config *cfg, int32_t layer);
+bool fm_layers_mixed(const fm_model_config *cfg); /* some layers local, some global */
+void fm_layer_set_global(fm_model_config *cfg, int32_t layer, bool global);
+/* "local:local:global" over and over along the layers; `window` is that of the local ones. */
+FM_MUST_CHECK fm_status fm_layers_from_pattern(fm_model_config *cfg, const char *pattern, int32_t window);
 
 typedef struct fm_adapter fm_adapter;
 
@@ -48,8 +81,15 @@ typedef struct fm_family {
     /* Adds all parameters; *state holds handles for forward (fm_free). cfg is the model's own copy and lives as long.
      */
     fm_status (*build)(const fm_model_config *cfg, fm_params *ps, void **state);
-    /* Hidden states after the final norm [n_tokens,D]. */
+    /* Hidden states after the final norm [n_tokens,D] (of an encoder: of the last layer). */
     fm_tensor *(*forward)(fm_ctx *c, const fm_model *m, const fm_batch *b);
+    /* What differs from a decoder with "model." names; zero is that. */
+    bool encoder;          /* attends to both sides: masked language model, no generation, texts pooled from the first */
+    const char *trunk;     /* name of the trunk in the names of weights: "bert."; NULL = "model." */
+    const char *embedding; /* tied embedding; NULL = "model.embed_tokens.weight" */
+    const char *token_head; /* name of the token classification head; NULL = "score" */
+    /* Adds the language model head; NULL: "lm_head.weight", or the embedding when tied. */
+    fm_status (*build_lm)(const fm_model_config *cfg, fm_params *ps, const void *state, struct fm_head *head);
 } fm_family;
 extern const fm_family *const fm_families[];
 extern const int fm_n_families;
@@ -59,7 +99,9 @@ struct fm_model {
     const fm_family *family;
     fm_params *params;
     void *state;       /* family's handles */
-    fm_param *head;    /* [V,D]: lm_head, or the embedding when tied */
+    fm_param *head;    /* [V,D]: lm_head, or the embedding when tied; NULL when the first head is another */
+    fm_head heads[1 + FM_MAX_HEADS]; /* the first is cfg.head */
+    int32_t n_heads;
     double *rope_freq; /* [rope.dim/2] */
     double rope_mscale;
     bool checkpoint_layers; /* recompute each layer in backward */
@@ -120,10 +162,13 @@ fm_tensor *fm_model_forward(fm_ctx *c, const fm_model *m, const fm_batch *b);
  * the tape off they are the sums as the product made them, the ones the training loss reads (not rounded to a narrower
  * compute type). */
 fm_tensor *fm_model_head(fm_ctx *c, const fm_model *m, fm_tensor *hidden, fm_tensor *idx);
-/* Forward, head and loss of a batch with targets, by chunks of rows: logits are never held whole. [1]; see
- * fm_linear_ce. The weights of o are used, or else those of b. *token_loss ([n_tokens], or NULL) gets the loss of each
- * row. In training a model with experts adds its balance loss (cfg.moe.aux_alpha), weighted by this batch's share of
- * the trained tokens. */
+/* Forward, head b->head and its loss, [1]:
+ *   language model   targets [n_tokens], or [n_rows] of b->rows; by chunks of rows, see fm_linear_ce
+ *   token labels     targets [n_tokens], or values [n_tokens,C] when they are numbers or several may hold
+ *   text labels      labels [n_segments], or values [n_segments,C]
+ * The weights of o are used, or else those of b, one per row of the loss. *token_loss (or NULL) gets the loss of each
+ * row: of a text, a token, or a chosen row. o->is_root holds for language models; other losses are small. In training a
+ * model with experts adds its balance loss (cfg.moe.aux_alpha), weighted by this batch's share of the trained rows. */
 fm_tensor *fm_model_loss(fm_ctx *c, const fm_model *m, const fm_batch *b, const fm_loss_options *o,
                          fm_tensor **token_loss);
 

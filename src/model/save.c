@@ -31,7 +31,9 @@ static fm_status fill_config(const fm_model *m, fm_json *json, fm_dtype dtype) {
     if (!arch) {
         FM_FAIL(FM_ERR_NO_MEMORY, "no memory for config.json");
     }
-    fm_status s = fm_json_append(arch, fm_json_new_str(m->family->architectures[0]));
+    char architecture[128];
+    fm_status s = fm_head_architecture(architecture, sizeof architecture, m->family, &m->cfg.head);
+    s = s == FM_OK ? fm_json_append(arch, fm_json_new_str(architecture)) : s;
     if (s != FM_OK) {
         fm_json_free(arch);
         return s;
@@ -39,6 +41,7 @@ static fm_status fill_config(const fm_model *m, fm_json *json, fm_dtype dtype) {
     FM_TRY(fm_json_set(json, "architectures", arch));
     FM_TRY(fm_json_set(json, "model_type", fm_json_new_str(m->family->model_types[0])));
     FM_TRY(m->family->write(&m->cfg, json));
+    FM_TRY(fm_heads_write(&m->cfg, json));
     fm_json_remove(json, "quantization_config"); /* what is written is plain */
     const char *name = dtype == FM_BF16 ? "bfloat16" : dtype == FM_F16 ? "float16" : "float32";
     /* transformers before 4.56 knows torch_dtype only; dtype is its newer name. */

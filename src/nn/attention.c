@@ -36,8 +36,10 @@ static fm_tensor *cached(fm_ctx *c, const fm_attention_layer *a, const fm_batch 
     fm_attention_options o = {
         .n_segments = b->n_segments,
         .q_offsets = b->q_offsets,
-        .mask = FM_MASK_CAUSAL,
+        .mask = a->mask,
         .window = a->window,
+        .scale = a->scale,
+        .alibi = a->alibi,
         .kv = &view,
         .n_kv_heads = kv->n_kv_heads,
         .v_dim = kv->v_dim,
@@ -49,30 +51,63 @@ static fm_tensor *heads(fm_ctx *c, fm_tensor *x, fm_param *w, fm_param *b, int32
     return fm_view3(c, fm_linear(c, x, fm_leaf(c, w), fm_leaf_or_null(c, b)), -1, n_heads, head_dim);
 }
 
-fm_tensor *fm_attention_forward(fm_ctx *c, const fm_attention_layer *a, const fm_batch *b, const fm_rope_state *rope,
-                                fm_tensor *x) {
-    if (!x) {
+/* Query, key and value of one input by one product. */
+static bool fused(fm_ctx *c, const fm_attention_layer *a, fm_tensor *x, fm_tensor *out[3]) {
+    int64_t dim = a->head_dim, all = (int64_t)a->n_heads * dim;
+    fm_tensor *y = fm_linear(c, x, fm_leaf(c, a->qkv_w), fm_leaf_or_null(c, a->qkv_b));
+    if (a->qkv_by_head) {
+        y = fm_view3(c, y, -1, a->n_heads, 3 * dim);
+        return fm_split_columns(c, y, 3, (int64_t[]){dim, dim, dim}, out);
+    }
+    if (!fm_split_columns(c, y, 3, (int64_t[]){all, all, all}, out)) {
+        return false;
+    }
+    for (int i = 0; i < 3; i++) {
+        out[i] = fm_view3(c, out[i], -1, a->n_heads, dim);
+    }
+    return true;
+}
+
+fm_tensor *fm_attention_forward_from(fm_ctx *c, const fm_attention_layer *a, const fm_batch *b,
+                                     const fm_rope_state *rope, fm_tensor *xq, fm_tensor *xk, fm_tensor *xv) {
+    fm_tensor *y[3];
+    if (!xq || !xk || !xv) {
         return NULL;
     }
-    fm_tensor *pos = fm_from_memory(c, FM_I32, 1, (int64_t[]){b->n_tokens}, (void *)b->pos);
-    fm_tensor *q = heads(c, x, a->q_w, a->q_b, a->n_heads, a->head_dim);
-    fm_tensor *k = heads(c, x, a->k_w, a->k_b, a->n_kv_heads, a->head_dim);
-    fm_tensor *v = heads(c, x, a->v_w, a->v_b, a->n_kv_heads, a->head_dim);
+    if (a->qkv_w) {
+        FM_ASSERT(xq == xk && xq == xv);
+        if (!fused(c, a, xq, y)) {
+            return NULL;
+        }
+    } else {
+        y[0] = heads(c, xq, a->q_w, a->q_b, a->n_heads, a->head_dim);
+        y[1] = heads(c, xk, a->k_w, a->k_b, a->n_kv_heads, a->head_dim);
+        y[2] = heads(c, xv, a->v_w, a->v_b, a->n_kv_heads, a->head_dim);
+    }
+    fm_tensor *q = y[0], *k = y[1], *v = y[2];
     if (a->q_norm) {
         q = fm_rmsnorm(c, q, fm_leaf(c, a->q_norm), (float)a->norm_eps);
         k = fm_rmsnorm(c, k, fm_leaf(c, a->k_norm), (float)a->norm_eps);
     }
-    fm_rope_options ro = {
-        .freq = rope->freq, .n_freqs = rope->n_freqs, .interleaved = rope->interleaved, .mscale = (float)rope->mscale};
-    q = fm_rope(c, q, pos, &ro);
-    k = fm_rope(c, k, pos, &ro);
-
+    if (rope) {
+        fm_tensor *pos = fm_from_memory(c, FM_I32, 1, (int64_t[]){b->n_tokens}, (void *)b->pos);
+        fm_rope_options ro = {.freq = rope->freq,
+                              .n_freqs = rope->n_freqs,
+                              .interleaved = rope->interleaved,
+                              .mscale = (float)rope->mscale};
+        q = fm_rope(c, q, pos, &ro);
+        k = fm_rope(c, k, pos, &ro);
+    }
     fm_tensor *o;
     if (b->kv) {
         o = cached(c, a, b, q, k, v);
     } else {
-        fm_attention_options ao = {
-            .n_segments = b->n_segments, .q_offsets = b->q_offsets, .mask = FM_MASK_CAUSAL, .window = a->window};
+        fm_attention_options ao = {.n_segments = b->n_segments,
+                                   .q_offsets = b->q_offsets,
+                                   .mask = a->mask,
+                                   .window = a->window,
+                                   .scale = a->scale,
+                                   .alibi = a->alibi};
         o = fm_attention(c, q, k, v, NULL, &ao); /* [T,H,Dh] */
     }
     o = fm_view2(c, o, b->n_tokens, (int64_t)a->n_heads * a->head_dim);
@@ -80,4 +115,9 @@ fm_tensor *fm_attention_forward(fm_ctx *c, const fm_attention_layer *a, const fm
         o = fm_dropout(c, o, a->dropout, a->dropout_stream);
     }
     return fm_linear(c, o, fm_leaf(c, a->o_w), fm_leaf_or_null(c, a->o_b));
+}
+
+fm_tensor *fm_attention_forward(fm_ctx *c, const fm_attention_layer *a, const fm_batch *b, const fm_rope_state *rope,
+                                fm_tensor *x) {
+    return fm_attention_forward_from(c, a, b, rope, x, x, x);
 }

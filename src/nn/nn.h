@@ -62,6 +62,13 @@ typedef struct fm_batch {
     int32_t max_blocks;
     const int32_t *slots;           /* [n_tokens] cache row where this token's k and v go */
     struct fm_moe_routing *routing; /* [n_layers] filled in by layers with experts, or NULL; not read in backward */
+    /* Encoders and heads (fm_model_loss says which of these a head reads): */
+    const int32_t *types; /* [n_tokens] token types, NULL = all 0 */
+    int32_t head;         /* which head of the model, 0 = the main one */
+    const int32_t *rows;  /* [n_rows] tokens that carry loss, NULL = all; targets and loss_weight are theirs then */
+    int32_t n_rows;
+    const int32_t *labels; /* [n_segments], -100 = none */
+    const float *values;   /* [n_segments or n_tokens, labels], NaN = none */
 } fm_batch;
 
 /* Rotation of a whole forward pass: freq outlives the tape. */
@@ -77,9 +84,14 @@ typedef struct fm_attention_layer {
     fm_param *q_w, *k_w, *v_w, *o_w; /* [H*Dh,D] [Hkv*Dh,D] [Hkv*Dh,D] [D,H*Dh] */
     fm_param *q_b, *k_b, *v_b, *o_b;
     fm_param *q_norm, *k_norm; /* [Dh]: rmsnorm of each head before rope (Qwen3) */
+    fm_param *qkv_w, *qkv_b;   /* [3*H*Dh,D] in the place of q, k and v (GPT-2) */
+    bool qkv_by_head;          /* rows of qkv_w: q, k and v of a head together (BLOOM); else all q, all k, all v */
     int32_t n_heads, n_kv_heads, head_dim;
-    int32_t layer;  /* index in the cache */
-    int32_t window; /* 0 = none */
+    int32_t layer;      /* index in the cache */
+    int32_t window;     /* 0 = none */
+    fm_mask_kind mask;  /* encoders: FM_MASK_FULL */
+    float scale;        /* 0 = 1/sqrt(Dh) */
+    const float *alibi; /* [H], outlives the layer, or NULL */
     double norm_eps, dropout;
     char dropout_stream[32];
 } fm_attention_layer;
@@ -87,6 +99,18 @@ typedef struct fm_attention_layer {
  * training, falls on the concatenated heads: fused attention keeps no probabilities it could fall on. */
 fm_tensor *fm_attention_forward(fm_ctx *c, const fm_attention_layer *a, const fm_batch *b, const fm_rope_state *rope,
                                 fm_tensor *x);
+/* The same with other inputs for query, key and value (MobileBERT). rope NULL: no rotation. */
+fm_tensor *fm_attention_forward_from(fm_ctx *c, const fm_attention_layer *a, const fm_batch *b,
+                                     const fm_rope_state *rope, fm_tensor *xq, fm_tensor *xk, fm_tensor *xv);
+/* Slopes of ALiBi for n_heads heads (Press et al. 2022), as BLOOM and MPT have them: 2^(-8 i / P) for the largest power
+ * of two P <= n_heads, and for the rest the odd ones of 2 P. */
+void fm_alibi_slopes(float *slopes, int32_t n_heads);
+
+/* Sum of the rows of tables [..,D] by id, position and token type of a batch; positions and types may be NULL. A
+ * position past the table is an error that names it. */
+fm_tensor *fm_embedding_sum(fm_ctx *c, fm_param *words, fm_param *positions, fm_param *types, const fm_batch *b);
+/* The positions and types alone, added to x [T,D]. */
+fm_tensor *fm_embedding_add(fm_ctx *c, fm_tensor *x, fm_param *positions, fm_param *types, const fm_batch *b);
 
 /* down(act(gate(x)) * up(x)) */
 typedef struct fm_gated_mlp {

@@ -95,7 +95,9 @@ static fm_status build(fm_model **m, const kind *k) {
     cfg.o_bias = cfg.mlp_bias = k->bias && strcmp(k->family, "llama") == 0;
     cfg.qk_norm = strcmp(k->family, "qwen3") == 0;
     cfg.window = k->window;
-    cfg.window_from_layer = k->window_from;
+    for (int32_t l = 0; l < k->window_from; l++) {
+        fm_layer_set_global(&cfg, l, true);
+    }
     cfg.rope = k->rope;
     cfg.rope.dim = k->head_dim;
     FM_TRY(fm_model_build(m, &cfg));

@@ -73,7 +73,7 @@ static void test_round_trip(void **state) {
             fm_model_config cfg = small(families[f]);
             cfg.tied = f % 2 == 0;
             cfg.window = f == 3 ? 9 : f == 1 ? 5 : 0;
-            cfg.window_from_layer = f == 1 ? 1 : 0;
+            fm_layer_set_global(&cfg, 0, f == 1);
             cfg.rope.kind = (fm_rope_kind)((f * 3 + d) % 5);
             if (cfg.rope.kind != FM_ROPE_NONE) {
                 cfg.rope.factor = 4;
