@@ -91,14 +91,16 @@ fm_status fm_layers_from_pattern(fm_model_config *cfg, const char *pattern, int3
         if (n == MAX_LAYERS || (!is_global && (len != strlen("local") || strncmp(p, "local", len) != 0))) {
             fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "attention pattern \"%s\": part %d is \"%.*s\"", pattern,
                          (int)n + 1, (int)FM_MIN(len, 40), p);
-            return fm_error_hint("parts are local and global, such as local:local:global; they repeat along the layers");
+            return fm_error_hint(
+                "parts are local and global, such as local:local:global; they repeat along the layers");
         }
         global[n++] = is_global;
         p += len;
     }
     if (n == 0 || window < 1) {
-        FM_FAIL(FM_ERR_CONFIG, "attention pattern \"%s\": expected at least one part and a sliding_window, found %d and %d",
-                pattern, (int)n, (int)window);
+        FM_FAIL(FM_ERR_CONFIG,
+                "attention pattern \"%s\": expected at least one part and a sliding_window, found %d and %d", pattern,
+                (int)n, (int)window);
     }
     cfg->window = window;
     for (int32_t l = 0; l < MAX_LAYERS; l++) {
@@ -159,8 +161,8 @@ typedef struct act_row {
 static const act_row acts[] = {
     {"silu", FM_ACT_SILU},          {"swish", FM_ACT_SILU},
     {"gelu", FM_ACT_GELU},          {"gelu_pytorch_tanh", FM_ACT_GELU_TANH},
-    {"gelu_new", FM_ACT_GELU_TANH}, {"gelu_fast", FM_ACT_GELU_TANH}, {"relu", FM_ACT_RELU},
-    {"relu2", FM_ACT_RELU2},
+    {"gelu_new", FM_ACT_GELU_TANH}, {"gelu_fast", FM_ACT_GELU_TANH},
+    {"relu", FM_ACT_RELU},          {"relu2", FM_ACT_RELU2},
 };
 
 fm_status fm_decoder_get_size(int32_t *out, const fm_json *json, const char *key, int64_t def) {
@@ -220,7 +222,8 @@ fm_status fm_decoder_parse(fm_model_config *cfg, const fm_json *json) {
     FM_TRY(in_range("num_attention_heads", cfg->n_heads, 1, MAX_WIDTH));
     FM_TRY(fm_decoder_get_size(&cfg->n_kv_heads, json, "num_key_value_heads", cfg->n_heads));
     /* A family with its own default has set head_dim before. */
-    FM_TRY(fm_decoder_get_size(&cfg->head_dim, json, "head_dim", cfg->head_dim ? cfg->head_dim : cfg->d_model / cfg->n_heads));
+    FM_TRY(fm_decoder_get_size(&cfg->head_dim, json, "head_dim",
+                               cfg->head_dim ? cfg->head_dim : cfg->d_model / cfg->n_heads));
     FM_TRY(fm_json_get_i64(&cfg->max_position, json, "max_position_embeddings", 2048));
     FM_TRY(fm_json_get_f64(&cfg->norm_eps, json, "rms_norm_eps", 1e-6));
     FM_TRY(fm_json_get_f64(&cfg->init_std, json, "initializer_range", 0.02));
@@ -240,7 +243,7 @@ fm_status fm_decoder_parse_layer_windows(fm_model_config *cfg, const fm_json *js
         return FM_OK;
     }
     FM_TRY(fm_decoder_get_size(&cfg->window, json, "sliding_window",
-                    fm_json_is_null(fm_json_get(json, "sliding_window")) ? 0 : 4096));
+                               fm_json_is_null(fm_json_get(json, "sliding_window")) ? 0 : 4096));
     /* Layers below max_window_layers attend to everything; an explicit list wins. */
     int32_t full;
     FM_TRY(fm_decoder_get_size(&full, json, "max_window_layers", 28));

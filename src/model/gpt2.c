@@ -53,8 +53,8 @@ static fm_status parse(fm_model_config *cfg, const fm_json *json) {
 static fm_status write(const fm_model_config *cfg, fm_json *json) {
     FM_TRY(fm_prenorm_check_write(cfg, FM_POS_LEARNED));
     FM_TRY(fm_config_write_keys(cfg, json, keys));
-    FM_TRY(fm_json_set(json, "n_inner",
-                       cfg->d_ff == 4 * cfg->d_model ? fm_json_new_null() : fm_json_new_int(cfg->d_ff)));
+    FM_TRY(
+        fm_json_set(json, "n_inner", cfg->d_ff == 4 * cfg->d_model ? fm_json_new_null() : fm_json_new_int(cfg->d_ff)));
     FM_TRY(fm_json_set(json, "scale_attn_weights", fm_json_new_bool(!cfg->attn_unscaled)));
     /* The older name is GPT-2's "gelu_new". */
     if (cfg->act == FM_ACT_GELU_TANH && !fm_json_get(json, "activation_function")) {

@@ -44,9 +44,12 @@ static const struct {
     const char *suffix;
     fm_head_kind kind;
 } suffixes[] = {
-    {"ForSequenceClassification", FM_HEAD_TEXT}, {"ForTokenClassification", FM_HEAD_TOKEN},
-    {"ForCausalLM", FM_HEAD_LM},                 {"LMHeadModel", FM_HEAD_LM},
-    {"ForMaskedLM", FM_HEAD_LM},                 {"ForPreTraining", FM_HEAD_LM},
+    {"ForSequenceClassification", FM_HEAD_TEXT},
+    {"ForTokenClassification", FM_HEAD_TOKEN},
+    {"ForCausalLM", FM_HEAD_LM},
+    {"LMHeadModel", FM_HEAD_LM},
+    {"ForMaskedLM", FM_HEAD_LM},
+    {"ForPreTraining", FM_HEAD_LM},
     {"Model", FM_HEAD_NONE},
 };
 
@@ -146,15 +149,16 @@ static fm_status parse_one(fm_head_config *h, const fm_model_config *cfg, const 
     FM_TRY(fm_json_get_str(&kind, o, "kind", ""));
     const fm_head_row *r = fm_head_row_find(kind);
     size_t n = strlen(name);
-    if (n == 0 || n >= FM_MAX_HEAD_NAME || strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                                        "0123456789_-") != n) {
+    if (n == 0 || n >= FM_MAX_HEAD_NAME ||
+        strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                     "0123456789_-") != n) {
         FM_FAIL(FM_ERR_CONFIG,
                 "fathom_heads: name \"%.60s\": expected 1 to %d letters, digits, underscores and hyphens", name,
                 FM_MAX_HEAD_NAME - 1);
     }
     if (!r || r->kind == FM_HEAD_LM || r->kind == FM_HEAD_NONE) {
-        FM_FAIL(FM_ERR_CONFIG, "fathom_heads: head %s: kind \"%.60s\" is not known or cannot stand beside another", name,
-                kind);
+        FM_FAIL(FM_ERR_CONFIG, "fathom_heads: head %s: kind \"%.60s\" is not known or cannot stand beside another",
+                name, kind);
     }
     for (int32_t i = 0; i < cfg->n_more_heads; i++) {
         if (strcmp(cfg->more_heads[i].name, name) == 0) {
@@ -273,15 +277,16 @@ fm_status fm_heads_write(const fm_model_config *cfg, fm_json *json) {
 
 /* ---- weights --------------------------------------------------------------------------------- */
 
-static fm_status add(fm_model *m, fm_param **out, const char *prefix, const char *name, int64_t rows, int64_t cols) {
+/* n 0: a vector of `cols`. */
+static fm_status add(fm_model *m, fm_param **out, const char *prefix, const char *name, int64_t n, int64_t cols) {
     char full[160];
     snprintf(full, sizeof full, "%s%s", prefix, name);
     fm_param_desc d = {.name = full,
-                       .n_dims = rows > 0 ? 2 : 1,
-                       .dim = {rows > 0 ? rows : cols, cols},
-                       .init = rows > 0 ? FM_INIT_NORMAL : FM_INIT_ZEROS,
+                       .n_dims = n > 0 ? 2 : 1,
+                       .dim = {n > 0 ? n : cols, cols},
+                       .init = n > 0 ? FM_INIT_NORMAL : FM_INIT_ZEROS,
                        .init_std = m->cfg.init_std,
-                       .no_decay = rows == 0};
+                       .no_decay = n == 0};
     return fm_params_add(m->params, &d, out);
 }
 
@@ -295,7 +300,8 @@ static fm_status add_dense(fm_model *m, fm_head *h, const char *prefix) {
 /* The trunk's own pooler; MobileBERT may have none. */
 static fm_status add_pooler(fm_model *m, fm_head *h) {
     bool without = m->cfg.mobile.embedding_size > 0 && !m->cfg.mobile.activated;
-    return m->family->encoder && !without ? add_dense(m, h, m->family->trunk) : FM_OK;
+    const char *trunk = m->cfg.head.kind == FM_HEAD_NONE ? "" : m->family->trunk;
+    return m->family->encoder && !without ? add_dense(m, h, trunk) : FM_OK;
 }
 
 static fm_status build_lm(fm_model *m, fm_head *h) {
@@ -438,8 +444,9 @@ fm_tensor *fm_head_logits(fm_ctx *c, const fm_model *m, fm_tensor *x) {
     const fm_head *h = &m->heads[0];
     fm_tensor *part[2];
     if (h->cfg->kind != FM_HEAD_LM) {
-        fm_ctx_fail(c, fm_error_set(FM_ERR_UNSUPPORTED, __FILE__, __LINE__,
-                                    "the model has no language model head but one for %s", fm_head_row_of(h->cfg)->name));
+        fm_ctx_fail(c,
+                    fm_error_set(FM_ERR_UNSUPPORTED, __FILE__, __LINE__,
+                                 "the model has no language model head but one for %s", fm_head_row_of(h->cfg)->name));
         return NULL;
     }
     x = fm_head_transform(c, h, x);

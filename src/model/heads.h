@@ -1,5 +1,5 @@
-/* Heads: what stands on the hidden states of a trunk. A kind is a row of heads.def; a model has one main head, which its
- * architecture names ("...ForSequenceClassification"), and may have more, by name (several tasks on one trunk). */
+/* Heads: what stands on the hidden states of a trunk. A kind is a row of heads.def; a model has one main head, which
+ * its architecture names ("...ForSequenceClassification"), and may have more, by name (several tasks on one trunk). */
 #ifndef FM_MODEL_HEADS_H
 #define FM_MODEL_HEADS_H
 
@@ -47,7 +47,8 @@ typedef struct fm_head {
     fm_param *side_w; /* [C,D-K]: second part of a factored product (MobileBERT), or NULL */
 } fm_head;
 
-/* Architecture names are a stem and an end that says the head: "Llama" + "ForSequenceClassification". Finds the family and kind of an architecture that no family lists. False when there is none. */
+/* Architecture names are a stem and an end that says the head: "Llama" + "ForSequenceClassification". Finds the family
+ * and kind of an architecture that no family lists. False when there is none. */
 bool fm_head_of_architecture(const struct fm_family **family, fm_head_kind *kind, const char *architecture);
 /* The architecture that a model of this family with this head is saved as. */
 FM_MUST_CHECK fm_status fm_head_architecture(char *out, size_t cap, const struct fm_family *f, const fm_head_config *h);

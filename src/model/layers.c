@@ -26,9 +26,9 @@ fm_tensor *fm_layers_run(fm_ctx *c, const fm_model *m, const fm_layer_run *r, fm
             h = in_place(c, r, h);
             continue;
         }
-        fm_status s = m->checkpoint_layers ? fm_checkpoint(fm_at(c, __FILE__, __LINE__), r->fn, r->args, r->args_size,
-                                                           1, &h, 1, &out)
-                                           : r->fn(c, r->args, &h, &out);
+        fm_status s = m->checkpoint_layers
+                          ? fm_checkpoint(fm_at(c, __FILE__, __LINE__), r->fn, r->args, r->args_size, 1, &h, 1, &out)
+                          : r->fn(c, r->args, &h, &out);
         h = s == FM_OK ? out : NULL;
     }
     return h;

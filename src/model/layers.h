@@ -4,8 +4,8 @@
 
 #include "model/model.h"
 
-/* A layer is a function of one tensor [T,D] to one of the same shape: fn(c, args, &h, &out). args_size bytes of args are
- * copied into the tape when layers are recomputed; `layer` points into args and is set before each call. */
+/* A layer is a function of one tensor [T,D] to one of the same shape: fn(c, args, &h, &out). args_size bytes of args
+ * are copied into the tape when layers are recomputed; `layer` points into args and is set before each call. */
 typedef struct fm_layer_run {
     fm_checkpoint_fn fn;
     void *args;

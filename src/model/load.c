@@ -207,6 +207,25 @@ static const char *param_name(char *buf, size_t cap, const name_map *nm, const f
     return buf;
 }
 
+/* The first releases of BERT call weight and bias of a layer norm gamma and beta. */
+static const char *const norm_names[2][2] = {{"LayerNorm.weight", "LayerNorm.gamma"},
+                                             {"LayerNorm.bias", "LayerNorm.beta"}};
+
+static const char *swap_end(char *buf, size_t cap, const char *name, int from, int to) {
+    size_t n = strlen(name);
+    for (int i = 0; i < 2; i++) {
+        size_t k = strlen(norm_names[i][from]);
+        if (n >= k && strcmp(name + n - k, norm_names[i][from]) == 0) {
+            snprintf(buf, cap, "%.*s%s", (int)(n - k), name, norm_names[i][to]);
+            return buf;
+        }
+    }
+    return name;
+}
+static const char *old_name(char *buf, size_t cap, const char *name) {
+    return swap_end(buf, cap, name, 0, 1);
+}
+
 /* Decided by the first parameter. */
 static void choose_names(name_map *nm, const fm_model *m, const fm_weights *ws) {
     static const char *const parts[] = {"model.", "module.", "transformer.", "bert.", "mobilebert."};
@@ -272,12 +291,12 @@ static fm_status find_scale(weight_plan *out, const fm_weights *ws, const fm_qua
 
 static fm_status find_weight(weight_plan *out, const fm_weights *ws, fm_param *p, const name_map *nm,
                              const fm_quant_config *quant) {
-    char want[128], have[128], buf[512];
+    char want[128], have[128], buf[512], old[512];
     const char *name = file_name(buf, sizeof buf, nm, p->name);
     fm_weight *w = &out->w;
     int64_t dims[FM_ST_MAX_DIMS];
     *out = (weight_plan){.p = p};
-    if (!fm_weights_find(w, ws, name)) {
+    if (!fm_weights_find(w, ws, name) && !fm_weights_find(w, ws, old_name(old, sizeof old, name))) {
         (void)fm_error_set(FM_ERR_NOT_FOUND, __FILE__, __LINE__, "tensor %s is missing among the %zu of the files",
                            name, fm_weights_count(ws));
         return strcmp(p->name, "lm_head.weight") == 0
@@ -341,18 +360,29 @@ static bool is_scale(const fm_weights *ws, const char *name) {
     return fm_weights_find(&w, ws, base) && w.dtype == FM_E4M3;
 }
 
+/* Heads that pretraining left in the files and that this model does not use, as transformers leaves them out too: those
+ * of a masked language model and of the next sentence, the pooler, the head of a language model. */
+static bool other_head(const fm_model *m, const char *name) {
+    if (!m->family->encoder) {
+        return m->cfg.head.kind != FM_HEAD_LM && strcmp(name, "lm_head.weight") == 0;
+    }
+    return strncmp(name, "cls.", 4) == 0 || ends_with(name, "pooler.dense.weight") ||
+           ends_with(name, "pooler.dense.bias");
+}
+
 /* What the files hold and the model does not. */
 static fm_status check_extra(const fm_model *m, const fm_weights *ws, const name_map *nm) {
     fm_weight t, e, first = {0};
-    char buf[512];
+    char buf[512], old[512];
     size_t n = 0;
     for (size_t i = 0; i < fm_weights_count(ws); i++) {
         fm_weights_at(&t, ws, i);
-        if (fm_params_find(m->params, param_name(buf, sizeof buf, nm, m->params, t.name)) || harmless(&t) ||
-            is_scale(ws, t.name)) {
+        const char *name = swap_end(old, sizeof old, t.name, 1, 0);
+        if (fm_params_find(m->params, param_name(buf, sizeof buf, nm, m->params, name)) || harmless(&t) ||
+            is_scale(ws, t.name) || other_head(m, name)) {
             continue;
         }
-        if (m->cfg.tied && strcmp(t.name, "lm_head.weight") == 0) {
+        if (m->cfg.tied && m->head && strcmp(t.name, "lm_head.weight") == 0) {
             if (fm_weights_find(&e, ws, file_name(buf, sizeof buf, nm, m->head->name)) &&
                 (e.bytes != t.bytes || (e.data != t.data && memcmp(e.data, t.data, (size_t)e.bytes) != 0))) {
                 (void)fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__,

@@ -26,10 +26,10 @@ static fm_status parse(fm_model_config *cfg, const fm_json *json) {
 
 static fm_status write(const fm_model_config *cfg, fm_json *json) {
     const fm_moe_config *moe = &cfg->moe;
-    if (cfg->qkv_bias || cfg->o_bias || cfg->mlp_bias || cfg->qk_norm || fm_layers_mixed(cfg) ||
-        moe->n_experts < 1 || moe->first_dense > 0 || moe->layer_freq > 1 || moe->n_shared > 0 || moe->n_groups > 1 ||
-        moe->correction_bias || moe->score != FM_ROUTER_SOFTMAX || !moe->norm_topk || !moe->mixtral_names ||
-        moe->d_ff != cfg->d_ff || (moe->routed_scale > 0 && moe->routed_scale != 1)) {
+    if (cfg->qkv_bias || cfg->o_bias || cfg->mlp_bias || cfg->qk_norm || fm_layers_mixed(cfg) || moe->n_experts < 1 ||
+        moe->first_dense > 0 || moe->layer_freq > 1 || moe->n_shared > 0 || moe->n_groups > 1 || moe->correction_bias ||
+        moe->score != FM_ROUTER_SOFTMAX || !moe->norm_topk || !moe->mixtral_names || moe->d_ff != cfg->d_ff ||
+        (moe->routed_scale > 0 && moe->routed_scale != 1)) {
         FM_FAIL(FM_ERR_UNSUPPORTED, "family mixtral has experts in every layer, normalised softmax routing without "
                                     "groups, bias, scale or shared experts, and no other biases or head norms");
     }

@@ -43,7 +43,7 @@ typedef struct fm_model_config {
     double init_std;
     fm_rope_config rope;
     bool tied, qkv_bias, o_bias, mlp_bias, qk_norm;
-    int32_t window; /* sliding window of the local layers, 0 = none */
+    int32_t window;                           /* sliding window of the local layers, 0 = none */
     uint8_t global_layers[FM_MAX_LAYERS / 8]; /* bit l: layer l attends to everything though there is a window */
     double attention_dropout, hidden_dropout, embedding_dropout; /* training only */
     int32_t bos_id, eos_id, pad_id;                              /* -1 = none */
@@ -84,9 +84,9 @@ typedef struct fm_family {
     /* Hidden states after the final norm [n_tokens,D] (of an encoder: of the last layer). */
     fm_tensor *(*forward)(fm_ctx *c, const fm_model *m, const fm_batch *b);
     /* What differs from a decoder with "model." names; zero is that. */
-    bool encoder;          /* attends to both sides: masked language model, no generation, texts pooled from the first */
-    const char *trunk;     /* name of the trunk in the names of weights: "bert."; NULL = "model." */
-    const char *embedding; /* tied embedding; NULL = "model.embed_tokens.weight" */
+    bool encoder;      /* attends to both sides: masked language model, no generation, texts pooled from the first */
+    const char *trunk; /* name of the trunk in the names of weights: "bert."; NULL = "model." */
+    const char *embedding;  /* tied embedding; NULL = "model.embed_tokens.weight" */
     const char *token_head; /* name of the token classification head; NULL = "score" */
     /* Adds the language model head; NULL: "lm_head.weight", or the embedding when tied. */
     fm_status (*build_lm)(const fm_model_config *cfg, fm_params *ps, const void *state, struct fm_head *head);
@@ -98,8 +98,8 @@ struct fm_model {
     fm_model_config cfg;
     const fm_family *family;
     fm_params *params;
-    void *state;       /* family's handles */
-    fm_param *head;    /* [V,D]: lm_head, or the embedding when tied; NULL when the first head is another */
+    void *state;    /* family's handles */
+    fm_param *head; /* [V,D]: lm_head, or the embedding when tied; NULL when the first head is another */
     fm_head heads[1 + FM_MAX_HEADS]; /* the first is cfg.head */
     int32_t n_heads;
     double *rope_freq; /* [rope.dim/2] */

@@ -476,7 +476,7 @@ static const edit edits[] = {
     {"train_full", {I(cfg.window, 6)}},
     {"train_full", {I(cfg.window, 8)}},
     {"train_full", {I(cfg.window, 0)}},
-    {"train_full", {I(cfg.window_from_layer, 0)}},
+    {"train_full", {B(cfg.global_layers[0], false)}},
     {"train_full", {I(cfg.act, FM_ACT_GELU_TANH)}},
     {"train_full", {B(cfg.tied, false)}},
     {"train_full", {B(cfg.qkv_bias, false)}},
