@@ -146,7 +146,7 @@ FM_MUST_CHECK fm_status fm_model_config_from_params(fm_model_config *cfg, int64_
 /* Parameters of the model on paper (tied ones counted once); of these, those that one token meets. */
 int64_t fm_model_config_params(const fm_model_config *cfg);
 int64_t fm_model_config_params_active(const fm_model_config *cfg);
-int64_t fm_model_params_active(const fm_model *m); /* of the parameters in its store */
+int64_t fm_model_params_active(const fm_model *m);                    /* of the parameters in its store */
 int64_t fm_model_config_params_embedding(const fm_model_config *cfg); /* of these, in embedding and head */
 /* What the cache holds of a token in each layer: latent attention has one key head and no values. */
 void fm_model_kv_shape(const fm_model_config *cfg, int32_t *n_kv_heads, int32_t *k_dim, int32_t *v_dim);

@@ -166,7 +166,7 @@ static void test_refused_configs(void **state) {
         {"[]", "config.json", FM_ERR_FORMAT},
         {"{}", "not supported", FM_ERR_UNSUPPORTED},
         {"{\"model_type\":\"mamba\"}", "mamba", FM_ERR_UNSUPPORTED},
-        {"{\"architectures\":[\"LlamaForSequenceClassification\"]," BASE "}", "LlamaForSequence", FM_ERR_UNSUPPORTED},
+        {"{\"architectures\":[\"LlamaForMultipleChoice\"]," BASE "}", "LlamaForMultiple", FM_ERR_UNSUPPORTED},
         {"{\"model_type\":\"llama\"}", "vocab_size", FM_ERR_FORMAT},
         {"{" BASE ",\"hidden_act\":\"mish\"}", "mish", FM_ERR_UNSUPPORTED},
         {"{" BASE ",\"quantization_config\":{}}", "quantization_config", FM_ERR_UNSUPPORTED},
