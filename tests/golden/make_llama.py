@@ -19,7 +19,7 @@ import sys
 import numpy as np
 import torch
 import transformers
-from transformers import (LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, MixtralConfig,
+from transformers import (DeepseekV2Config, DeepseekV2ForCausalLM, DeepseekV3Config, DeepseekV3ForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, MixtralConfig,
                           MixtralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM,
                           Qwen3MoeConfig, Qwen3MoeForCausalLM)
 
@@ -134,6 +134,25 @@ CASES.update({
                            **rope(rope_type="default", rope_theta=1000.0)), 30),
 })
 
+MLA = dict(num_hidden_layers=3, num_key_value_heads=4, kv_lora_rank=16, qk_nope_head_dim=8, qk_rope_head_dim=8, v_head_dim=12, n_routed_experts=8, num_experts_per_tok=3,
+           moe_intermediate_size=12, first_k_dense_replace=1, aux_loss_alpha=0.001)
+YARN = dict(rope_type="yarn", rope_theta=100.0, factor=4.0, original_max_position_embeddings=16, beta_fast=4.0, beta_slow=1.0)
+v2 = dict(YARN, mscale=0.707, mscale_all_dim=0.707)
+v3 = dict(YARN, mscale=1.0, mscale_all_dim=1.0)
+CASES.update({
+    "deepseek_v2_lite": (DeepseekV2Config, DeepseekV2ForCausalLM,
+                         dict(MLA, q_lora_rank=None, n_shared_experts=2, topk_method="greedy", n_group=1, topk_group=1, routed_scaling_factor=1.0, norm_topk_prob=False,
+                              rope_parameters=v2), 40),
+    "deepseek_v2": (DeepseekV2Config, DeepseekV2ForCausalLM,
+                    dict(MLA, q_lora_rank=12, n_shared_experts=1, topk_method="group_limited_greedy", n_group=4, topk_group=2, routed_scaling_factor=3.0,
+                         norm_topk_prob=False, **rope(rope_type="default", rope_theta=1000.0)), 30),
+    "deepseek_v3": (DeepseekV3Config, DeepseekV3ForCausalLM,
+                    dict(MLA, q_lora_rank=12, n_shared_experts=1, n_group=4, topk_group=2, routed_scaling_factor=2.5, norm_topk_prob=True, rope_parameters=v3), 40),
+    "deepseek_v3_half": (DeepseekV3Config, DeepseekV3ForCausalLM,
+                         dict(MLA, q_lora_rank=None, n_shared_experts=1, n_group=2, topk_group=1, routed_scaling_factor=1.5, norm_topk_prob=False, rope_interleave=False,
+                              **rope(rope_type="default", rope_theta=1000.0)), 30),
+})
+
 
 def fill(model, seed):
     g = torch.Generator().manual_seed(seed)
@@ -146,6 +165,9 @@ def fill(model, seed):
                 p.copy_(1 + 0.2 * r)
             else:
                 p.copy_(r if p.dim() == 2 else 0.3 * r)
+        for name, b in model.named_buffers():
+            if "e_score_correction_bias" in name:  # so large that it changes the choice; above 0: excluded groups count as 0 in transformers
+                b.copy_(0.5 * torch.rand(b.shape, generator=g))
 
 
 GAP = 0.02  # least distance, in router logits, of the last expert chosen from the first one that is not

@@ -164,10 +164,68 @@ static void test_deepseek_moe_16b(void **state) {
     fm_model_close(m);
 }
 
+/* DeepSeek V2-Lite, V2 and V3: the published shapes; parameters and active ones with embedding and head, and numbers
+ * that the cache holds of a token. */
+static void test_deepseek_latent(void **state) {
+    (void)state;
+    static const struct {
+        const char *family;
+        int32_t vocab, d, layers, heads, ff, q_rank, experts, active, shared, ff_expert, first_dense;
+        int64_t params, params_active, cache;
+    } rows[] = {
+        {"deepseek_v2", 102400, 2048, 27, 16, 10944, 0, 64, 6, 2, 1408, 1, 15706484224, 2661150208, 15552},
+        {"deepseek_v2", 102400, 5120, 60, 128, 12288, 1536, 160, 6, 2, 1536, 1, 235741434880, 21375800320, 34560},
+        {"deepseek_v3", 129280, 7168, 61, 128, 18432, 1536, 256, 8, 1, 2048, 3, 671026419200, 37552282624, 35136},
+    };
+    for (size_t i = 0; i < FM_ARRAY_LEN(rows); i++) {
+        bool v3 = strcmp(rows[i].family, "deepseek_v3") == 0;
+        fm_model_config cfg = {.vocab_size = rows[i].vocab,
+                               .d_model = rows[i].d,
+                               .n_layers = rows[i].layers,
+                               .n_heads = rows[i].heads,
+                               .n_kv_heads = rows[i].heads,
+                               .head_dim = 192,
+                               .d_ff = rows[i].ff,
+                               .max_position = 163840,
+                               .act = FM_ACT_SILU,
+                               .norm_eps = 1e-6,
+                               .init_std = 0.006,
+                               .rope = {.theta = 1e4, .dim = 64, .factor = 1, .interleaved = true},
+                               .mla = {.q_rank = rows[i].q_rank,
+                                       .kv_rank = 512,
+                                       .nope_dim = 128,
+                                       .rope_dim = 64,
+                                       .v_dim = 128,
+                                       .softmax_scale = 0.07},
+                               .moe = {.n_experts = rows[i].experts,
+                                       .n_active = rows[i].active,
+                                       .n_shared = rows[i].shared,
+                                       .d_ff = rows[i].ff_expert,
+                                       .first_dense = rows[i].first_dense,
+                                       .correction_bias = v3}};
+        memcpy(cfg.family, rows[i].family, strlen(rows[i].family));
+        cfg.moe.score = v3 ? FM_ROUTER_SIGMOID : FM_ROUTER_SOFTMAX;
+        assert_int_equal(fm_model_kv_bytes_per_token(&cfg, FM_BF16), 2 * rows[i].cache);
+        print_message("%s: %lld, active %lld\n", rows[i].family, (long long)fm_model_config_params(&cfg),
+                      (long long)fm_model_config_params_active(&cfg));
+        assert_int_equal(fm_model_config_params(&cfg), rows[i].params);
+        /* The published count of V3 has the correction biases in the whole and not in the active part. */
+        int64_t biases = v3 ? (rows[i].layers - rows[i].first_dense) * (int64_t)rows[i].experts : 0;
+        assert_int_equal(fm_model_config_params_active(&cfg), rows[i].params_active + biases);
+        if (rows[i].d == 2048) {
+            fm_model *m;
+            assert_int_equal(fm_model_build(&m, &cfg), FM_OK);
+            assert_int_equal(fm_params_numel(m->params), rows[i].params);
+            fm_model_close(m);
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_counts),   cmocka_unit_test(test_deepseek_moe_16b), cmocka_unit_test(test_vocabulary),
-        cmocka_unit_test(test_any_size), cmocka_unit_test(test_bad_configs),
+        cmocka_unit_test(test_counts),          cmocka_unit_test(test_deepseek_moe_16b),
+        cmocka_unit_test(test_deepseek_latent), cmocka_unit_test(test_vocabulary),
+        cmocka_unit_test(test_any_size),        cmocka_unit_test(test_bad_configs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
