@@ -22,7 +22,8 @@ typedef struct fm_backend {
     fm_device_kind kind;
     fm_kernel_fn kernel[FM_KERNEL_COUNT][FM_DTYPE_COUNT];
     /* Packed weights, NULL when the backend packs nothing. B as in fm_matmul_args: [n,k] (trans_b) or [k,n].
-     * pack_bytes gives the size of the packed form for dtype D, 0 when it does not pack that type. */
+     * pack_bytes gives the size of the packed form for dtype D, 0 when it does not pack that type. Rows r..r+n of a
+     * trans_b weight pack to the bytes from pack_bytes(r) on when r is a multiple of 960 (every panel width). */
     int64_t (*matmul_pack_bytes)(fm_dtype d, int64_t n, int64_t k);
     fm_status (*matmul_pack)(const fm_exec *x, fm_dtype d, int64_t n, int64_t k, const void *b, int64_t ldb,
                              bool trans_b, void *packed);

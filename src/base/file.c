@@ -204,6 +204,18 @@ fm_status fm_map_open(fm_map *out, const char *path) {
     return s;
 }
 
+void fm_map_release(const void *data, size_t n) {
+    long page = sysconf(_SC_PAGESIZE);
+    if (page <= 0 || n == 0) {
+        return;
+    }
+    uintptr_t size = (uintptr_t)page, a = ((uintptr_t)data + size - 1) / size * size;
+    uintptr_t b = ((uintptr_t)data + n) / size * size;
+    if (b > a) {
+        (void)madvise((void *)a, b - a, MADV_DONTNEED); /* advice only */
+    }
+}
+
 void fm_map_close(fm_map *m) {
     if (m->data) {
         union {

@@ -335,11 +335,7 @@ int64_t fm_gguf_set_bytes(const fm_gguf_set *s) {
 }
 
 void fm_gguf_release_pages(const void *data, int64_t n) {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = ((uintptr_t)data + page - 1) / page * page,
-              end = ((uintptr_t)data + (uintptr_t)n) / page * page;
-    if (end > begin) {
-        (void)madvise((void *)begin, end - begin, MADV_DONTNEED); /* advice only */
-    }
+    fm_map_release(data, (size_t)n);
 }
 
 void fm_gguf_read_f32(float *out, const fm_gguf_weight *w, int64_t from, int64_t n) {

@@ -3,8 +3,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -332,14 +330,5 @@ bool fm_st_aligned(const fm_st_tensor *t) {
 }
 
 void fm_st_release_pages(const fm_st_tensor *t) {
-    long page = sysconf(_SC_PAGESIZE);
-    if (page <= 0 || t->bytes == 0) {
-        return;
-    }
-    /* Whole pages inside the tensor: the edges may belong to a neighbour still in use. */
-    uintptr_t size = (uintptr_t)page, a = ((uintptr_t)t->data + size - 1) / size * size;
-    uintptr_t b = ((uintptr_t)t->data + (uintptr_t)t->bytes) / size * size;
-    if (b > a) {
-        madvise((void *)a, b - a, MADV_DONTNEED);
-    }
+    fm_map_release(t->data, (size_t)t->bytes);
 }

@@ -18,7 +18,10 @@ static bool cpu_has_bf16(void) {
 
 static fm_status choose_dtype(fm_dtype *out, const fm_model *m, const char *name) {
     if (!name || strcmp(name, "auto") == 0) {
-        *out = (m->stored == FM_BF16 || m->stored == FM_E4M3) && cpu_has_bf16() ? FM_BF16 : FM_F32;
+        bool narrow = m->stored == FM_BF16 || m->stored == FM_E4M3;
+        /* An f32 form of every weight must fit; bf16 ones can be read from the file. */
+        bool large = (double)fm_params_numel(m->params) * 4 > 0.5 * (double)fm_mem_available();
+        *out = narrow && (cpu_has_bf16() || large) ? FM_BF16 : FM_F32;
         return FM_OK;
     }
     if (!fm_dtype_parse(out, name) || (*out != FM_F32 && *out != FM_BF16)) {

@@ -3,8 +3,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -188,15 +186,8 @@ bool fm_weight_in_place(const fm_weight *w) {
 }
 
 void fm_weight_release(const fm_weight *w) {
-    long page = sysconf(_SC_PAGESIZE);
-    if (page <= 0 || w->bytes == 0) {
-        return;
-    }
-    /* Whole pages inside the tensor: the edges may belong to a neighbour still in use. */
-    uintptr_t size = (uintptr_t)page, a = ((uintptr_t)w->data + size - 1) / size * size;
-    uintptr_t b = ((uintptr_t)w->data + (uintptr_t)w->bytes) / size * size;
-    if (b > a) {
-        madvise((void *)a, b - a, MADV_DONTNEED);
+    if (w->dense) { /* strided ones share their storage with others */
+        fm_map_release(w->data, (size_t)w->bytes);
     }
 }
 

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "backend/scratch.h"
+#include "base/file.h"
 #include "base/str.h"
 
 struct fm_params {
@@ -364,6 +366,57 @@ void fm_param_release(fm_param *p) {
     FM_UNUSED(p);
 }
 
+/* Weights in a file map are packed late and within a budget. The packed form is a second copy, which the first pass
+ * over a model should not wait for, and which a model near the size of memory has no room for: such weights are read
+ * where they are (the same bits, at about half the speed of one row). Small ones are packed at once. */
+#define PACK_AFTER 3 /* uses */
+#define PACK_SMALL ((int64_t)1 << 20)
+
+/* Rows packed at a time when they are converted first: a multiple of every kernel's panel width. */
+#define PACK_ROWS 960
+
+static bool pack_later(fm_param *p, fm_dtype dtype, int64_t bytes) {
+    if (p->storage != FM_STORAGE_MAP || p->dtype != dtype || bytes < PACK_SMALL) {
+        return false;
+    }
+    if (p->pack_uses < 0) {
+        return true;
+    }
+    if (++p->pack_uses <= PACK_AFTER) {
+        return true;
+    }
+    /* Packed weights may take half of what this process can have. */
+    int64_t packed = fm_ledger_current(FM_MEM_PACKED);
+    if (packed + bytes > (fm_mem_available() + packed) / 2) {
+        p->pack_uses = -1; /* do not ask again */
+        return true;
+    }
+    return false;
+}
+
+/* Rows are converted in scratch and packed block by block, so that no copy of the whole weight is made. */
+static fm_status pack_converted(const fm_backend *b, const fm_exec *x, const fm_param *p, fm_dtype dtype) {
+    int64_t n = p->dim[0], k = p->dim[1];
+    fm_scratch_mark mark = fm_scratch_save(x->scratch);
+    void *rows = fm_scratch_take(x, fm_dtype_bytes(dtype, FM_MIN(n, PACK_ROWS) * k));
+    fm_status s = FM_OK;
+    if (!rows) {
+        s = fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "no memory to pack %s", p->name);
+    }
+    for (int64_t r = 0; r < n && s == FM_OK; r += PACK_ROWS) {
+        int64_t m = FM_MIN(PACK_ROWS, n - r);
+        const uint8_t *src = (const uint8_t *)p->data + fm_dtype_bytes(p->dtype, r * k);
+        fm_cast_args a = {.n = m * k, .to = dtype, .x = src, .y = rows};
+        s = fm_kernel_run(b, x, FM_K_cast, p->dtype, &a);
+        if (s == FM_OK) {
+            uint8_t *dst = (uint8_t *)p->packed + (r ? b->matmul_pack_bytes(dtype, r, k) : 0);
+            s = b->matmul_pack(x, dtype, m, k, rows, k, true, dst);
+        }
+    }
+    fm_scratch_restore(x->scratch, mark);
+    return s;
+}
+
 fm_status fm_param_packed(const fm_backend *b, const fm_exec *x, fm_param *p, fm_dtype dtype, void **out) {
     *out = NULL;
     if (p->tie) {
@@ -380,17 +433,31 @@ fm_status fm_param_packed(const fm_backend *b, const fm_exec *x, fm_param *p, fm
         *out = p->packed;
         return FM_OK;
     }
+    if (!p->packed && pack_later(p, dtype, bytes)) {
+        return FM_OK;
+    }
+    if (!p->data) {
+        FM_FAIL(FM_ERR_STATE, "parameter %s has no data", p->name);
+    }
     if (p->packed && p->packed_bytes != bytes) {
         fm_pages_free(p->packed, (size_t)p->packed_bytes, FM_MEM_PACKED);
         p->packed = NULL;
     }
-    void *w;
-    FM_TRY(fm_param_acquire(b, x, p, dtype, &w));
     if (!p->packed) {
         FM_TRY(fm_pages_alloc(&p->packed, (size_t)bytes, FM_MEM_PACKED));
         p->packed_bytes = bytes;
     }
-    FM_TRY(b->matmul_pack(x, dtype, n, k, w, k, true, p->packed));
+    p->packed_version = 0; /* of no use until it is whole */
+    if (p->dtype != dtype && !p->copy.data) {
+        FM_TRY(pack_converted(b, x, p, dtype));
+    } else {
+        void *w;
+        FM_TRY(fm_param_acquire(b, x, p, dtype, &w));
+        FM_TRY(b->matmul_pack(x, dtype, n, k, w, k, true, p->packed));
+    }
+    if (p->storage == FM_STORAGE_MAP) {
+        fm_map_release(p->data, (size_t)fm_dtype_bytes(p->dtype, p->numel)); /* read again only when asked for plain */
+    }
     p->packed_version = p->version;
     p->packed_dtype = dtype;
     *out = p->packed;

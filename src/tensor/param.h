@@ -60,6 +60,7 @@ struct fm_param {
     uint32_t packed_version;
     int64_t packed_bytes;
     fm_dtype packed_dtype;
+    int32_t pack_uses; /* asked for while it was left in its file map; -1 = it stays there */
     /* Called when the last gradient contribution of a backward pass was written, or NULL. */
     void (*grad_ready)(void *user, fm_param *p);
     void *grad_ready_user;
@@ -112,7 +113,8 @@ void fm_param_changed(fm_param *p); /* bumps the version */
 FM_MUST_CHECK fm_status fm_param_acquire(const fm_backend *b, const fm_exec *x, fm_param *p, fm_dtype dtype,
                                          void **out);
 void fm_param_release(fm_param *p);
-/* Packed form of a 2-D weight [n,k] for y = x W^T, or NULL in *out when the backend packs nothing. */
+/* Packed form of a 2-D weight [n,k] for y = x W^T, or NULL in *out when the backend packs nothing, or when the
+ * weight is better read where it is (in a file map: at first, and when packing would take too much memory). */
 FM_MUST_CHECK fm_status fm_param_packed(const fm_backend *b, const fm_exec *x, fm_param *p, fm_dtype dtype, void **out);
 
 #endif
