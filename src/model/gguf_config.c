@@ -225,6 +225,7 @@ static fm_status read_mla(fm_model_config *cfg, const fm_gguf *g, const fm_gguf_
     }
     cfg->mla.nope_dim = (int32_t)key - cfg->mla.rope_dim;
     cfg->mla.v_dim = (int32_t)value;
+    cfg->rope.interleaved = true; /* what the architecture rotates */
     cfg->n_kv_heads = cfg->n_heads;
     return FM_OK;
 }
@@ -410,6 +411,10 @@ static fm_status check_exportable(const fm_gguf_arch *arch, const fm_model_confi
     }
     if (r->kind == FM_ROPE_YARN && cfg->mla.kv_rank > 0 && r->mscale != r->mscale_all_dim) {
         FM_TRY(differs(inexact, "rope_scaling.mscale", "llama.cpp takes it as equal to mscale_all_dim"));
+    }
+    if (cfg->mla.kv_rank > 0 && !r->interleaved) {
+        FM_FAIL(FM_ERR_UNSUPPORTED,
+                "rope_interleave: false cannot be exported to GGUF: architecture %s rotates neighbours", arch->name);
     }
     const fm_moe_config *e = &cfg->moe;
     if (e->n_experts == 0) {
