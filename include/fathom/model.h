@@ -46,9 +46,17 @@ typedef struct fm_model_info {
     int64_t train_bytes_per_param; /* weights, copy, gradient, AdamW state in the default precision */
     int64_t kv_bytes_per_token;    /* bf16 cache */
     const char *chat_template;     /* NULL when none */
-    const char *license;           /* NULL when unknown */
+    int32_t n_experts, n_experts_active, n_experts_shared; /* 0 = dense */
+    int64_t serve_bytes;                                   /* of the weights as they are computed with */
+    const char *compute;                                   /* type they are computed with */
+    const char *license;                                   /* NULL when unknown */
 } fm_model_info;
 FM_API FM_MUST_CHECK fm_status fm_model_get_info(fm_model_info *out, fm_model *m);
+/* Path and bytes of a weight file; NULL past the last (also when the model was not opened from a folder). */
+FM_API const char *fm_model_file(const fm_model *m, int32_t i, int64_t *bytes);
+/* Reads every weight and refuses NaN and infinity (FM_ERR_NUMERIC naming the tensor and the place); quantised blocks
+ * are passed over. *n gets the numbers that were looked at. */
+FM_API FM_MUST_CHECK fm_status fm_model_check(fm_model *m, int64_t *n);
 
 /* Logits of every position of one sequence: out [n_ids, vocab] float32, caller's memory. */
 FM_API FM_MUST_CHECK fm_status fm_model_logits(fm_model *m, const int32_t *ids, int32_t n_ids, float *out);

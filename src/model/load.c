@@ -491,6 +491,37 @@ done:
     return s;
 }
 
+const char *fm_model_file(const fm_model *m, int32_t i, int64_t *bytes) {
+    const char *path = m->files && i >= 0 && (size_t)i < fm_weights_n_files(m->files->ws)
+                           ? fm_weights_file(m->files->ws, (size_t)i)
+                           : NULL;
+    *bytes = path ? fm_file_size(path) : 0;
+    return path;
+}
+
+fm_status fm_model_check(fm_model *m, int64_t *n) {
+    *n = 0;
+    for (int i = 0; i < fm_params_count(m->params); i++) {
+        const fm_param *p = fm_params_at(m->params, i);
+        if (p->tie || !p->data || !usable_dtype(p->dtype)) {
+            continue;
+        }
+        fm_weight w = {.name = p->name,
+                       .dtype = p->dtype,
+                       .n_dims = p->n_dims,
+                       .dense = true,
+                       .data = p->data,
+                       .bytes = fm_dtype_bytes(p->dtype, p->numel)};
+        memcpy(w.dims, p->dim, sizeof p->dim);
+        FM_TRY(fm_weight_check_finite(&w, m->pool));
+        if (p->storage == FM_STORAGE_MAP) {
+            fm_weight_release(&w);
+        }
+        *n += p->numel;
+    }
+    return FM_OK;
+}
+
 void fm_model_files_close(fm_model *m) {
     struct fm_model_files *f = m->files;
     m->files = NULL;

@@ -124,7 +124,12 @@ fm_status fm_model_get_info(fm_model_info *out, fm_model *m) {
         .train_bytes_per_param = 4 + 2 + 4 + 8, /* f32 weight, bf16 copy, f32 gradient, two f32 moments */
         .kv_bytes_per_token = fm_model_kv_bytes_per_token(cfg, FM_BF16),
         .license = m->license,
+        .n_experts = cfg->moe.n_experts,
+        .n_experts_active = cfg->moe.n_experts ? cfg->moe.n_active : 0,
+        .n_experts_shared = cfg->moe.n_experts ? cfg->moe.n_shared : 0,
+        .compute = fm_dtype_get(m->compute)->name,
     };
+    out->serve_bytes = fm_dtype_bytes(m->compute, out->n_params);
     out->n_params_active = fm_model_params_active(m);
     if (has_tokenizer(m)) {
         const fm_tokenizer *t;
