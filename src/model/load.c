@@ -118,7 +118,7 @@ static fm_status load_eos(fm_model *m, const char *dir) {
     fm_json *json;
     FM_TRY(fm_json_load(&json, path));
     n = fm_eos_ids(ids, FM_MAX_EOS, json);
-    fm_json_free(json);
+    m->generation = json;
     if (n > 0) {
         memcpy(m->eos, ids, sizeof ids);
         m->n_eos = n;

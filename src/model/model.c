@@ -54,6 +54,7 @@ void fm_model_close(fm_model *m) {
     fm_model_gguf_close(m);
     fm_tokenizer_free(m->tokenizer);
     fm_json_free(m->json);
+    fm_json_free(m->generation);
     fm_pool_free(m->pool);
     fm_free(m->rope_freq);
     fm_free(m->state);

@@ -111,6 +111,7 @@ struct fm_model {
     fm_dtype compute;
     fm_tokenizer *tokenizer;
     fm_json *json;                /* config.json as read, kept for writing back unknown keys; may be NULL */
+    fm_json *generation;     /* the same of generation_config.json */
     struct fm_model_files *files; /* weights in files (src/model/load.c), or NULL */
     /* Of a model from a GGUF file (src/model/gguf_load.c), else NULL: */
     struct fm_gguf_set *gguf;

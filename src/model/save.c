@@ -48,31 +48,40 @@ static fm_status fill_config(const fm_model *m, fm_json *json, fm_dtype dtype) {
     return fm_json_set(json, fm_json_get(json, "dtype") ? "dtype" : "torch_dtype", fm_json_new_str(name));
 }
 
-static fm_status save_config(const fm_model *m, const char *dir, fm_dtype dtype) {
-    fm_json *json = NULL;
+/* A copy to change; of NULL an empty object. */
+static fm_status copy_json(fm_json **out, const fm_json *from, const char *name) {
     fm_str text = {0};
-    fm_status s = FM_OK;
-    if (m->json) {
-        s = fm_json_dump(&text, m->json, 0);
-        if (s == FM_OK) {
-            s = fm_json_parse(&json, text.data, text.len, "config.json");
+    *out = NULL;
+    if (!from) {
+        *out = fm_json_new_object();
+        if (!*out) {
+            FM_FAIL(FM_ERR_NO_MEMORY, "no memory for %s", name);
         }
-    } else if (!(json = fm_json_new_object())) {
-        s = fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "no memory for config.json");
+        return FM_OK;
     }
+    fm_status s = fm_json_dump(&text, from, 0);
     if (s == FM_OK) {
-        s = fill_config(m, json, dtype);
+        s = fm_json_parse(out, text.data, text.len, name);
     }
+    fm_str_free(&text);
+    return s;
+}
+
+static fm_status save_config(const fm_model *m, const char *dir, fm_dtype dtype) {
+    fm_json *json;
+    FM_TRY(copy_json(&json, m->json, "config.json"));
+    fm_status s = fill_config(m, json, dtype);
     if (s == FM_OK) {
         s = write_json(json, dir, "config.json");
     }
-    fm_str_free(&text);
     fm_json_free(json);
     return s;
 }
 
 static fm_status fill_generation(const fm_model *m, fm_json *json) {
-    FM_TRY(fm_json_set(json, "_from_model_config", fm_json_new_bool(true)));
+    if (!m->generation) {
+        FM_TRY(fm_json_set(json, "_from_model_config", fm_json_new_bool(true)));
+    }
     if (m->cfg.bos_id >= 0) {
         FM_TRY(fm_json_set(json, "bos_token_id", fm_json_new_int(m->cfg.bos_id)));
     }
@@ -97,10 +106,8 @@ static fm_status fill_generation(const fm_model *m, fm_json *json) {
 }
 
 static fm_status save_generation(const fm_model *m, const char *dir) {
-    fm_json *json = fm_json_new_object();
-    if (!json) {
-        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for generation_config.json");
-    }
+    fm_json *json;
+    FM_TRY(copy_json(&json, m->generation, "generation_config.json"));
     fm_status s = fill_generation(m, json);
     if (s == FM_OK) {
         s = write_json(json, dir, "generation_config.json");

@@ -133,7 +133,7 @@ static void test_unknown_keys(void **state) {
         "{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"vocab_size\":40,\"hidden_size\":16,"
         "\"num_hidden_layers\":2,\"num_attention_heads\":4,\"num_key_value_heads\":2,\"head_dim\":8,"
         "\"intermediate_size\":24,\"eos_token_id\":[5,6],\"my_note\":{\"a\":[1,2]},\"dtype\":\"float32\"}");
-    write_text("generation_config.json", "{\"eos_token_id\":[7,8,9]}");
+    write_text("generation_config.json", "{\"eos_token_id\":[7,8,9],\"temperature\":0.6,\"note\":{\"a\":1}}");
     write_text("README.md", "---\nlanguage: en\nlicense: apache-2.0\n---\n# A model\n");
     assert_int_equal(fm_model_load(&m, dir, false, FM_F32), FM_OK);
     assert_string_equal(m->license, "apache-2.0");
@@ -143,6 +143,8 @@ static void test_unknown_keys(void **state) {
     assert_int_equal(fm_model_save(m, dir, FM_BF16, 0), FM_OK);
     assert_int_equal(fm_model_load(&back, dir, false, FM_F32), FM_OK);
     assert_int_equal(back->n_eos, 3);
+    assert_true(fm_json_num(fm_json_get(back->generation, "temperature"), 0) == 0.6);
+    assert_int_equal(fm_json_int(fm_json_get(fm_json_get(back->generation, "note"), "a"), 0), 1);
     assert_int_equal(fm_json_size(fm_json_get(fm_json_get(back->json, "my_note"), "a")), 2);
     assert_int_equal(fm_json_size(fm_json_get(back->json, "eos_token_id")), 2);
     assert_string_equal(fm_json_str(fm_json_get(back->json, "dtype"), NULL), "bfloat16");
@@ -325,6 +327,20 @@ static void test_no_memory(void **state) {
     assert_int_equal(fm_remove_tree(dir), FM_OK);
 }
 
+static void test_check(void **state) {
+    (void)state;
+    fm_model_config cfg = small("llama");
+    fm_model *m = built(&cfg);
+    int64_t n;
+    assert_int_equal(fm_model_check(m, &n), FM_OK);
+    fm_param *p = fm_params_find(m->params, "model.layers.1.mlp.up_proj.weight");
+    fm_store_from_f64(p->dtype, p->data, 16 * 5 + 3, INFINITY);
+    assert_int_equal(fm_model_check(m, &n), FM_ERR_NUMERIC);
+    assert_non_null(strstr(fm_error_get().message, "model.layers.1.mlp.up_proj.weight"));
+    assert_non_null(strstr(fm_error_get().message, "[5,3]"));
+    fm_model_close(m);
+}
+
 static void test_info(void **state) {
     (void)state;
     fm_model *m;
@@ -340,6 +356,12 @@ static void test_info(void **state) {
     assert_int_equal(i.kv_bytes_per_token, 2 * 1 * 2 * 8 * 2);
     assert_true(i.qkv_bias && i.tied_embeddings && !i.qk_norm);
     assert_null(i.chat_template);
+    int64_t bytes, checked;
+    assert_non_null(strstr(fm_model_file(m, 0, &bytes), "qwen2"));
+    assert_int_equal(bytes, i.file_bytes);
+    assert_null(fm_model_file(m, 1, &bytes));
+    assert_int_equal(fm_model_check(m, &checked), FM_OK);
+    assert_int_equal(checked, i.n_params);
     assert_true(i.file_bytes > 4 * i.n_params);
     const fm_tokenizer *t;
     assert_true(fm_model_tokenizer(&t, m) != FM_OK);
@@ -355,6 +377,7 @@ int main(void) {
         cmocka_unit_test(test_round_trip),      cmocka_unit_test(test_unknown_keys),
         cmocka_unit_test(test_refused_configs), cmocka_unit_test(test_refused_weights),
         cmocka_unit_test(test_no_memory),       cmocka_unit_test(test_info),
+        cmocka_unit_test(test_check),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
