@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Ten training steps of two tiny decoders, by plain PyTorch in float64: the reference of test_train_golden.c.
+"""Ten training steps of three tiny decoders, by plain PyTorch in float64: the reference of test_train_golden.c.
 
     python3 -m venv venv && venv/bin/pip install torch numpy safetensors
-    venv/bin/python tests/golden/make_train.py tests/golden/data
+    venv/bin/python tests/golden/make_train.py tests/golden/data [model ...]
 
 The models are written out here rather than taken from a library, so that they share no code with what they judge.
 Rope frequencies alone are formed in float32, as every published implementation forms them. Each folder holds
@@ -39,11 +39,17 @@ MODELS = {
     "train_plain": dict(COMMON, architectures=["LlamaForCausalLM"], model_type="llama", vocab_size=50, intermediate_size=36,
                         num_key_value_heads=4, head_dim=8, rms_norm_eps=1e-5, tie_word_embeddings=False,
                         attention_bias=False, mlp_bias=False, rope_theta=1000.0, rope_scaling=None),
+    "train_moe": dict(COMMON, architectures=["Qwen3MoeForCausalLM"], model_type="qwen3_moe", vocab_size=40, intermediate_size=28,
+                      num_key_value_heads=2, head_dim=8, rms_norm_eps=1e-5, tie_word_embeddings=False,
+                      attention_bias=False, rope_theta=1000.0, rope_scaling=None, num_experts=6, num_experts_per_tok=2,
+                      moe_intermediate_size=12, decoder_sparse_step=1, mlp_only_layers=[], norm_topk_prob=True,
+                      router_aux_loss_coef=0.05),
 }
 RECIPE = dict(label_smoothing_factor=0.1, z_loss=1e-4, learning_rate=0.01, warmup_steps=3, min_lr_ratio=0.1,
               lr_scheduler_type="cosine", max_steps=STEPS, adam_beta1=0.9, adam_beta2=0.95, adam_epsilon=1e-6,
               weight_decay=0.1, ignore_index=-100)
-CLIP = {"train_full": 1.5, "train_plain": 2.2}
+CLIP = {"train_full": 1.5, "train_plain": 2.2, "train_moe": 2.2}
+GAP = 0.03  # least distance of a router logit that was chosen from one that was not, in step 0: bf16 must choose the same
 
 
 # ---- the model -------------------------------------------------------------------------------------------------------
@@ -59,13 +65,18 @@ def shapes(c):
             out[p + f"self_attn.{name}_proj.weight"] = (rows, cols)
             if c["attention_bias"]:
                 out[p + f"self_attn.{name}_proj.bias"] = (rows,)
-        if c["model_type"] == "qwen3":
+        if c["model_type"].startswith("qwen3"):
             out[p + "self_attn.q_norm.weight"] = (w,)
             out[p + "self_attn.k_norm.weight"] = (w,)
         out[p + "post_attention_layernorm.weight"] = (d,)
-        out[p + "mlp.gate_proj.weight"] = (f, d)
-        out[p + "mlp.up_proj.weight"] = (f, d)
-        out[p + "mlp.down_proj.weight"] = (d, f)
+        parts = [("mlp.", f)]
+        if c["model_type"] == "qwen3_moe":
+            out[p + "mlp.gate.weight"] = (c["num_experts"], d)
+            parts = [(f"mlp.experts.{e}.", c["moe_intermediate_size"]) for e in range(c["num_experts"])]
+        for part, width in parts:
+            out[p + part + "gate_proj.weight"] = (width, d)
+            out[p + part + "up_proj.weight"] = (width, d)
+            out[p + part + "down_proj.weight"] = (d, width)
     out["model.norm.weight"] = (d,)
     if not c["tie_word_embeddings"]:
         out["lm_head.weight"] = (v, d)
@@ -131,15 +142,45 @@ def attention(c, w, p, x, pos, doc, layer, freq):
     return project("o", torch.einsum("hij,jhd->ihd", share, v).reshape(n, h * width))
 
 
-def logits_of(c, w, ids, pos, doc, freq):
+def gated(w, p, y):
+    y = F.silu(F.linear(y, w[p + "gate_proj.weight"])) * F.linear(y, w[p + "up_proj.weight"])
+    return F.linear(y, w[p + "down_proj.weight"])
+
+
+def experts(c, w, p, y, routing):
+    x = F.linear(y, w[p + "gate.weight"])
+    s = x.softmax(-1)
+    best, ids = s.topk(c["num_experts_per_tok"], -1)
+    if c["norm_topk_prob"]:
+        best = best / best.sum(-1, keepdim=True)
+    routing.append((x, s, ids))
+    share = torch.zeros_like(s).scatter(-1, ids, best)
+    return sum(share[:, e:e + 1] * gated(w, p + f"experts.{e}.", y) for e in range(c["num_experts"]))
+
+
+def balance(c, routing):
+    """load_balancing_loss_func of transformers: all layers together, times the number of experts."""
+    if not routing:
+        return 0
+    rows = sum(len(s) for _, s, _ in routing)
+    counts = sum(torch.bincount(ids.flatten(), minlength=c["num_experts"]) for _, _, ids in routing) / rows
+    return c["router_aux_loss_coef"] * c["num_experts"] * (counts * sum(s.sum(0) for _, s, _ in routing) / rows).sum()
+
+
+def closest_choice(c, routing):
+    k = c.get("num_experts_per_tok", 0)
+    sorted_logits = [x.detach().sort(-1, descending=True)[0] for x, _, _ in routing]
+    return min([float((x[:, k - 1] - x[:, k]).min()) for x in sorted_logits], default=math.inf)
+
+
+def logits_of(c, w, ids, pos, doc, freq, routing):
     x = w["model.embed_tokens.weight"][ids]
     for i in range(c["num_hidden_layers"]):
         p = f"model.layers.{i}."
         y = rms_norm(x, w[p + "input_layernorm.weight"], c["rms_norm_eps"])
         x = x + attention(c, w, p + "self_attn.", y, pos, doc, i, freq)
         y = rms_norm(x, w[p + "post_attention_layernorm.weight"], c["rms_norm_eps"])
-        y = F.silu(F.linear(y, w[p + "mlp.gate_proj.weight"])) * F.linear(y, w[p + "mlp.up_proj.weight"])
-        x = x + F.linear(y, w[p + "mlp.down_proj.weight"])
+        x = x + (experts(c, w, p + "mlp.", y, routing) if p + "mlp.gate.weight" in w else gated(w, p + "mlp.", y))
     x = rms_norm(x, w["model.norm.weight"], c["rms_norm_eps"])
     return F.linear(x, w.get("lm_head.weight", w["model.embed_tokens.weight"]))
 
@@ -174,7 +215,8 @@ def loss_of(x, t):
 def bf16_errors(c, w, ids, t, pos, doc, freq):
     """What to expect of bf16: gradients of this batch with weights and activations in bf16, against those in w."""
     v = {k: x.detach().bfloat16().requires_grad_() for k, x in w.items()}
-    loss_of(logits_of(c, v, ids, pos, doc, freq.float()).double(), t).backward()
+    routing = []
+    (loss_of(logits_of(c, v, ids, pos, doc, freq.float(), routing).double(), t) + balance(c, routing)).backward()
     return {"bf16_error." + k: ((v[k].grad - x.grad).norm() / x.grad.norm()).reshape(1) for k, x in w.items()}
 
 
@@ -186,9 +228,23 @@ def rate(step):
     return r["learning_rate"] * (r["min_lr_ratio"] + (1 - r["min_lr_ratio"]) * (1 + math.cos(math.pi * x)) / 2)
 
 
+def starting_point(c, seed):
+    """First weights and the batches; with experts, those of the first seed whose step 0 has no near tie and no expert
+    without tokens."""
+    for s in range(seed, seed + 1000000, 100):
+        rng = np.random.default_rng(s)
+        w, data, routing = initial(c, rng), batches(c, rng), []
+        ids, _, offsets = data[0]
+        doc = torch.tensor(np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)))
+        pos = torch.tensor(np.concatenate([np.arange(b - a) for a, b in zip(offsets, offsets[1:])]))
+        logits_of(c, w, torch.tensor(ids.astype(np.int64)), pos, doc, frequencies(c), routing)
+        if closest_choice(c, routing) > GAP and all(len(i.unique()) == c["num_experts"] for _, _, i in routing):
+            return w, data
+    raise SystemExit("no start without a near tie was found")
+
+
 def run(name, c, folder, seed):
-    rng = np.random.default_rng(seed)
-    w, freq, data = initial(c, rng), frequencies(c), batches(c, rng)
+    (w, data), freq = starting_point(c, seed), frequencies(c)
     start = {k: x.detach().float().numpy().copy() for k, x in w.items()}
     matrices, vectors = [x for x in w.values() if x.dim() == 2], [x for x in w.values() if x.dim() == 1]
     opt = torch.optim.AdamW([dict(params=matrices, weight_decay=RECIPE["weight_decay"]),
@@ -199,8 +255,9 @@ def run(name, c, folder, seed):
         doc = torch.tensor(np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)))
         pos = torch.tensor(np.concatenate([np.arange(b - a) for a, b in zip(offsets, offsets[1:])]))
         ids, t = torch.tensor(ids.astype(np.int64)), torch.tensor(targets.astype(np.int64))
-        x = logits_of(c, w, ids, pos, doc, freq)
-        loss = loss_of(x, t)
+        routing = []
+        x = logits_of(c, w, ids, pos, doc, freq, routing)
+        loss = loss_of(x, t) + balance(c, routing)
         opt.zero_grad()
         loss.backward()
         if step == 0:
@@ -236,12 +293,14 @@ def run(name, c, folder, seed):
         os.chmod(os.path.join(folder, file), 0o644)
 
 
-def main(out):
+def main(out, *only):
     torch.set_num_threads(1)
     print("torch", torch.__version__)
     for seed, (name, config) in enumerate(MODELS.items()):
+        if only and name not in only:
+            continue
         run(name, config, os.path.join(out, name), seed)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

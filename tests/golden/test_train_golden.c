@@ -284,6 +284,7 @@ static void compare(outcome *o, const fixture *f, const fm_model *m, bool bf16, 
             double theirs = (double)*(const float *)(const void *)get(f, "bf16_error.", p->name)->data;
             d *= BF16_GRAD / FM_MAX(BF16_GRAD, 1.5 * theirs);
         }
+        assert_true(d >= 0); /* no NaN */
         if (!(d <= o->grad)) {
             o->grad = d;
             snprintf(o->worst, sizeof o->worst, "%s", p->name);
@@ -345,6 +346,9 @@ typedef struct limits {
  * elements whose gradient is nearly 0 carry its error there. */
 static const limits f32_limits = {1e-5, 1e-5, 1e-5, 1e-5, 1e-5, 1e-4};
 static const limits bf16_limits = {3e-2, BF16_GRAD, 5e-3, 3e-2, 3e-2, 1};
+/* The choice of experts jumps. Step 0 was made without near ties and is held to nearly the same limits; later on
+ * rounding may choose another expert, and the runs part by a little. */
+static const limits bf16_experts_limits = {3e-2, 4e-2, 5e-2, 1.5e-1, 1.5e-1, 1};
 
 /* How far the worst figure is past its limit; above 1 the comparison has failed. */
 static double score(const outcome *o, const limits *l) {
@@ -357,7 +361,7 @@ static double score(const outcome *o, const limits *l) {
     return worst;
 }
 
-static const char *const fixtures[] = {"train_full", "train_plain"};
+static const char *const fixtures[] = {"train_full", "train_plain", "train_moe"};
 
 static void check_same(fm_dtype compute, const limits *l) {
     for (size_t i = 0; i < FM_ARRAY_LEN(fixtures); i++) {
@@ -371,7 +375,8 @@ static void check_same(fm_dtype compute, const limits *l) {
             fixtures[i], fm_dtype_get(compute)->name, o.logits, o.grad, o.worst, o.loss, o.norm, o.final, o.moved);
         assert_int_equal(o.compared, o.n_params);
         assert_int_equal(fm_safetensors_count(f.start), o.n_params);
-        assert_true(score(&o, l) <= 1);
+        bool parts = compute == FM_BF16 && s.cfg.moe.n_experts > 0;
+        assert_true(score(&o, parts ? &bf16_experts_limits : l) <= 1);
         assert_true(compute == FM_F32 || o.grad > 1e-4); /* it was rounded */
         outcome_free(&o);
         fixture_close(&f);
@@ -425,6 +430,9 @@ static void test_other_ways(void **state) {
             fixture f;
             fixture_open(&f, fixtures[i]);
             setup s = f.as_made;
+            if (way == 0) {
+                s.cfg.moe.aux_alpha = 0; /* a balance loss is that of the tokens of one pass */
+            }
             outcome whole = run(&f, &s);
             s.split = way == 0;
             s.not_root = way == 1;
@@ -434,7 +442,7 @@ static void test_other_ways(void **state) {
                           way ? "loss not the root" : "two halves", g, fabs(other.losses[0] / whole.losses[0] - 1));
             assert_true(g <= 1e-6);
             assert_true(fabs(other.losses[0] / whole.losses[0] - 1) <= 1e-6);
-            assert_true(score(&other, &f32_limits) <= 1);
+            assert_true(s.cfg.moe.aux_alpha != f.as_made.cfg.moe.aux_alpha || score(&other, &f32_limits) <= 1);
             outcome_free(&whole);
             outcome_free(&other);
             fixture_close(&f);
@@ -513,6 +521,15 @@ static const edit edits[] = {
     {"train_plain", {R(adam.beta1, 0.91)}},
     {"train_plain", {R(adam.beta2, 0.951)}},
     {"train_plain", {R(clip, 2.3)}},
+    {"train_moe", {I(cfg.moe.n_active, 1)}},
+    {"train_moe", {I(cfg.moe.n_active, 3)}},
+    {"train_moe", {B(cfg.moe.norm_topk, false)}},
+    {"train_moe", {R(cfg.moe.routed_scale, 1.01)}},
+    {"train_moe", {I(cfg.moe.score, FM_ROUTER_SIGMOID)}},
+    {"train_moe", {I(cfg.moe.n_groups, 3), I(cfg.moe.top_groups, 1)}},
+    {"train_moe", {R(cfg.moe.aux_alpha, 0.051)}},
+    {"train_moe", {R(cfg.moe.aux_alpha, 0)}},
+    {"train_moe", {B(cfg.moe.aux_pooled, false)}},
 };
 
 static void apply(setup *s, const change *c) {
