@@ -80,9 +80,9 @@ static fm_status measure(const job *j, const char *preset, const char *batch, fm
 }
 
 /* A model with experts beside the dense one whose size is that of its active parameters: 8,192 tokens a step, turn by
- * turn, the best of each. */
-static fm_status beside_dense(const job *j, fm_dtype d, double moe_rate) {
-    double best = moe_rate, dense = 0;
+ * turn, as many turns for each, the best of each. */
+static fm_status beside_dense(const job *j, fm_dtype d) {
+    double best = 0, dense = 0;
     fm_plan p;
     for (int round = 0; round < 2; round++) {
         FM_TRY(measure(j, "26m", batch_of("moe"), d, j->o->seconds / 2, &p));
@@ -109,7 +109,7 @@ static fm_status one(const job *j, const char *shape, fm_dtype d) {
                   "train.%s.%s.mfu_causal", shape, name);
     fm_bench_emit(j->fn, j->user, p.tokens_per_s, "tokens/s", p.mfu, "best 1024^3 (MFU, 6N + 12LDT)",
                   "train.%s.%s.tokens_per_s", shape, name);
-    return strcmp(shape, "moe") == 0 ? beside_dense(j, d, p.tokens_per_s) : FM_OK;
+    return strcmp(shape, "moe") == 0 ? beside_dense(j, d) : FM_OK;
 }
 
 static fm_status one_shape(void *arg, const char *item) {

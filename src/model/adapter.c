@@ -37,7 +37,7 @@ static bool is_linear(const fm_model *m, const fm_param *p) {
            !strstr(p->name, "wte.") && !strstr(p->name, "wpe.") && n > s && strcmp(p->name + n - s, SUFFIX) == 0;
 }
 
-/* Experts are multiplied by another operation. */
+/* Experts and routers take adapters when they are named; "all" leaves them out, as PEFT does. */
 static bool is_expert(const fm_param *p) {
     return strstr(p->name, ".experts.") != NULL || strstr(p->name, ".gate.weight") != NULL;
 }
@@ -135,9 +135,8 @@ static fm_status add_matrix(fm_adapter *a, const fm_param *w, const char *kind, 
 }
 
 fm_status fm_adapter_add(fm_adapter *a, fm_param *w, int64_t rank) {
-    if (is_expert(w) || !is_linear(a->m, w)) {
-        FM_FAIL(FM_ERR_UNSUPPORTED, "an adapter on %s is not supported; expected a linear layer outside the experts",
-                w->name);
+    if (!is_linear(a->m, w)) {
+        FM_FAIL(FM_ERR_UNSUPPORTED, "an adapter on %s is not supported; expected a linear layer", w->name);
     }
     if (rank < 1 || rank > FM_MIN(w->dim[0], w->dim[1])) {
         FM_FAIL(FM_ERR_CONFIG, "lora_rank: %s is [%lld,%lld], expected a rank of 1 to %lld, found %lld", w->name,

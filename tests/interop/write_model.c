@@ -1,4 +1,5 @@
-/* Writes small models of every dense family, and the logits Fathom computes from each folder, for test_model.py.
+/* Writes small models of every family that transformers has, and the logits Fathom computes from each folder, for
+ * test_model.py.
  *
  *   fm_write_model OUT [FOLDER ...]      each FOLDER is read and written again under OUT
  *
@@ -72,6 +73,9 @@ static const kind kinds[] = {
     {"qwen3", "qwen3", FM_F32, true, false, 0, 0, 16, 0, {.theta = 1e4}},
     {"mistral", "mistral", FM_F32, false, false, 9, 0, 8, 0, {.theta = 1e4}},
     {"mistral_full", "mistral", FM_F32, false, false, 0, 0, 8, 0, {.theta = 1e4}},
+    {"qwen3_moe", "qwen3_moe", FM_F32, false, false, 0, 0, 16, 0, {.theta = 1e4}},
+    {"qwen3_moe_bf16_shards", "qwen3_moe", FM_BF16, true, true, 0, 0, 8, 20000, {.theta = 1e4}},
+    {"mixtral", "mixtral", FM_F32, false, false, 9, 0, 8, 0, {.theta = 1e4}},
 };
 
 static fm_status build(fm_model **m, const kind *k) {
@@ -93,7 +97,26 @@ static fm_status build(fm_model **m, const kind *k) {
     cfg.tied = k->tied;
     cfg.qkv_bias = k->bias;
     cfg.o_bias = cfg.mlp_bias = k->bias && strcmp(k->family, "llama") == 0;
-    cfg.qk_norm = strcmp(k->family, "qwen3") == 0;
+    cfg.qk_norm = strncmp(k->family, "qwen3", 5) == 0;
+    if (strcmp(k->family, "qwen3_moe") == 0) {
+        cfg.o_bias = k->bias;
+        cfg.moe = (fm_moe_config){.n_experts = 6,
+                                  .n_active = 2,
+                                  .d_ff = 20,
+                                  .first_dense = 1,
+                                  .layer_phase = 1,
+                                  .norm_topk = !k->bias,
+                                  .aux_alpha = 0.001,
+                                  .aux_pooled = true};
+    } else if (strcmp(k->family, "mixtral") == 0) {
+        cfg.moe = (fm_moe_config){.n_experts = 4,
+                                  .n_active = 2,
+                                  .d_ff = cfg.d_ff,
+                                  .norm_topk = true,
+                                  .aux_alpha = 0.001,
+                                  .aux_pooled = true,
+                                  .mixtral_names = true};
+    }
     cfg.window = k->window;
     for (int32_t l = 0; l < k->window_from; l++) {
         fm_layer_set_global(&cfg, l, true);

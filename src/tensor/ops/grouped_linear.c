@@ -326,14 +326,9 @@ const fm_op fm_op_grouped_linear = {
     .grads_via_d = true, /* rows between the two products are rounded to D */
 };
 
-fm_tensor *fm_grouped_linear_(fm_ctx *c, fm_tensor *x, const fm_dispatch *d, fm_group_mode mode, int64_t n_out,
-                              fm_tensor *const *w, fm_tensor *const *w2, fm_tensor **y2) {
+static fm_tensor *product(fm_ctx *c, fm_tensor *x, const fm_dispatch *d, fm_group_mode mode, int64_t n_out,
+                          fm_tensor *const *w, fm_tensor *const *w2, fm_tensor **y2) {
     fm_tensor *in[IN_WEIGHTS + 2 * MAX_EXPERTS] = {x, d->offsets, d->order, d->row}, *outs[FM_MAX_OUT] = {0};
-    if (d->n_experts > MAX_EXPERTS) {
-        fm_ctx_fail(c, fm_error_set(FM_ERR_UNSUPPORTED, __FILE__, __LINE__,
-                                    "a layer of %d experts; at most %d are supported", (int)d->n_experts, MAX_EXPERTS));
-        return NULL;
-    }
     attr a = {.mode = mode,
               .n_experts = d->n_experts,
               .n_active = FM_MAX(d->n_active, 1),
@@ -349,6 +344,60 @@ fm_tensor *fm_grouped_linear_(fm_ctx *c, fm_tensor *x, const fm_dispatch *d, fm_
     fm_tensor *y = fm_apply(c, &fm_op_grouped_linear, IN_WEIGHTS, n_in, in, &a, sizeof a, outs);
     if (y2) {
         *y2 = outs[1];
+    }
+    return y;
+}
+
+/* The adapters of the experts that are there: of all of them or of none, with one rank and scale. */
+static const fm_lora *adapters(fm_ctx *c, const fm_dispatch *d, fm_tensor *const *w, fm_tensor **low,
+                               fm_tensor **high) {
+    const fm_lora *first = NULL;
+    int32_t n = 0, n_adapted = 0;
+    for (int32_t e = 0; e < d->n_experts; e++) {
+        const fm_lora *l = w[e] && w[e]->param ? w[e]->param->lora : NULL;
+        bool same = !l || !first || (l->a->dim[0] == first->a->dim[0] && l->scale == first->scale);
+        n += w[e] != NULL;
+        n_adapted += l && same;
+        first = first ? first : l;
+        low[e] = l ? fm_leaf(c, l->a) : NULL;
+        high[e] = l ? fm_leaf(c, l->b) : NULL;
+    }
+    if (first && n_adapted != n) {
+        fm_ctx_fail(c,
+                    fm_error_set(FM_ERR_UNSUPPORTED, __FILE__, __LINE__,
+                                 "adapters of %d of the %d experts of a layer in use, or of different ranks: expected "
+                                 "one rank for all experts or no adapters of experts",
+                                 (int)n_adapted, (int)n));
+    }
+    return first;
+}
+
+/* y plus what adapters add: two products of the rank's width. */
+static fm_tensor *adapted(fm_ctx *c, fm_tensor *x, const fm_dispatch *d, fm_group_mode mode, int64_t n_out,
+                          fm_tensor *const *w, fm_tensor *y) {
+    fm_tensor *low[MAX_EXPERTS], *high[MAX_EXPERTS];
+    const fm_lora *l = y ? adapters(c, d, w, low, high) : NULL;
+    if (!l) {
+        return y;
+    }
+    fm_group_mode into = mode == FM_GROUP_GATHER ? FM_GROUP_GATHER : FM_GROUP_ROWS;
+    fm_group_mode out = mode == FM_GROUP_COMBINE ? FM_GROUP_COMBINE : FM_GROUP_ROWS;
+    fm_tensor *h = l->dropout > 0 ? fm_dropout(c, x, l->dropout, l->stream) : x;
+    h = fm_scale(c, product(c, h, d, into, l->a->dim[0], low, NULL, NULL), (double)l->scale);
+    return fm_add(c, y, product(c, h, d, out, n_out, high, NULL, NULL));
+}
+
+fm_tensor *fm_grouped_linear_(fm_ctx *c, fm_tensor *x, const fm_dispatch *d, fm_group_mode mode, int64_t n_out,
+                              fm_tensor *const *w, fm_tensor *const *w2, fm_tensor **y2) {
+    fm_tensor *second = NULL;
+    if (d->n_experts > MAX_EXPERTS) {
+        fm_ctx_fail(c, fm_error_set(FM_ERR_UNSUPPORTED, __FILE__, __LINE__,
+                                    "a layer of %d experts; at most %d are supported", (int)d->n_experts, MAX_EXPERTS));
+        return NULL;
+    }
+    fm_tensor *y = adapted(c, x, d, mode, n_out, w, product(c, x, d, mode, n_out, w, w2, &second));
+    if (w2) {
+        *y2 = adapted(c, x, d, mode, n_out, w2, second);
     }
     return y;
 }

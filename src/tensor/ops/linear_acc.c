@@ -168,5 +168,13 @@ const fm_op fm_op_linear_acc = {
 };
 
 fm_tensor *fm_linear_acc_(fm_ctx *c, fm_tensor *x, fm_tensor *w) {
-    return fm_apply(c, &fm_op_linear_acc, 2, 2, (fm_tensor *[]){x, w}, NULL, 0, NULL);
+    fm_tensor *y = fm_apply(c, &fm_op_linear_acc, 2, 2, (fm_tensor *[]){x, w}, NULL, 0, NULL);
+    const fm_lora *l = w && w->param ? w->param->lora : NULL;
+    if (!l || !y) {
+        return y;
+    }
+    fm_tensor *low = l->dropout > 0 ? fm_dropout(c, x, l->dropout, l->stream) : x;
+    low = fm_apply(c, &fm_op_linear_acc, 2, 2, (fm_tensor *[]){low, fm_leaf_as(c, l->a, w->dtype)}, NULL, 0, NULL);
+    low = fm_scale(c, low, (double)l->scale);
+    return fm_add(c, y, fm_linear(c, low, fm_leaf_as(c, l->b, w->dtype), NULL));
 }
