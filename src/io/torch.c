@@ -1,6 +1,7 @@
 /* See torch.h. */
 #include "io/torch.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
@@ -314,14 +315,12 @@ static fm_status add_tensors(reader *r) {
 /* ---- files ----------------------------------------------------------------------------------- */
 
 static fm_status zip_member(const fm_zip_entry **out, const reader *r, const fm_zip *z, const char *prefix,
-                            int n_prefix, const char *name, uint32_t n_name) {
+                            const storage *s) {
     char path[512];
-    if (n_prefix + (int)FM_MIN(n_name, 4096) >= (int)sizeof path || memchr(name, 0, n_name)) {
+    int n = snprintf(path, sizeof path, "%s%.*s", prefix, (int)FM_MIN(s->n_key, sizeof path), s->key);
+    if (n < 0 || (size_t)n >= sizeof path) {
         BAD(r, "the name of a storage is too long");
     }
-    memcpy(path, prefix, (size_t)n_prefix);
-    memcpy(path + n_prefix, name, n_name);
-    path[n_prefix + (int)n_name] = '\0';
     return fm_zip_get(out, z, path);
 }
 
@@ -333,8 +332,8 @@ static fm_status read_zip(reader *r, const fm_zip *z) {
     for (size_t i = 0; i < fm_zip_count(z); i++) {
         e = fm_zip_at(z, i);
         size_t n = strlen(e->name);
-        const char *slash = strchr(e->name, '/'); /* FOLDER/data.pkl */
-        if (slash && strcmp(slash + 1, pkl) == 0 && n < sizeof prefix) {
+        const char *slash = strchr(e->name, '/');                             /* FOLDER/data.pkl */
+        if (slash && strcmp(slash + 1, pkl) == 0 && n + 16 < sizeof prefix) { /* room for longer names below */
             main = e;
             n_prefix = (int)(n - sizeof pkl + 1);
             memcpy(prefix, e->name, (size_t)n_prefix);
@@ -356,11 +355,10 @@ static fm_status read_zip(reader *r, const fm_zip *z) {
     if (e && e->method == 0 && e->bytes == 3 && memcmp(e->data, "big", 3) == 0) {
         FM_FAIL(FM_ERR_UNSUPPORTED, "%s: written on a big-endian machine", r->path);
     }
-    memcpy(prefix + n_prefix, "data/", 5);
-    n_prefix += 5;
+    memcpy(prefix + n_prefix, "data/", 6);
     for (size_t i = 0; i < r->n_storages; i++) {
         storage *s = &r->storage[i];
-        FM_TRY(zip_member(&e, r, z, prefix, n_prefix, s->key, s->n_key));
+        FM_TRY(zip_member(&e, r, z, prefix, s));
         if (e->bytes < (uint64_t)s->bytes) {
             BAD(r, "storage '%s': expected %lld bytes, found %llu", e->name, (long long)s->bytes,
                 (unsigned long long)e->bytes);
@@ -422,13 +420,13 @@ static fm_status read_legacy(reader *r) {
     size_t at = sizeof legacy_magic;
     fm_pickle *p = NULL;
     FM_TRY(next_pickle(&p, r, &at));
-    bool version = is_int(fm_pickle_root(p), 1001) && fm_pickle_root(p)->i == 1001;
+    bool version = p && is_int(fm_pickle_root(p), 1001) && fm_pickle_root(p)->i == 1001;
     fm_pickle_free(p);
     if (!version) {
         FM_FAIL(FM_ERR_UNSUPPORTED, "%s: expected version 1001 of the old PyTorch format", r->path);
     }
     FM_TRY(next_pickle(&p, r, &at));
-    const fm_pickle_value *little = fm_pickle_get(fm_pickle_root(p), "little_endian");
+    const fm_pickle_value *little = p ? fm_pickle_get(fm_pickle_root(p), "little_endian") : NULL;
     bool big = little && little->kind == FM_PICKLE_BOOL && !little->i;
     fm_pickle_free(p);
     if (big) {
@@ -437,7 +435,7 @@ static fm_status read_legacy(reader *r) {
     FM_TRY(next_pickle(&r->pickle, r, &at));
     FM_TRY(collect_storages(r));
     FM_TRY(next_pickle(&p, r, &at));
-    fm_status s = locate_legacy(r, fm_pickle_root(p), at);
+    fm_status s = p ? locate_legacy(r, fm_pickle_root(p), at) : FM_ERR_CORRUPT;
     fm_pickle_free(p);
     return s == FM_OK ? add_tensors(r) : s;
 }
@@ -481,8 +479,8 @@ static fm_status finish(fm_torch *t) {
     for (size_t i = 1; i < t->n; i++) {
         const fm_torch_tensor *a = &t->tensor[i - 1], *b = &t->tensor[i];
         if (strcmp(a->name, b->name) == 0) {
-            FM_FAIL(FM_ERR_CORRUPT, "%s: tensor %s is there twice%s%s", t->file ? t->file[b->file].path : "", b->name,
-                    a->file != b->file ? ", also in " : "", a->file != b->file ? t->file[a->file].path : "");
+            const char *pa = t->file ? t->file[a->file].path : "", *pb = t->file ? t->file[b->file].path : "";
+            FM_FAIL(FM_ERR_CORRUPT, "%s: tensor %s is there twice, also in %s", pb, b->name, pa);
         }
     }
     return FM_OK;

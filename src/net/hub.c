@@ -17,11 +17,11 @@
 /* ---- retries --------------------------------------------------------------------------------- */
 
 static fm_status wait_for(double seconds) {
-    for (double left = seconds; left > 0; left -= 0.1) {
+    for (int64_t left = (int64_t)(seconds * 1e3); left > 0; left -= 100) {
         if (fm_cancelled()) {
             FM_FAIL(FM_ERR_CANCELLED, "interrupted");
         }
-        struct timespec t = {0, (long)(FM_MIN(left, 0.1) * 1e9)};
+        struct timespec t = {0, (long)FM_MIN(left, 100) * 1000000};
         (void)nanosleep(&t, NULL);
     }
     return FM_OK;
@@ -205,7 +205,7 @@ static fm_status list_revision(fm_hub *h, const char *revision) {
     if (s == FM_OK && (!fm_json_is_array(files) || !sha || strlen(sha) >= sizeof h->commit || !safe_path(sha))) {
         s = fm_error_set(FM_ERR_FORMAT, __FILE__, __LINE__, "%s: expected members sha and siblings", url.data);
     }
-    if (s == FM_OK) {
+    if (s == FM_OK && sha) {
         memcpy(h->commit, sha, strlen(sha) + 1);
     }
     for (size_t i = 0; s == FM_OK && i < fm_json_size(files); i++) {

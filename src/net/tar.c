@@ -59,10 +59,12 @@ static fm_status pad(fm_tar *t) {
 }
 
 static fm_status put_header(fm_tar *t, const char *name, int64_t size, char type, bool executable) {
+    static const char magic[8] = {'u', 's', 't', 'a', 'r', '\0', '0', '0'};
     char h[BLOCK] = {0};
     unsigned sum = 0;
-    size_t n = strlen(name);
-    memcpy(h, name, FM_MIN(n, 100));
+    for (size_t i = 0; i < 100 && name[i]; i++) {
+        h[i] = name[i];
+    }
     (void)snprintf(h + 100, 8, "%07o", executable ? 0755u : 0644u);
     (void)snprintf(h + 108, 8, "%07o", 0u);
     (void)snprintf(h + 116, 8, "%07o", 0u);

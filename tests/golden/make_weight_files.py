@@ -182,6 +182,10 @@ def hostile():
     }
     for name, pkl in cases.items():
         archive(os.path.join(path, name + ".pt"), pkl)
+    import zipfile
+    for n in (374, 380, 385, 391, 400, 600):  # folder names around the reader's limit
+        with zipfile.ZipFile(os.path.join(path, "folder_%d.pt" % n), "w") as z:
+            z.writestr(zipfile.ZipInfo("f" * n + "/data.pkl", (1980, 1, 1, 0, 0, 0)), tensor(key=b"1"))
     archive(os.path.join(path, "compressed.pt"), tensor(), compress=True)
     archive(os.path.join(path, "bomb.pt"), tensor(), {"archive/data/0": bytes(1 << 16)}, compress=True)
     archive(os.path.join(path, "big_endian.pt"), tensor(), {"archive/data/0": bytes(64), "archive/byteorder": b"big"})
