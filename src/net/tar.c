@@ -72,10 +72,7 @@ static fm_status put_header(fm_tar *t, const char *name, int64_t size, char type
     (void)snprintf(h + 136, 12, "%011o", 0u);
     memset(h + 148, ' ', 8);
     h[156] = type;
-    memcpy(h + 257,
-           "ustar\0"
-           "00",
-           8);
+    memcpy(h + 257, magic, sizeof magic);
     for (int i = 0; i < BLOCK; i++) {
         sum += (unsigned char)h[i];
     }
