@@ -357,6 +357,7 @@ static fm_status build_named(fm_model *m, fm_head *h) {
 fm_status fm_heads_build(fm_model *m) {
     m->heads[0].cfg = &m->cfg.head;
     m->n_heads = 1;
+    m->n_trunk = fm_params_count(m->params);
     FM_TRY(build_main(m, &m->heads[0]));
     for (int32_t i = 0; i < m->cfg.n_more_heads; i++) {
         fm_head *h = &m->heads[m->n_heads++];

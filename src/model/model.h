@@ -102,6 +102,7 @@ struct fm_model {
     fm_param *head; /* [V,D]: lm_head, or the embedding when tied; NULL when the first head is another */
     fm_head heads[1 + FM_MAX_HEADS]; /* the first is cfg.head */
     int32_t n_heads;
+    int n_trunk;       /* parameters before those of the heads */
     double *rope_freq; /* [rope.dim/2] */
     double rope_mscale;
     bool checkpoint_layers; /* recompute each layer in backward */

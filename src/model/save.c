@@ -117,23 +117,33 @@ static fm_status save_generation(const fm_model *m, const char *dir) {
 }
 
 fm_status fm_model_save_config(const fm_model *m, const char *dir, fm_dtype dtype) {
-    FM_TRY(save_generation(m, dir));
+    if (!m->family->encoder && m->cfg.head.kind == FM_HEAD_LM) {
+        FM_TRY(save_generation(m, dir));
+    }
     return save_config(m, dir, dtype);
 }
 
+/* A trunk without a head is saved as transformers saves its base models: without the name of the trunk. */
+static const char *file_name(const fm_model *m, const fm_param *p) {
+    const char *trunk = m->family->trunk ? m->family->trunk : "model.";
+    size_t n = strlen(trunk);
+    return m->cfg.head.kind == FM_HEAD_NONE && strncmp(p->name, trunk, n) == 0 ? p->name + n : p->name;
+}
+
 /* n elements of a parameter, beginning at `from` of the file's tensor, as `dtype`. */
-static fm_status put_elements(fm_st_writer *w, const fm_param *p, const void *src, int64_t from, int64_t n,
-                              fm_dtype dtype, const fm_exec *x, void *buffer) {
+static fm_status put_elements(const fm_model *m, fm_st_writer *w, const fm_param *p, const void *src, int64_t from,
+                              int64_t n, fm_dtype dtype, const fm_exec *x, void *buffer) {
     if (p->dtype != dtype) {
         fm_cast_args a = {.n = n, .to = dtype, .x = src, .y = buffer};
         FM_TRY(fm_kernel_run(fm_cpu_backend(), x, FM_K_cast, p->dtype, &a));
         src = buffer;
     }
-    return fm_st_writer_put(w, p->name, fm_dtype_bytes(dtype, from), src, fm_dtype_bytes(dtype, n));
+    return fm_st_writer_put(w, file_name(m, p), fm_dtype_bytes(dtype, from), src, fm_dtype_bytes(dtype, n));
 }
 
 /* A row of the file is a column of the parameter. */
-static fm_status put_transposed(fm_st_writer *w, const fm_param *p, fm_dtype dtype, const fm_exec *x, void *buffer) {
+static fm_status put_transposed(const fm_model *m, fm_st_writer *w, const fm_param *p, fm_dtype dtype, const fm_exec *x,
+                                void *buffer) {
     int64_t len = p->dim[0], step = FM_MAX(CHUNK / len, 1), size = fm_dtype_bytes(p->dtype, 1);
     fm_status s = FM_OK;
     uint8_t *rows = fm_malloc((size_t)(step * len * size));
@@ -144,7 +154,7 @@ static fm_status put_transposed(fm_st_writer *w, const fm_param *p, fm_dtype dty
         int64_t n = FM_MIN(step, p->dim[1] - r);
         fm_gather_2d(rows, (const uint8_t *)p->data + r * size, (int)size, n, len, 1, p->dim[1]);
         for (int64_t i = 0; i < n * len && s == FM_OK; i += CHUNK) { /* one row may be longer than the buffer */
-            s = put_elements(w, p, rows + i * size, r * len + i, FM_MIN(CHUNK, n * len - i), dtype, x, buffer);
+            s = put_elements(m, w, p, rows + i * size, r * len + i, FM_MIN(CHUNK, n * len - i), dtype, x, buffer);
         }
     }
     fm_free(rows);
@@ -156,16 +166,17 @@ static fm_dtype file_dtype(const fm_param *p, fm_dtype dtype) {
     return p->state ? FM_F32 : dtype;
 }
 
-static fm_status put_param(fm_st_writer *w, const fm_param *p, fm_dtype dtype, const fm_exec *x, void *buffer) {
+static fm_status put_param(const fm_model *m, fm_st_writer *w, const fm_param *p, fm_dtype dtype, const fm_exec *x,
+                           void *buffer) {
     if (!p->data) {
         FM_FAIL(FM_ERR_STATE, "parameter %s has no data to save", p->name);
     }
     if (p->file_transposed) {
-        return put_transposed(w, p, dtype, x, buffer);
+        return put_transposed(m, w, p, dtype, x, buffer);
     }
     for (int64_t i = 0; i < p->numel; i += CHUNK) {
         const void *src = (const uint8_t *)p->data + fm_dtype_bytes(p->dtype, i);
-        FM_TRY(put_elements(w, p, src, i, FM_MIN(CHUNK, p->numel - i), dtype, x, buffer));
+        FM_TRY(put_elements(m, w, p, src, i, FM_MIN(CHUNK, p->numel - i), dtype, x, buffer));
     }
     return FM_OK;
 }
@@ -177,7 +188,7 @@ static fm_status write_weights(const fm_model *m, fm_st_writer *w, fm_dtype dtyp
         const fm_param *p = fm_params_at(m->params, i);
         if (!p->tie) {
             const int64_t turned[2] = {p->dim[1], p->dim[0]};
-            FM_TRY(fm_st_writer_declare(w, p->name, file_dtype(p, dtype), p->n_dims,
+            FM_TRY(fm_st_writer_declare(w, file_name(m, p), file_dtype(p, dtype), p->n_dims,
                                         p->file_transposed ? turned : p->dim));
         }
     }
@@ -185,7 +196,7 @@ static fm_status write_weights(const fm_model *m, fm_st_writer *w, fm_dtype dtyp
     for (int i = 0; i < n; i++) {
         const fm_param *p = fm_params_at(m->params, i);
         if (!p->tie) {
-            FM_TRY(put_param(w, p, file_dtype(p, dtype), x, buffer));
+            FM_TRY(put_param(m, w, p, file_dtype(p, dtype), x, buffer));
         }
     }
     return fm_st_writer_finish(w);

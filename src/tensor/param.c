@@ -308,24 +308,27 @@ static fm_status init_chunk(void *arg, int64_t part, int64_t n_parts, int thread
     return FM_OK;
 }
 
+fm_status fm_param_init(fm_param *p, uint64_t seed, fm_pool *pool) {
+    if (!p->data || p->storage == FM_STORAGE_MAP) {
+        FM_FAIL(FM_ERR_STATE, "parameter %s has no writable memory to initialise", p->name);
+    }
+    if (p->init == FM_INIT_NORMAL) {
+        init_job j = {.p = p, .key = {.seed = seed, .stream = fm_rng_stream(p->name), .step = 0}};
+        FM_TRY(fm_pool_run(pool, (p->numel + INIT_CHUNK - 1) / INIT_CHUNK, init_chunk, &j));
+    } else {
+        for (int64_t i = 0; i < p->numel; i++) {
+            fm_store_from_f64(p->dtype, p->data, i, p->init == FM_INIT_ONES ? 1.0 : 0.0);
+        }
+    }
+    fm_param_changed(p);
+    return FM_OK;
+}
+
 fm_status fm_params_init(fm_params *ps, uint64_t seed, fm_pool *pool) {
     for (size_t k = 0; k < ps->n; k++) {
-        fm_param *p = ps->item[k];
-        if (p->tie) {
-            continue;
+        if (!ps->item[k]->tie) {
+            FM_TRY(fm_param_init(ps->item[k], seed, pool));
         }
-        if (!p->data || p->storage == FM_STORAGE_MAP) {
-            FM_FAIL(FM_ERR_STATE, "parameter %s has no writable memory to initialise", p->name);
-        }
-        if (p->init == FM_INIT_NORMAL) {
-            init_job j = {.p = p, .key = {.seed = seed, .stream = fm_rng_stream(p->name), .step = 0}};
-            FM_TRY(fm_pool_run(pool, (p->numel + INIT_CHUNK - 1) / INIT_CHUNK, init_chunk, &j));
-        } else {
-            for (int64_t i = 0; i < p->numel; i++) {
-                fm_store_from_f64(p->dtype, p->data, i, p->init == FM_INIT_ONES ? 1.0 : 0.0);
-            }
-        }
-        fm_param_changed(p);
     }
     return FM_OK;
 }

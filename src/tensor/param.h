@@ -106,6 +106,7 @@ void fm_params_begin_step(fm_params *ps); /* grad_written = false for all */
 /* Fills every untied parameter by its init rule: N(0, init_std^2) truncated at 3 std, ones or zeros; random numbers
  * are keyed by (seed, name, element index), so that the values do not depend on order, sharding or threads. */
 FM_MUST_CHECK fm_status fm_params_init(fm_params *ps, uint64_t seed, fm_pool *pool);
+FM_MUST_CHECK fm_status fm_param_init(fm_param *p, uint64_t seed, fm_pool *pool); /* one of them */
 
 void fm_param_changed(fm_param *p); /* bumps the version */
 

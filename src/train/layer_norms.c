@@ -9,7 +9,7 @@
 #include "base/mem.h"
 
 int fm_layer_of(const char *name) {
-    static const char *const marks[] = {"layers.", "layer.", ".h."};
+    static const char *const marks[] = {"layers.", "layer.", ".h.", "blocks."};
     for (size_t i = 0; i < FM_ARRAY_LEN(marks); i++) {
         const char *p = strstr(name, marks[i]);
         char *end;

@@ -275,7 +275,7 @@ static fm_status first_weights(fm_trainer *r) {
     fm_scratch *scratch;
     FM_TRY(fm_scratch_new(&scratch));
     fm_exec x = {.pool = r->pool, .scratch = scratch};
-    fm_status s = fm_weights_read(r->model, r->cfg->model_name_or_path, r->backend, &x);
+    fm_status s = fm_weights_read(r->model, r->cfg->model_name_or_path, (uint64_t)r->cfg->seed, r->backend, &x);
     r->base_read = s == FM_OK;
     if (s == FM_OK && r->model->adapter) {
         s = fm_params_init(r->params, (uint64_t)r->cfg->seed, r->pool);

@@ -4,8 +4,10 @@
 
 #include "model/model.h"
 
-/* Fills every parameter of m (memory allocated; f32, or the compute type where frozen) from the safetensors files in
- * dir; f32, bf16 and f16 are taken. FM_ERR_FORMAT names a tensor that is missing or has another shape. */
-FM_MUST_CHECK fm_status fm_weights_read(fm_model *m, const char *dir, const fm_backend *b, const fm_exec *x);
+/* Fills every parameter of m (masters allocated) from a model folder or GGUF file, whatever its element types and names
+ * (see fm_model_load). Parameters of heads that it does not have are initialised with `seed`; one of the trunk that is
+ * missing or has another shape is an error that names it. */
+FM_MUST_CHECK fm_status fm_weights_read(fm_model *m, const char *path, uint64_t seed, const fm_backend *b,
+                                        const fm_exec *x);
 
 #endif
