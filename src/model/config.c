@@ -112,10 +112,29 @@ fm_status fm_layers_from_pattern(fm_model_config *cfg, const char *pattern, int3
 /* ---- counts on paper ------------------------------------------------------------------------- */
 
 int64_t fm_model_config_params_embedding(const fm_model_config *cfg) {
+    int32_t width = cfg->mobile.embedding_size ? cfg->mobile.embedding_size : cfg->d_model;
+    if (cfg->positions == FM_POS_LEARNED) {
+        return (int64_t)cfg->vocab_size * width * (cfg->tied || cfg->head.kind != FM_HEAD_LM ? 1 : 2) +
+               (cfg->max_position + cfg->n_types) * cfg->d_model;
+    }
     return (int64_t)cfg->vocab_size * cfg->d_model * (cfg->tied ? 1 : 2);
 }
 
+/* By describing the model, which takes no memory for weights; 0 when it cannot be. */
+static int64_t count_built(const fm_model_config *cfg) {
+    fm_model *m;
+    if (fm_model_build(&m, cfg) != FM_OK) {
+        return 0;
+    }
+    int64_t n = fm_params_numel(m->params);
+    fm_model_close(m);
+    return n;
+}
+
 static int64_t count_params(const fm_model_config *cfg, bool active) {
+    if (cfg->positions != FM_POS_ROPE || cfg->head.kind != FM_HEAD_LM || cfg->n_more_heads > 0) {
+        return count_built(cfg);
+    }
     int64_t d = cfg->d_model, q = (int64_t)cfg->n_heads * cfg->head_dim, kv = (int64_t)cfg->n_kv_heads * cfg->head_dim;
     int64_t attn = 2 * d * q + 2 * d * kv + (cfg->qkv_bias ? q + 2 * kv : 0) + (cfg->o_bias ? d : 0) +
                    (cfg->qk_norm ? 2 * cfg->head_dim : 0);

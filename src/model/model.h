@@ -145,6 +145,10 @@ FM_MUST_CHECK fm_status fm_model_config_load(fm_model_config *cfg, const fm_fami
 FM_MUST_CHECK fm_status fm_model_config_from_preset(fm_model_config *cfg, const char *name, int32_t vocab_size);
 /* Any size by one number: depth, width and head count that give n_params within 3%. */
 FM_MUST_CHECK fm_status fm_model_config_from_params(fm_model_config *cfg, int64_t n_params, int32_t vocab_size);
+/* A config of a new model with other positions, or with local layers: pattern as fm_layers_from_pattern (NULL: all
+ * local), window 0 and pattern NULL: none. The family becomes one that transformers has for it. */
+FM_MUST_CHECK fm_status fm_model_config_reshape(fm_model_config *cfg, fm_positions positions, const char *pattern,
+                                                int32_t window);
 /* Parameters of the model on paper (tied ones counted once); of these, those that one token meets. */
 int64_t fm_model_config_params(const fm_model_config *cfg);
 int64_t fm_model_config_params_active(const fm_model_config *cfg);

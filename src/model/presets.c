@@ -97,7 +97,52 @@ static const preset_row rows[] = {
      1e-6,
      4096,
      NULL},
+    {{"gpt2", 768, 12, 12, 12, 3072, 50257, true, 124439808, "shape of GPT-2; learned positions, 1,024 tokens", 0},
+     NULL,
+     "gpt2",
+     0,
+     1e-5,
+     1024,
+     NULL},
+    {{"bert-base", 768, 12, 12, 12, 3072, 30522, true, 109514298,
+      "shape of BERT base, with its pretraining head; embeddings and classification", 0},
+     NULL,
+     "bert",
+     0,
+     1e-12,
+     512,
+     NULL},
+    {{"mobilebert", 512, 24, 4, 4, 512, 30522, true, 36596538,
+      "shape of MobileBERT, 24.6M without its pretraining head; classification on small machines", 0},
+     NULL,
+     "mobilebert",
+     0,
+     1e-12,
+     512,
+     NULL},
 };
+
+/* What a preset of a family without rope has beside its sizes. */
+static void finish_family(fm_model_config *cfg) {
+    bool gpt2 = strcmp(cfg->family, "gpt2") == 0, mobile = strcmp(cfg->family, "mobilebert") == 0;
+    if (!gpt2 && !mobile && strcmp(cfg->family, "bert") != 0) {
+        return;
+    }
+    cfg->positions = FM_POS_LEARNED;
+    cfg->rope = (fm_rope_config){0};
+    cfg->qkv_bias = cfg->o_bias = cfg->mlp_bias = true;
+    cfg->act = gpt2 ? FM_ACT_GELU_TANH : mobile ? FM_ACT_RELU : FM_ACT_GELU;
+    cfg->n_types = gpt2 ? 0 : 2;
+    if (mobile) {
+        cfg->mobile = (fm_mobile_config){.embedding_size = 128,
+                                         .body = 128,
+                                         .n_ffn = 4,
+                                         .bottleneck = true,
+                                         .shared_key_query = true,
+                                         .trigram = true};
+        cfg->head_dim = cfg->mobile.body / cfg->n_heads;
+    }
+}
 
 int fm_preset_count(void) {
     return (int)FM_ARRAY_LEN(rows);
@@ -163,6 +208,46 @@ fm_status fm_model_config_from_preset(fm_model_config *cfg, const char *name, in
         cfg->moe = *r->moe;
     }
     cfg->rope = (fm_rope_config){.theta = r->theta, .dim = cfg->head_dim, .factor = 1};
+    finish_family(cfg);
+    return fm_model_config_check(cfg);
+}
+
+/* ---- positions and attention patterns of own models --------------------------------------------- */
+
+fm_status fm_model_config_reshape(fm_model_config *cfg, fm_positions positions, const char *pattern, int32_t window) {
+    bool dense = cfg->moe.n_experts == 0 && cfg->mla.kv_rank == 0, local = pattern || window > 0;
+    if (positions != FM_POS_ROPE && positions != cfg->positions) {
+        if (!dense || local || cfg->positions != FM_POS_ROPE) {
+            FM_FAIL(FM_ERR_CONFIG, "positions: a %s model%s cannot have others than its own", cfg->family,
+                    local ? " with local layers" : "");
+        }
+        bool learned = positions == FM_POS_LEARNED;
+        snprintf(cfg->family, sizeof cfg->family, "%s", learned ? "gpt2" : "bloom");
+        cfg->positions = positions;
+        cfg->rope = (fm_rope_config){0};
+        cfg->qkv_bias = cfg->o_bias = cfg->mlp_bias = true;
+        cfg->qk_norm = false;
+        cfg->act = FM_ACT_GELU_TANH;
+        cfg->norm_eps = 1e-5;
+        cfg->n_kv_heads = cfg->n_heads;
+        cfg->head_dim = cfg->d_model / cfg->n_heads;
+        cfg->d_ff = 4 * cfg->d_model; /* two matrices of 4 D in the place of three of 8/3 D */
+        return fm_model_config_check(cfg);
+    }
+    if (!local) {
+        return FM_OK;
+    }
+    FM_TRY(fm_layers_from_pattern(cfg, pattern ? pattern : "local", window));
+    bool has_patterns = strcmp(cfg->family, "qwen2") == 0 || strcmp(cfg->family, "qwen3") == 0;
+    bool llama = strcmp(cfg->family, "llama") == 0 || strcmp(cfg->family, "mistral") == 0;
+    if (!has_patterns && (!llama || !dense)) {
+        FM_FAIL(FM_ERR_CONFIG, "attention_pattern: models of family %s attend in one way", cfg->family);
+    }
+    if (llama) { /* transformers has the window in Mistral, and layer by layer in Qwen2 */
+        bool mixed = fm_layers_mixed(cfg);
+        snprintf(cfg->family, sizeof cfg->family, "%s", mixed ? "qwen2" : "mistral");
+        cfg->qkv_bias = mixed;
+    }
     return fm_model_config_check(cfg);
 }
 

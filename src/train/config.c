@@ -14,7 +14,7 @@
 
 static const fm_option table[] = {
     {"stage", FM_OPT_STR, F(stage), "pt", 0, 0, NULL, NULL, "NAME",
-     "what is learned: pt (next token); probe (the same, plain, for tests)"},
+     "what is learned: pt (next token); mlm (masked tokens, for encoders); probe (as pt, plain, for tests)"},
     {"finetuning_type", FM_OPT_STR, F(finetuning_type), "full", 0, 0, NULL, NULL, "NAME",
      "which weights are trained: full; freeze (some layers); lora (low-rank adapters, a PEFT folder)"},
     {"lora_rank", FM_OPT_INT, F(lora_rank), "8", 1, 65536, NULL, "lora_r", "N", "LoRA: rank of the added matrices"},
@@ -37,6 +37,15 @@ static const fm_option table[] = {
      "size of a new model by one number, such as 300M"},
     {"train_from_scratch", FM_OPT_BOOL, F(train_from_scratch), "false", 0, 0, NULL, "reinit_weights", NULL,
      "start model_name_or_path with new weights"},
+    {"attention_pattern", FM_OPT_STR, F(attention_pattern), NULL, 0, 0, NULL, NULL, "PATTERN",
+     "of a model from scratch: which layers see sliding_window tokens and which all, such as local:local:global; it "
+     "repeats along the layers"},
+    {"sliding_window", FM_OPT_INT, F(sliding_window), "0", 0, 1e9, NULL, NULL, "N",
+     "of a model from scratch: tokens that a local layer sees; without attention_pattern of all layers"},
+    {"positions", FM_OPT_ENUM, F(positions), "rope", 0, 0, "rope|learned|alibi", NULL, NULL,
+     "of a model from scratch: how it knows the order of tokens; learned makes a GPT-2, alibi a BLOOM of this size"},
+    {"mlm_probability", FM_OPT_FLOAT, F(mlm_probability), "0.15", 0.001, 0.9, NULL, NULL, NULL,
+     "stage mlm: share of the tokens that are to be guessed"},
     {"vocab_size", FM_OPT_INT, F(vocab_size), "0", 0, 4e6, NULL, NULL, "N",
      "rows of a new model's embedding; 0 = as many as the tokenizer has"},
     {"tokenizer", FM_OPT_STR, F(tokenizer), NULL, 0, 0, NULL, "tokenizer_name_or_path", "DIR",

@@ -19,6 +19,10 @@ struct fm_train_config {
     char *model_name_or_path, *preset, *tokenizer;
     int64_t params, vocab_size;
     bool train_from_scratch;
+    double mlm_probability;
+    char *attention_pattern;
+    int positions; /* fm_positions */
+    int64_t sliding_window;
     int64_t lora_rank, freeze_trainable_layers;
     double lora_alpha, lora_dropout;
     bool use_rslora;

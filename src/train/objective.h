@@ -12,10 +12,14 @@ typedef struct fm_objective_env {
     const fm_model *model;
     int32_t seq_len, vocab; /* vocab: of the data; ids of made-up samples stay below */
     double label_smoothing, z_loss;
+    double mlm_probability;        /* 0 = 0.15 */
+    uint64_t seed;                 /* of the objective's own random numbers */
+    const fm_tokenizer *tokenizer; /* while open() runs, when needs_tokenizer; NULL in plans */
 } fm_objective_env;
 
 typedef struct fm_objective {
     const char *name, *summary;
+    bool needs_tokenizer;
     FM_MUST_CHECK fm_status (*open)(void **state, const fm_objective_env *env);
     void (*close)(void *state);
     /* Takes the samples of one optimizer step, n in all, from the sampler, or made-up ones when it is NULL (planning,
@@ -43,6 +47,7 @@ typedef struct fm_windows {
     int64_t *first, *n_trained;   /* [n] */
     int32_t *offsets;             /* [n * seq_len + 1] of the micro-batch in work */
 } fm_windows;
+/* FM_ERR_CONFIG for a model that does not predict the next token. */
 FM_MUST_CHECK fm_status fm_windows_open(void **state, const fm_objective_env *env);
 void fm_windows_close(void *state);
 FM_MUST_CHECK fm_status fm_windows_load(void *state, fm_sampler *s, int64_t n);

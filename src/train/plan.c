@@ -29,7 +29,8 @@ static fm_status measure(const fm_plan_input *in, int64_t n, bool recompute, boo
                          int64_t *grads) {
     fm_ctx *c = NULL;
     void *state = NULL;
-    fm_objective_env env = {.model = in->model, .seq_len = in->seq_len, .vocab = in->vocab};
+    fm_objective_env env = {
+        .model = in->model, .seq_len = in->seq_len, .vocab = in->vocab, .mlm_probability = in->mlm_probability};
     bool before = in->model->checkpoint_layers;
     in->model->checkpoint_layers = recompute;
     fm_ctx_options co = {.size = sizeof co, .compute = in->compute};

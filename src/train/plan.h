@@ -12,6 +12,7 @@ typedef struct fm_plan_input {
     const fm_optimizer *optimizer;
     const fm_optim_options *optim;
     fm_dtype compute;
+    double mlm_probability;
     int32_t seq_len, vocab;
     int64_t batch, accumulation; /* as asked for */
     int gradient_checkpointing;  /* fm_auto */

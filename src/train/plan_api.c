@@ -44,7 +44,10 @@ static fm_status calibrate(fm_trainer *r, double seconds, fm_plan *out) {
     fm_ctx *c = r->ctx;
     const fm_exec *x = fm_ctx_exec(c);
     FM_TRY(fm_ceiling_matmul(r->backend, x, r->choice.compute, FM_MIN(0.5, seconds / 4), &r->ceiling));
-    fm_objective_env env = {.model = r->model, .seq_len = r->seq_len, .vocab = r->plan_input.vocab};
+    fm_objective_env env = {.model = r->model,
+                            .seq_len = r->seq_len,
+                            .vocab = r->plan_input.vocab,
+                            .mlm_probability = r->cfg->mlm_probability};
     FM_TRY(r->choice.objective->open(&r->objective, &env));
     FM_TRY(r->choice.objective->load(r->objective, NULL, r->plan.micro_batch));
     double best = INFINITY, update = INFINITY, norm, start = fm_now();

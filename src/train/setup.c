@@ -29,6 +29,16 @@ static fm_status model_config(fm_trainer *r, fm_model_config *mc, int32_t data_v
     } else {
         FM_TRY(fm_model_config_from_params(mc, c->params, vocab > 0 ? vocab : 32000));
     }
+    bool own_shape = c->positions != FM_POS_ROPE || c->attention_pattern || c->sliding_window > 0;
+    if (own_shape && !r->from_scratch) {
+        FM_FAIL(FM_ERR_CONFIG,
+                "positions, attention_pattern and sliding_window are of a model from scratch: %s has its own",
+                c->model_name_or_path);
+    }
+    if (own_shape) {
+        FM_TRY(
+            fm_model_config_reshape(mc, (fm_positions)c->positions, c->attention_pattern, (int32_t)c->sliding_window));
+    }
     if (r->from_scratch && r->tokenizer[0]) {
         fm_tokenizer *t;
         FM_TRY(fm_tokenizer_open(&t, r->tokenizer));
@@ -45,6 +55,9 @@ static fm_status model_config(fm_trainer *r, fm_model_config *mc, int32_t data_v
     if (mc->max_position < c->cutoff_len) {
         if (r->from_scratch) {
             mc->max_position = c->cutoff_len;
+        } else if (mc->positions == FM_POS_LEARNED) {
+            FM_FAIL(FM_ERR_CONFIG, "cutoff_len %lld: the model has a table of %lld positions", (long long)c->cutoff_len,
+                    (long long)mc->max_position);
         } else {
             fm_warn("cutoff_len %lld is longer than the model's context of %lld", (long long)c->cutoff_len,
                     (long long)mc->max_position);
@@ -95,6 +108,7 @@ fm_status fm_trainer_describe(fm_trainer *r, int32_t data_vocab) {
                                     .optimizer = r->choice.optimizer,
                                     .optim = &r->optim_options,
                                     .compute = r->choice.compute,
+                                    .mlm_probability = c->mlm_probability,
                                     .seq_len = r->seq_len,
                                     .vocab = data_vocab > 0 ? data_vocab : mc.vocab_size,
                                     .batch = c->per_device_train_batch_size,
@@ -264,8 +278,21 @@ static fm_status open_objective(fm_trainer *r, void **state, int32_t seq_len) {
                             .seq_len = seq_len,
                             .vocab = fm_dataset_vocab(r->data),
                             .label_smoothing = r->cfg->label_smoothing_factor,
-                            .z_loss = r->cfg->z_loss};
-    return r->choice.objective->open(state, &env);
+                            .z_loss = r->cfg->z_loss,
+                            .mlm_probability = r->cfg->mlm_probability,
+                            .seed = (uint64_t)r->cfg->seed};
+    fm_tokenizer *tokenizer = NULL;
+    if (r->choice.objective->needs_tokenizer) {
+        if (!r->tokenizer[0]) {
+            FM_FAIL(FM_ERR_CONFIG, "stage %s needs the tokenizer of the data: set the key tokenizer",
+                    r->choice.objective->name);
+        }
+        FM_TRY(fm_tokenizer_open(&tokenizer, r->tokenizer));
+        env.tokenizer = tokenizer;
+    }
+    fm_status s = r->choice.objective->open(state, &env);
+    fm_tokenizer_free(tokenizer);
+    return s;
 }
 
 static fm_status first_weights(fm_trainer *r) {

@@ -10,6 +10,13 @@ fm_status fm_windows_open(void **state, const fm_objective_env *env) {
         FM_FAIL(FM_ERR_NO_MEMORY, "no memory for an objective");
     }
     w->env = *env;
+    const fm_model *m = env->model;
+    if (m->family->encoder || m->cfg.head.kind != FM_HEAD_LM) {
+        (void)fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__,
+                           "a %s model with a head for %s does not predict the next token", m->family->name,
+                           fm_head_row_of(&m->cfg.head)->name);
+        return m->family->encoder ? fm_error_hint("stage: mlm trains encoders") : FM_ERR_CONFIG;
+    }
     return FM_OK;
 }
 
