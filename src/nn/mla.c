@@ -31,12 +31,13 @@ static fm_tensor *queries(fm_ctx *c, const fm_mla_layer *a, const fm_rope_state 
 static fm_tensor *latents(fm_ctx *c, const fm_mla_layer *a, const fm_rope_state *rope, fm_tensor *pos, fm_tensor *x,
                           fm_tensor **pe) {
     const fm_mla_config *z = a->cfg;
-    fm_tensor *both = fm_linear(c, x, fm_leaf(c, a->kv_a_w), NULL), *p = NULL;
-    fm_tensor *latent = fm_split_cols(c, both, z->kv_rank, &p);
+    fm_tensor *part[2] = {0};
+    (void)fm_split_columns(c, fm_linear(c, x, fm_leaf(c, a->kv_a_w), NULL), 2, (int64_t[]){z->kv_rank, z->rope_dim},
+                           part);
     fm_rope_options o = {
         .freq = rope->freq, .n_freqs = rope->n_freqs, .interleaved = rope->interleaved, .mscale = (float)rope->mscale};
-    *pe = fm_view2(c, fm_rope(c, fm_view3(c, p, -1, 1, z->rope_dim), pos, &o), -1, z->rope_dim);
-    return fm_rmsnorm(c, latent, fm_leaf(c, a->kv_a_norm), FM_MLA_NORM_EPS);
+    *pe = fm_view2(c, fm_rope(c, fm_view3(c, part[1], -1, 1, z->rope_dim), pos, &o), -1, z->rope_dim);
+    return fm_rmsnorm(c, part[0], fm_leaf(c, a->kv_a_norm), FM_MLA_NORM_EPS);
 }
 
 static fm_tensor *expanded(fm_ctx *c, const fm_mla_layer *a, const fm_batch *b, fm_tensor *q, fm_tensor *latent,
