@@ -332,7 +332,9 @@ static fm_status do_build(machine *m) {
 static fm_status make_tuple(machine *m, size_t first) {
     value *v;
     FM_TRY(new_value(m, FM_PICKLE_TUPLE, &v));
-    FM_TRY(append(m, v, m->stack + first, m->n_stack - first));
+    if (m->n_stack > first) { /* before the first value there is no stack */
+        FM_TRY(append(m, v, m->stack + first, m->n_stack - first));
+    }
     m->n_stack = first;
     return push(m, v);
 }
