@@ -33,6 +33,7 @@ fm_status fm_model_config_check(const fm_model_config *cfg) {
     FM_TRY(in_range("head_dim", cfg->head_dim, 2, 1 << 14));
     FM_TRY(in_range("head_dim * num_attention_heads", (int64_t)cfg->head_dim * cfg->n_heads, 2, MAX_WIDTH));
     FM_TRY(in_range("max_position_embeddings", cfg->max_position, 1, INT32_MAX));
+    FM_TRY(in_range("num_nextn_predict_layers", cfg->n_mtp, 0, 64));
     FM_TRY(in_range("sliding_window", cfg->window, 0, INT32_MAX));
     if (cfg->n_heads % cfg->n_kv_heads != 0) {
         FM_FAIL(FM_ERR_CONFIG, "num_attention_heads: expected a multiple of num_key_value_heads %d, found %d",
@@ -120,6 +121,17 @@ int64_t fm_model_config_params_embedding(const fm_model_config *cfg) {
     return (int64_t)cfg->vocab_size * cfg->d_model * (cfg->tied ? 1 : 2);
 }
 
+int64_t fm_model_config_params_layer(const fm_model_config *cfg, int32_t layer, bool active) {
+    int64_t d = cfg->d_model, q = (int64_t)cfg->n_heads * cfg->head_dim, kv = (int64_t)cfg->n_kv_heads * cfg->head_dim;
+    int64_t attn = 2 * d * q + 2 * d * kv + (cfg->qkv_bias ? q + 2 * kv : 0) + (cfg->o_bias ? d : 0) +
+                   (cfg->qk_norm ? 2 * cfg->head_dim : 0);
+    if (cfg->mla.kv_rank > 0) {
+        attn = fm_mla_config_params(&cfg->mla, d, cfg->n_heads);
+    }
+    int64_t mlp = 3 * d * cfg->d_ff + (cfg->mlp_bias ? 2 * (int64_t)cfg->d_ff + d : 0);
+    return attn + 2 * d + (fm_moe_layer_is_moe(&cfg->moe, layer) ? fm_moe_config_params(&cfg->moe, d, active) : mlp);
+}
+
 /* By describing the model, which takes no memory for weights; 0 when it cannot be. */
 static int64_t count_built(const fm_model_config *cfg) {
     fm_model *m;
@@ -135,16 +147,9 @@ static int64_t count_params(const fm_model_config *cfg, bool active) {
     if (cfg->positions != FM_POS_ROPE || cfg->head.kind != FM_HEAD_LM || cfg->n_more_heads > 0) {
         return count_built(cfg);
     }
-    int64_t d = cfg->d_model, q = (int64_t)cfg->n_heads * cfg->head_dim, kv = (int64_t)cfg->n_kv_heads * cfg->head_dim;
-    int64_t attn = 2 * d * q + 2 * d * kv + (cfg->qkv_bias ? q + 2 * kv : 0) + (cfg->o_bias ? d : 0) +
-                   (cfg->qk_norm ? 2 * cfg->head_dim : 0);
-    if (cfg->mla.kv_rank > 0) {
-        attn = fm_mla_config_params(&cfg->mla, d, cfg->n_heads);
-    }
-    int64_t mlp = 3 * d * cfg->d_ff + (cfg->mlp_bias ? 2 * (int64_t)cfg->d_ff + d : 0);
-    int64_t n = fm_model_config_params_embedding(cfg) + d;
+    int64_t n = fm_model_config_params_embedding(cfg) + cfg->d_model;
     for (int32_t l = 0; l < cfg->n_layers; l++) {
-        n += attn + 2 * d + (fm_moe_layer_is_moe(&cfg->moe, l) ? fm_moe_config_params(&cfg->moe, d, active) : mlp);
+        n += fm_model_config_params_layer(cfg, l, active);
     }
     return n;
 }

@@ -88,7 +88,7 @@ static fm_status build_layer(const builder *b, fm_decoder_layer *y) {
 }
 
 fm_status fm_decoder_build(const fm_model_config *cfg, fm_params *ps, void **state) {
-    fm_decoder *d = fm_calloc(1, sizeof *d + (size_t)cfg->n_layers * sizeof d->layer[0]);
+    fm_decoder *d = fm_calloc(1, sizeof *d + (size_t)(cfg->n_layers + cfg->n_mtp) * sizeof d->layer[0]);
     *state = d;
     if (!d) {
         FM_FAIL(FM_ERR_NO_MEMORY, "no memory for %d layers", (int)cfg->n_layers);
@@ -100,7 +100,7 @@ fm_status fm_decoder_build(const fm_model_config *cfg, fm_params *ps, void **sta
                                           .init = FM_INIT_NORMAL,
                                           .init_std = cfg->init_std},
                          &d->embed));
-    for (int32_t l = 0; l < cfg->n_layers; l++) {
+    for (int32_t l = 0; l < cfg->n_layers + cfg->n_mtp; l++) {
         builder b = {.cfg = cfg, .ps = ps, .layer = l};
         FM_TRY(build_layer(&b, &d->layer[l]));
     }
@@ -175,20 +175,27 @@ static fm_tensor *layers_fused(fm_ctx *c, const fm_model *m, layer_args *a, fm_t
     return fm_add_rmsnorm(c, h, x, fm_leaf(c, d->norm), eps, &h);
 }
 
+/* Layer l by itself; with `recompute` only its input and output stay until backward. */
+static fm_tensor *one_layer(fm_ctx *c, layer_args *a, int32_t l, bool recompute, fm_tensor *h) {
+    fm_tensor *out[3] = {NULL};
+    a->layer = l;
+    a->traced = a->b.routing && a->d->layer[l].moe.gate;
+    int n_out = a->traced ? 3 : 1;
+    fm_status s = recompute ? fm_checkpoint(fm_at(c, __FILE__, __LINE__), whole_layer, a, sizeof *a, 1, &h, n_out, out)
+                            : whole_layer(c, a, &h, out);
+    if (s != FM_OK) {
+        return NULL;
+    }
+    if (a->traced) {
+        a->b.routing[l] = (fm_moe_routing){.scores = out[1], .ids = out[2]};
+    }
+    return out[0];
+}
+
 static fm_tensor *layers_recomputed(fm_ctx *c, const fm_model *m, layer_args *a, fm_tensor *h) {
     const fm_decoder *d = m->state;
-    for (int32_t l = 0; l < m->cfg.n_layers; l++) {
-        a->layer = l;
-        fm_tensor *out[3] = {NULL};
-        a->traced = a->b.routing && d->layer[l].moe.gate;
-        int n_out = a->traced ? 3 : 1;
-        if (fm_checkpoint(fm_at(c, __FILE__, __LINE__), whole_layer, a, sizeof *a, 1, &h, n_out, out) != FM_OK) {
-            return NULL;
-        }
-        h = out[0];
-        if (a->traced) {
-            a->b.routing[l] = (fm_moe_routing){.scores = out[1], .ids = out[2]};
-        }
+    for (int32_t l = 0; l < m->cfg.n_layers && h; l++) {
+        h = one_layer(c, a, l, true, h);
     }
     return fm_rmsnorm(c, h, fm_leaf(c, d->norm), (float)m->cfg.norm_eps);
 }
@@ -234,4 +241,14 @@ fm_tensor *fm_decoder_forward(fm_ctx *c, const fm_model *m, const fm_batch *b) {
     fm_layer_run run = {.fn = whole_layer, .args = &a, .args_size = sizeof a, .layer = &a.layer};
     h = fm_layers_run(c, m, &run, h);
     return h ? fm_rmsnorm(c, h, fm_leaf(c, d->norm), (float)m->cfg.norm_eps) : NULL;
+}
+
+fm_tensor *fm_decoder_block(fm_ctx *c, const fm_model *m, int32_t layer, const fm_batch *b, fm_tensor *h) {
+    layer_args a = {.d = m->state, .cfg = &m->cfg, .b = *b};
+    fm_status s = rope_of_batch(c, m, b, &a.rope);
+    if (s != FM_OK) {
+        fm_ctx_fail(c, s);
+        return NULL;
+    }
+    return h ? one_layer(c, &a, layer, m->checkpoint_layers && fm_tape_on(c), h) : NULL;
 }

@@ -15,9 +15,16 @@ typedef struct fm_decoder_layer {
     char attn_stream[32], mlp_stream[32]; /* of the residual dropout */
 } fm_decoder_layer;
 
+/* What a multi-token prediction layer has besides its block (DeepSeek V3). */
+typedef struct fm_mtp_layer {
+    fm_param *embed_norm, *hidden_norm, *norm; /* [D] */
+    fm_param *proj;                            /* [D,2D]: [embedding, hidden] -> input of the block */
+} fm_mtp_layer;
+
 typedef struct fm_decoder {
     fm_param *embed, *norm;
-    fm_decoder_layer layer[]; /* [n_layers] */
+    fm_mtp_layer *mtp;        /* [n_mtp] */
+    fm_decoder_layer layer[]; /* [n_layers + n_mtp] */
 } fm_decoder;
 
 /* The parts of one layer: names under "model.layers.<l>.", shapes, inits; handles into the layer. */
@@ -26,6 +33,8 @@ FM_MUST_CHECK fm_status fm_decoder_add(const fm_model_config *cfg, fm_params *ps
 FM_MUST_CHECK fm_status fm_decoder_build_mla(const fm_model_config *cfg, fm_params *ps, int32_t layer, fm_mla_layer *y);
 FM_MUST_CHECK fm_status fm_decoder_build_moe(const fm_model_config *cfg, fm_params *ps, int32_t layer, fm_moe_layer *y);
 FM_MUST_CHECK fm_status fm_decoder_build(const fm_model_config *cfg, fm_params *ps, void **state);
+/* One block by itself: h [T,D] -> [T,D], the residual stream before and after it. */
+fm_tensor *fm_decoder_block(fm_ctx *c, const fm_model *m, int32_t layer, const fm_batch *b, fm_tensor *h);
 fm_tensor *fm_decoder_forward(fm_ctx *c, const fm_model *m, const fm_batch *b);
 
 /* Keys that all these families have (sizes, norm, rope, ids, tied); then the family's file does the rest. */

@@ -55,7 +55,7 @@ fm_status fm_decoder_build_moe(const fm_model_config *cfg, fm_params *ps, int32_
 }
 
 fm_moe_layer *fm_model_moe_layer(const fm_model *m, int32_t layer) {
-    if (m->cfg.moe.n_experts == 0 || layer < 0 || layer >= m->cfg.n_layers) {
+    if (m->cfg.moe.n_experts == 0 || layer < 0 || layer >= m->cfg.n_layers + m->cfg.n_mtp) {
         return NULL; /* families with experts are decoders */
     }
     fm_decoder *d = m->state;

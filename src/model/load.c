@@ -61,6 +61,28 @@ fm_status fm_model_config_parse(fm_model_config *cfg, const fm_family **family, 
     return fm_model_config_check(cfg);
 }
 
+/* Programs that drop prediction layers leave their number in config.json: what the files hold counts. A folder
+ * without weights keeps the number. */
+static void drop_missing_mtp(fm_model_config *cfg, const char *dir) {
+    fm_weights *ws;
+    fm_weight w;
+    char name[96];
+    if (cfg->n_mtp == 0) {
+        return;
+    }
+    if (fm_weights_open(&ws, dir) != FM_OK) {
+        fm_error_clear();
+        return;
+    }
+    bool there = true;
+    for (int32_t k = 0; k < cfg->n_mtp && there; k++) {
+        snprintf(name, sizeof name, "model.layers.%d.eh_proj.weight", (int)(cfg->n_layers + k));
+        there = fm_weights_find(&w, ws, name);
+    }
+    cfg->n_mtp = there ? cfg->n_mtp : 0;
+    fm_weights_close(ws);
+}
+
 static fm_status load_config(fm_model_config *cfg, const fm_family **family, fm_json **json, const char *dir) {
     char path[4096];
     *json = NULL;
@@ -82,6 +104,7 @@ static fm_status load_config(fm_model_config *cfg, const fm_family **family, fm_
         *json = NULL;
         return fm_error_context("%s", path);
     }
+    drop_missing_mtp(cfg, dir);
     return FM_OK;
 }
 
@@ -364,10 +387,27 @@ static bool is_scale(const fm_weights *ws, const char *name) {
  * of a masked language model and of the next sentence, the pooler, the head of a language model. */
 static bool other_head(const fm_model *m, const char *name) {
     if (!m->family->encoder) {
-        return m->cfg.head.kind != FM_HEAD_LM && strcmp(name, "lm_head.weight") == 0;
+        return m->cfg.head.kind != FM_HEAD_LM &&
+               (strcmp(name, "lm_head.weight") == 0 || ends_with(name, ".shared_head.head.weight"));
     }
     return strncmp(name, "cls.", 4) == 0 || ends_with(name, "pooler.dense.weight") ||
            ends_with(name, "pooler.dense.bias");
+}
+
+static bool same_elements(const fm_weight *a, const fm_weight *b) {
+    return a->bytes == b->bytes && (a->data == b->data || memcmp(a->data, b->data, (size_t)a->bytes) == 0);
+}
+
+/* A tensor that files hold twice: both must be equal. Large ones are not read for this. */
+static fm_status check_copy(const fm_weights *ws, const name_map *nm, const fm_param *p) {
+    fm_weight w, e;
+    char a[512], b[512];
+    if (fm_weights_find(&w, ws, file_name(a, sizeof a, nm, p->name)) &&
+        fm_weights_find(&e, ws, file_name(b, sizeof b, nm, p->tie->name)) && w.bytes <= CHECK_BYTES && w.dense &&
+        e.dense && !same_elements(&e, &w)) {
+        FM_FAIL(FM_ERR_UNSUPPORTED, "tensor %s differs from %s; the two are one in this family", w.name, e.name);
+    }
+    return FM_OK;
 }
 
 /* What the files hold and the model does not. */
@@ -383,8 +423,7 @@ static fm_status check_extra(const fm_model *m, const fm_weights *ws, const name
             continue;
         }
         if (m->cfg.tied && m->head && strcmp(t.name, "lm_head.weight") == 0) {
-            if (fm_weights_find(&e, ws, file_name(buf, sizeof buf, nm, m->head->name)) &&
-                (e.bytes != t.bytes || (e.data != t.data && memcmp(e.data, t.data, (size_t)e.bytes) != 0))) {
+            if (fm_weights_find(&e, ws, file_name(buf, sizeof buf, nm, m->head->name)) && !same_elements(&e, &t)) {
                 (void)fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__,
                                    "config.json ties lm_head.weight to %s, but the file has two different tensors",
                                    e.name);
@@ -456,6 +495,8 @@ static fm_status plan_weights(fm_model *m, weight_plan *plan, int *n_plan) {
             FM_TRY(find_weight(&plan[*n_plan], ws, p, &nm, &quant));
             m->stored_bytes[plan[*n_plan].w.dtype] += plan[*n_plan].w.bytes;
             ++*n_plan;
+        } else if (p->in_files) {
+            FM_TRY(check_copy(ws, &nm, p));
         }
     }
     FM_TRY(check_extra(m, ws, &nm));

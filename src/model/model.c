@@ -37,6 +37,7 @@ fm_status fm_model_build(fm_model **out, const fm_model_config *cfg) {
     }
     FM_TRY_GOTO(s, fail, family->build(&m->cfg, m->params, &m->state));
     FM_TRY_GOTO(s, fail, fm_heads_build(m));
+    FM_TRY_GOTO(s, fail, fm_model_mtp_build(m));
     *out = m;
     return FM_OK;
 fail:
@@ -65,7 +66,7 @@ void fm_model_close(fm_model *m) {
 
 int64_t fm_model_params_active(const fm_model *m) {
     int64_t unused = fm_model_config_params(&m->cfg) - fm_model_config_params_active(&m->cfg);
-    return fm_params_numel(m->params) - unused;
+    return fm_params_numel(m->params) - unused - fm_model_config_params_mtp(&m->cfg);
 }
 
 fm_tensor *fm_model_forward(fm_ctx *c, const fm_model *m, const fm_batch *b) {
@@ -139,7 +140,8 @@ static fm_tensor *add_balance(fm_ctx *c, const fm_model *m, const fm_batch *b, c
     for (int32_t t = 0; b->targets && t < (b->rows ? b->n_rows : b->n_tokens); t++) {
         trained += b->targets[t] != o->ignore_index;
     }
-    fm_tensor *aux = fm_moe_balance_loss(c, &m->cfg.moe, m->cfg.n_layers, b->routing, b->n_segments, b->q_offsets);
+    fm_tensor *aux =
+        fm_moe_balance_loss(c, &m->cfg.moe, m->cfg.n_layers + m->cfg.n_mtp, b->routing, b->n_segments, b->q_offsets);
     return fm_add(c, y, fm_scale(c, aux, o->scale * (double)trained));
 }
 
@@ -149,15 +151,20 @@ fm_tensor *fm_model_loss(fm_ctx *c, const fm_model *m, const fm_batch *b, const 
     fm_loss_options lo = *o;
     fm_batch own = *b;
     lo.weight = lo.weight ? lo.weight : b->loss_weight;
-    bool balance = m->cfg.moe.n_experts > 0 && m->cfg.moe.aux_alpha > 0 && fm_ctx_training(c) && fm_tape_on(c);
+    bool train = fm_ctx_training(c) && fm_tape_on(c);
+    bool balance = train && m->cfg.moe.n_experts > 0 && m->cfg.moe.aux_alpha > 0;
+    bool mtp = train && m->cfg.n_mtp > 0 && m->cfg.mtp_weight > 0 && m->heads[b->head].cfg->kind == FM_HEAD_LM;
     if (balance) {
-        own.routing = fm_calloc((size_t)m->cfg.n_layers, sizeof *own.routing);
+        own.routing = fm_calloc((size_t)m->cfg.n_layers + (size_t)m->cfg.n_mtp, sizeof *own.routing);
         if (!own.routing) {
             fm_ctx_fail(c, fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "no memory for what routers did"));
             return NULL;
         }
     }
-    fm_tensor *y = head_loss(c, m, fm_model_forward(c, m, &own), &own, &lo, token_loss);
+    fm_tensor *h = fm_model_forward(c, m, &own), *y = head_loss(c, m, h, &own, &lo, token_loss);
+    if (mtp) {
+        y = y ? fm_add(c, y, fm_model_mtp_loss(c, m, &own, &lo, h)) : NULL;
+    }
     if (balance) {
         y = y ? add_balance(c, m, &own, o, y) : NULL;
         fm_free(own.routing);

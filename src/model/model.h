@@ -56,7 +56,8 @@ typedef struct fm_model_config {
     fm_head_config head;                     /* zero: the family's language model head */
     fm_head_config more_heads[FM_MAX_HEADS]; /* others by name on the same trunk */
     int32_t n_more_heads;
-    int32_t n_mtp; /* multi-token prediction layers after the last one (DeepSeek V3) */
+    int32_t n_mtp;     /* multi-token prediction layers after the last one (DeepSeek V3) */
+    double mtp_weight; /* of their loss in training, 0 = they are not trained */
 } fm_model_config;
 /* Ranges and divisibility; FM_ERR_CONFIG naming the field by its config.json key. */
 FM_MUST_CHECK fm_status fm_model_config_check(const fm_model_config *cfg);
@@ -152,7 +153,9 @@ FM_MUST_CHECK fm_status fm_model_config_reshape(fm_model_config *cfg, fm_positio
 /* Parameters of the model on paper (tied ones counted once); of these, those that one token meets. */
 int64_t fm_model_config_params(const fm_model_config *cfg);
 int64_t fm_model_config_params_active(const fm_model_config *cfg);
-int64_t fm_model_params_active(const fm_model *m);                    /* of the parameters in its store */
+int64_t fm_model_config_params_layer(const fm_model_config *cfg, int32_t layer, bool active);
+int64_t fm_model_config_params_mtp(const fm_model_config *cfg); /* of prediction layers, not in the counts above */
+int64_t fm_model_params_active(const fm_model *m);              /* of the parameters in its store */
 int64_t fm_model_config_params_embedding(const fm_model_config *cfg); /* of these, in embedding and head */
 /* What the cache holds of a token in each layer: latent attention has one key head and no values. */
 void fm_model_kv_shape(const fm_model_config *cfg, int32_t *n_kv_heads, int32_t *k_dim, int32_t *v_dim);
@@ -177,5 +180,17 @@ fm_tensor *fm_model_head(fm_ctx *c, const fm_model *m, fm_tensor *hidden, fm_ten
  * model with experts adds its balance loss (cfg.moe.aux_alpha), weighted by this batch's share of the trained rows. */
 fm_tensor *fm_model_loss(fm_ctx *c, const fm_model *m, const fm_batch *b, const fm_loss_options *o,
                          fm_tensor **token_loss);
+
+/* Multi-token prediction: layer `depth` (0 .. n_mtp-1). Row i of hidden [n_tokens,D] is what fm_model_forward, or the
+ * layer before this one, gave for token i; b->ids[i] is the token depth + 1 places later. Returns the hidden states
+ * [n_tokens,D] whose fm_model_head are logits of the token after that one: drafts to be checked by the model itself. A
+ * cache b->kv needs cfg.n_layers + cfg.n_mtp layers. */
+fm_tensor *fm_model_mtp_forward(fm_ctx *c, const fm_model *m, int32_t depth, const fm_batch *b, fm_tensor *hidden);
+/* cfg.mtp_weight times the mean over the layers of the sum of losses, scaled by o like the main loss; in training
+ * fm_model_loss adds it. [1] */
+fm_tensor *fm_model_mtp_loss(fm_ctx *c, const fm_model *m, const fm_batch *b, const fm_loss_options *o,
+                             fm_tensor *hidden);
+/* Adds what these layers have besides their blocks; after the heads. */
+FM_MUST_CHECK fm_status fm_model_mtp_build(fm_model *m);
 
 #endif

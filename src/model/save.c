@@ -186,7 +186,7 @@ static fm_status write_weights(const fm_model *m, fm_st_writer *w, fm_dtype dtyp
     FM_TRY(fm_st_writer_metadata(w, "format", "pt")); /* transformers asks for it */
     for (int i = 0; i < n; i++) {
         const fm_param *p = fm_params_at(m->params, i);
-        if (!p->tie) {
+        if (!p->tie || p->in_files) {
             const int64_t turned[2] = {p->dim[1], p->dim[0]};
             FM_TRY(fm_st_writer_declare(w, file_name(m, p), file_dtype(p, dtype), p->n_dims,
                                         p->file_transposed ? turned : p->dim));
@@ -195,8 +195,10 @@ static fm_status write_weights(const fm_model *m, fm_st_writer *w, fm_dtype dtyp
     FM_TRY(fm_st_writer_begin(w));
     for (int i = 0; i < n; i++) {
         const fm_param *p = fm_params_at(m->params, i);
-        if (!p->tie) {
-            FM_TRY(put_param(m, w, p, file_dtype(p, dtype), x, buffer));
+        if (!p->tie || p->in_files) {
+            fm_param q = p->tie ? *p->tie : *p; /* a second copy in the files has a name of its own */
+            q.name = p->name;
+            FM_TRY(put_param(m, w, &q, file_dtype(p, dtype), x, buffer));
         }
     }
     return fm_st_writer_finish(w);

@@ -94,6 +94,9 @@ fm_tensor *fm_cast_(fm_ctx *c, fm_tensor *x, fm_dtype to);
 fm_tensor *fm_gather_(fm_ctx *c, fm_tensor *x, fm_tensor *idx);
 #define fm_gather(c, ...) fm_gather_(FM_HERE(c), __VA_ARGS__)
 
+/* a [T,A], b [T,B] -> [T,A+B]. */
+fm_tensor *fm_concat_cols_(fm_ctx *c, fm_tensor *a, fm_tensor *b);
+#define fm_concat_cols(c, ...) fm_concat_cols_(FM_HERE(c), __VA_ARGS__)
 /* Keys and values of latent attention (DeepSeek V2, arXiv 2405.04434): kv [T,H*(nope+v)], each head's key part before
  * its value, and the rotated part pe [T,rope] that all heads share -> keys [T,H,nope+rope] and *values [T,H,v]. */
 fm_tensor *fm_mla_keys_(fm_ctx *c, fm_tensor *kv, fm_tensor *pe, int32_t n_heads, int32_t nope, fm_tensor **values);

@@ -138,6 +138,7 @@ fm_status fm_params_add(fm_params *ps, const fm_param_desc *d, fm_param **out) {
     p->shard_end = p->dim[0];
     p->tie = d->tie ? (d->tie->tie ? d->tie->tie : d->tie) : NULL;
     p->decay = !d->no_decay;
+    p->in_files = d->in_files;
     p->frozen = p->state = d->state;
     p->file_transposed = d->file_transposed;
     p->init = d->init;

@@ -44,6 +44,7 @@ struct fm_param {
     const void *source;    /* a file's elements of source_dtype this was made from, rows in order; or NULL */
     fm_dtype source_dtype; /* such as FM_Q4_K: quantised products may use the blocks */
     fm_param *tie;         /* this one is the same memory as *tie (which is never tied itself), or NULL */
+    bool in_files;         /* tied, yet files hold it a second time under this name */
     bool frozen;           /* no gradient, no update */
     bool state;            /* kept with the model but changed by rules of its own, never by a gradient; f32 in files */
     bool decay;            /* weight decay applies */
@@ -76,6 +77,7 @@ typedef struct fm_param_desc {
     bool state; /* frozen as well */
     bool file_transposed;
     fm_param *tie;
+    bool in_files;
 } fm_param_desc;
 
 FM_MUST_CHECK fm_status fm_params_new(fm_params **out);

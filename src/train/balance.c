@@ -8,7 +8,7 @@
 #include "train/run.h"
 
 void fm_trainer_clear_load(const fm_trainer *r) {
-    for (int32_t l = 0; l < r->model->cfg.n_layers; l++) {
+    for (int32_t l = 0; l < r->model->cfg.n_layers + r->model->cfg.n_mtp; l++) {
         const fm_moe_layer *m = fm_model_moe_layer(r->model, l);
         if (m) {
             memset(m->load, 0, (size_t)m->cfg->n_experts * sizeof *m->load);
@@ -19,7 +19,7 @@ void fm_trainer_clear_load(const fm_trainer *r) {
 double fm_trainer_max_violation(const fm_trainer *r) {
     double sum = 0;
     int n = 0;
-    for (int32_t l = 0; l < r->model->cfg.n_layers; l++) {
+    for (int32_t l = 0; l < r->model->cfg.n_layers + r->model->cfg.n_mtp; l++) {
         const fm_moe_layer *m = fm_model_moe_layer(r->model, l);
         if (m) {
             sum += fm_moe_max_violation(m);
@@ -30,7 +30,7 @@ double fm_trainer_max_violation(const fm_trainer *r) {
 }
 
 void fm_trainer_update_bias(fm_trainer *r) {
-    for (int32_t l = 0; l < r->model->cfg.n_layers; l++) {
+    for (int32_t l = 0; l < r->model->cfg.n_layers + r->model->cfg.n_mtp; l++) {
         fm_moe_layer *m = fm_model_moe_layer(r->model, l);
         if (m) {
             fm_moe_update_bias(m, m->cfg->bias_rate);

@@ -142,6 +142,8 @@ static const fm_option table[] = {
      "experts: step of the routing bias towards even load, without a loss (DeepSeek V3); -1 = 0.001 for new models, "
      "else "
      "0"},
+    {"mtp_loss_weight", FM_OPT_FLOAT, F(mtp_loss_weight), "0.3", 0, 100, NULL, NULL, NULL,
+     "models with multi-token prediction layers (DeepSeek V3): weight of their loss; 0 = they stay as they are"},
     {"precision", FM_OPT_ENUM, F(precision), "auto", 0, 0, "auto|bf16|fp32", "dtype", NULL,
      "arithmetic; weights are kept in fp32 in any case; auto = bf16 where the CPU multiplies it"},
     {"bf16", FM_OPT_BOOL, F(bf16), "false", 0, 0, NULL, NULL, NULL, "the same as precision: bf16"},

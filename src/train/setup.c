@@ -68,6 +68,7 @@ static fm_status model_config(fm_trainer *r, fm_model_config *mc, int32_t data_v
     mc->hidden_dropout = hidden;
     mc->attention_dropout = attention;
     mc->embedding_dropout = c->embedding_dropout;
+    mc->mtp_weight = c->mtp_loss_weight;
     mc->moe.aux_alpha = c->router_aux_loss_coef >= 0 ? c->router_aux_loss_coef : mc->moe.aux_alpha;
     mc->moe.bias_rate = c->moe_bias_update_rate >= 0 ? c->moe_bias_update_rate : r->from_scratch ? 0.001 : 0;
     return FM_OK;

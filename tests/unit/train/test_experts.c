@@ -16,12 +16,20 @@
     "\"rms_norm_eps\":1e-6,\"rope_theta\":10000.0,\"hidden_act\":\"silu\",\"initializer_range\":0.02,"                 \
     "\"tie_word_embeddings\":false,\"num_experts_per_tok\":2,"
 
+#define LATENT                                                                                                         \
+    "\"kv_lora_rank\":16,\"qk_nope_head_dim\":8,\"qk_rope_head_dim\":4,\"v_head_dim\":8,\"n_routed_experts\":8,"       \
+    "\"n_shared_experts\":1,\"moe_intermediate_size\":16,\"first_k_dense_replace\":1,"
+
 static const char *const configs[] = {
     "{\"architectures\":[\"Qwen3MoeForCausalLM\"],\"model_type\":\"qwen3_moe\"," COMMON
     "\"num_experts\":8,\"moe_intermediate_size\":16,\"norm_topk_prob\":true,\"router_aux_loss_coef\":0.01}",
     "{\"architectures\":[\"MixtralForCausalLM\"],\"model_type\":\"mixtral\"," COMMON "\"num_local_experts\":4}",
     "{\"architectures\":[\"DeepseekForCausalLM\"],\"model_type\":\"deepseek\"," COMMON
     "\"n_routed_experts\":8,\"n_shared_experts\":1,\"moe_intermediate_size\":16,\"first_k_dense_replace\":1}",
+    "{\"architectures\":[\"DeepseekV2ForCausalLM\"],\"model_type\":\"deepseek_v2\"," COMMON LATENT
+    "\"q_lora_rank\":null}",
+    "{\"architectures\":[\"DeepseekV3ForCausalLM\"],\"model_type\":\"deepseek_v3\"," COMMON LATENT
+    "\"q_lora_rank\":24,\"n_group\":4,\"topk_group\":2,\"num_nextn_predict_layers\":1}",
 };
 
 /* Replaces the fixture's model. */
