@@ -56,6 +56,43 @@ typedef struct fm_pack_report {
 /* Resumable: finished input files are skipped when the folder holds an unfinished run of the same settings. */
 FM_API FM_MUST_CHECK fm_status fm_data_pack(fm_pack_report *out, const fm_pack_config *c, fm_bad_row_fn fn, void *user);
 
+/* ---- steps and pipelines ---- */
+
+typedef struct fm_data_step_info {
+    size_t size;
+    const char *name, *help, *about, *examples;
+    const char *memory; /* of steps that need the whole set: what they keep; else NULL */
+} fm_data_step_info;
+/* The i-th step; false behind the last. */
+FM_API bool fm_data_step_at(fm_data_step_info *out, size_t i);
+typedef struct fm_data_format_info {
+    size_t size;
+    const char *name, *suffixes, *help;
+} fm_data_format_info;
+/* The i-th input format. */
+FM_API bool fm_data_format_at(fm_data_format_info *out, size_t i);
+
+typedef struct fm_data_job fm_data_job;
+/* A job of one step (NULL: none, rows pass as they are); its table has the options of the job and of the step. */
+FM_API FM_MUST_CHECK fm_status fm_data_job_step(fm_data_job **out, const char *step);
+/* A pipeline file: keys of the job, `input`, and the list `steps`. */
+FM_API FM_MUST_CHECK fm_status fm_data_job_load(fm_data_job **out, const char *path);
+FM_API void fm_data_job_free(fm_data_job *j);
+FM_API const fm_option *fm_data_job_options(const fm_data_job *j);
+FM_API void *fm_data_job_object(fm_data_job *j);
+
+typedef struct fm_data_report {
+    size_t size;
+    int64_t n_files, n_rows, n_bad, n_out, n_broken_files, n_bytes;
+    double seconds;
+} fm_data_report;
+/* Runs a job once. The manifest's JSON (fm_string_free) has counts by step and reason. An interrupted run of row-wise
+ * steps over files goes on where it stopped when it is started again. */
+FM_API FM_MUST_CHECK fm_status fm_data_run(fm_data_report *out, char **manifest_json, fm_data_job *job);
+
+/* A manifest as lines for people: rows in and out of each step, and why rows went (fm_string_free). */
+FM_API FM_MUST_CHECK fm_status fm_data_manifest_text(char **out, const char *manifest_json);
+
 /* Tokenizer training over the same kinds of input. */
 typedef struct fm_tokenizer_train_config fm_tokenizer_train_config;
 FM_API const fm_option *fm_tokenizer_train_options(void);

@@ -2,6 +2,8 @@
 #ifndef FM_BASE_OPTION_ROW_H
 #define FM_BASE_OPTION_ROW_H
 
+#include "base/str.h"
+#include "base/yaml.h"
 #include "fathom/option.h"
 
 /* Row of a key or alias (dash = underscore); NULL when there is none. */
@@ -17,5 +19,11 @@ FM_MUST_CHECK fm_status fm_option_store(void *obj, const fm_option *row, const c
 /* Stores a list; takes the items (and frees them on failure). */
 FM_MUST_CHECK fm_status fm_option_store_list(void *obj, const fm_option *row, char **items, size_t n,
                                              const char *where);
+
+/* Appends a value as plain text (a list joined by commas), as fm_option_store reads it. */
+FM_MUST_CHECK fm_status fm_option_text(fm_str *out, const void *obj, const fm_option *row);
+
+/* Sets the keys of a mapping (NULL: nothing); `name` is the file, for messages. */
+FM_MUST_CHECK fm_status fm_options_from_yaml(void *obj, const fm_option *table, const fm_yaml *map, const char *name);
 
 #endif

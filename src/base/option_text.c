@@ -44,41 +44,46 @@ static void put_choice(fm_str *out, const char *choices, int index) {
     fm_str_append(out, choices ? choices : "", choices ? strcspn(choices, "|") : 0);
 }
 
+/* A value as YAML, which for all but choices is JSON too. */
+static void put_value(fm_str *s, const void *obj, const fm_option *r) {
+    switch (r->type) {
+    case FM_OPT_BOOL:
+        fm_str_puts(s, *FIELD(bool, obj, r) ? "true" : "false");
+        break;
+    case FM_OPT_INT:
+    case FM_OPT_BYTES:
+        fm_str_printf(s, "%lld", (long long)*FIELD(int64_t, obj, r));
+        break;
+    case FM_OPT_FLOAT:
+        put_float(s, *FIELD(double, obj, r));
+        break;
+    case FM_OPT_ENUM:
+        put_choice(s, r->choices, *FIELD(int, obj, r));
+        break;
+    case FM_OPT_STR: {
+        const char *v = *FIELD(char *, obj, r);
+        fm_str_json(s, v ? v : "", v ? strlen(v) : 0); /* a JSON string is a YAML string */
+        break;
+    }
+    case FM_OPT_LIST: {
+        const fm_strlist *l = FIELD(fm_strlist, obj, r);
+        fm_str_putc(s, '[');
+        for (size_t i = 0; i < l->n; i++) {
+            fm_str_puts(s, i ? ", " : "");
+            fm_str_json(s, l->item[i], strlen(l->item[i]));
+        }
+        fm_str_putc(s, ']');
+        break;
+    }
+    }
+}
+
 fm_status fm_options_dump_yaml(char **out, const void *obj, const fm_option *table) {
     fm_str s = {0};
     *out = NULL;
     for (const fm_option *r = table; r->key; r++) {
         fm_str_printf(&s, "%s: ", r->key);
-        switch (r->type) {
-        case FM_OPT_BOOL:
-            fm_str_puts(&s, *FIELD(bool, obj, r) ? "true" : "false");
-            break;
-        case FM_OPT_INT:
-        case FM_OPT_BYTES:
-            fm_str_printf(&s, "%lld", (long long)*FIELD(int64_t, obj, r));
-            break;
-        case FM_OPT_FLOAT:
-            put_float(&s, *FIELD(double, obj, r));
-            break;
-        case FM_OPT_ENUM:
-            put_choice(&s, r->choices, *FIELD(int, obj, r));
-            break;
-        case FM_OPT_STR: {
-            const char *v = *FIELD(char *, obj, r);
-            fm_str_json(&s, v ? v : "", v ? strlen(v) : 0); /* a JSON string is a YAML string */
-            break;
-        }
-        case FM_OPT_LIST: {
-            const fm_strlist *l = FIELD(fm_strlist, obj, r);
-            fm_str_putc(&s, '[');
-            for (size_t i = 0; i < l->n; i++) {
-                fm_str_puts(&s, i ? ", " : "");
-                fm_str_json(&s, l->item[i], strlen(l->item[i]));
-            }
-            fm_str_putc(&s, ']');
-            break;
-        }
-        }
+        put_value(&s, obj, r);
         fm_str_putc(&s, '\n');
     }
     fm_str_append(&s, "", 0); /* an empty table is an empty text, not NULL */
@@ -176,4 +181,20 @@ fm_status fm_options_help(char **out, const fm_option *table, int columns) {
     }
     *out = fm_str_take(&s);
     return FM_OK;
+}
+
+fm_status fm_option_text(fm_str *out, const void *obj, const fm_option *row) {
+    if (row->type == FM_OPT_STR) {
+        const char *v = *FIELD(char *, obj, row);
+        fm_str_puts(out, v ? v : "");
+    } else if (row->type == FM_OPT_LIST) {
+        const fm_strlist *l = FIELD(fm_strlist, obj, row);
+        for (size_t i = 0; i < l->n; i++) {
+            fm_str_puts(out, i ? "," : "");
+            fm_str_puts(out, l->item[i]);
+        }
+    } else {
+        put_value(out, obj, row);
+    }
+    return fm_str_check(out);
 }

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/data_job.h"
 
 #define CLI_COMMAND(name) extern const cli_command cli_cmd_##name;
 #include "cli/commands.def"
@@ -56,6 +57,10 @@ const cli_command *cli_find(int argc, char **argv, int *n_words) {
             *n_words = 2;
             return cli_commands[i];
         }
+    }
+    if (!one && argc > 1 && strcmp(argv[0], "data") == 0) {
+        *n_words = 2;
+        return cli_data_step(argv[1]);
     }
     *n_words = 1;
     return one;

@@ -7,7 +7,6 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/mem.h"
-#include "io/stream.h"
 
 #define DEFAULT_MAX ((size_t)16 << 20)
 #define FIRST_BYTES ((size_t)1 << 16)
@@ -284,9 +283,8 @@ static fm_status read_header(fm_csv *c) {
     return FM_OK;
 }
 
-static fm_status start(fm_csv *c, const char *path, bool no_header) {
+static fm_status start(fm_csv *c, bool no_header) {
     void *p = NULL;
-    FM_TRY(fm_stream_open(&c->in, path));
     FM_TRY(fm_grow(&p, &c->cap, FIRST_BYTES, 1));
     c->buf = p;
     bool bom;
@@ -297,24 +295,33 @@ static fm_status start(fm_csv *c, const char *path, bool no_header) {
     return no_header ? FM_OK : read_header(c);
 }
 
-fm_status fm_csv_open(fm_csv **out, const char *path, const fm_csv_options *options) {
+fm_status fm_csv_open_stream(fm_csv **out, fm_stream *in, const fm_csv_options *options) {
     static const fm_csv_options none;
     const fm_csv_options *o = options ? options : &none;
     *out = NULL;
     fm_csv *c = fm_calloc(1, sizeof *c);
     if (!c) {
+        fm_stream_close(in);
         FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate a CSV reader");
     }
+    c->in = in;
     c->delimiter = o->delimiter ? o->delimiter : ',';
     c->max = o->max_record_bytes ? o->max_record_bytes : DEFAULT_MAX;
     c->line = 1;
-    fm_status s = start(c, path, o->no_header);
+    fm_status s = start(c, o->no_header);
     if (s != FM_OK) {
         fm_csv_close(c);
         return s;
     }
     *out = c;
     return FM_OK;
+}
+
+fm_status fm_csv_open(fm_csv **out, const char *path, const fm_csv_options *options) {
+    *out = NULL;
+    fm_stream *in;
+    FM_TRY(fm_stream_open(&in, path));
+    return fm_csv_open_stream(out, in, options);
 }
 
 void fm_csv_close(fm_csv *c) {

@@ -9,6 +9,7 @@
 
 #include "base/str.h"
 #include "fathom/status.h"
+#include "io/stream.h"
 
 typedef struct fm_csv_options {
     char delimiter;          /* 0 = ',' */
@@ -27,6 +28,8 @@ typedef struct fm_csv_record {
 
 /* path "-" is stdin; gzip and zstd are unpacked. Reads the header: FM_ERR_DATA when it is broken. */
 FM_MUST_CHECK fm_status fm_csv_open(fm_csv **out, const char *path, const fm_csv_options *options);
+/* The same over an open stream, which is taken over (closed on failure too). */
+FM_MUST_CHECK fm_status fm_csv_open_stream(fm_csv **out, fm_stream *in, const fm_csv_options *options);
 void fm_csv_close(fm_csv *c);
 size_t fm_csv_n_columns(const fm_csv *c); /* of the header, else of the first record; 0 for an empty file */
 const char *fm_csv_column_name(const fm_csv *c, size_t i);

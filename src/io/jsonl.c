@@ -340,7 +340,8 @@ static bool name_is(const fm_json_value *key_text, const char *name) {
     return same;
 }
 
-static bool object(scan *s, const char *const *names, size_t n_names, fm_json_value *values) {
+/* A walk over an object's members; `status` is the callback's own failure. */
+static bool object(scan *s, fm_jsonl_member_fn fn, void *arg, fm_status *status) {
     skip_space(s);
     if (s->p == s->end || *s->p != '{') {
         return bad(s, s->p, "expected an object");
@@ -355,10 +356,9 @@ static bool object(scan *s, const char *const *names, size_t n_names, fm_json_va
             if (!key(s, &k) || !value(s, &v)) {
                 return false;
             }
-            for (size_t i = 0; i < n_names; i++) {
-                if (name_is(&k, names[i])) {
-                    values[i] = v;
-                }
+            *status = fn(arg, &k, &v);
+            if (*status != FM_OK) {
+                return false;
             }
             skip_space(s);
             if (s->p < s->end && *s->p == '}') {
@@ -376,15 +376,38 @@ static bool object(scan *s, const char *const *names, size_t n_names, fm_json_va
     return s->p == s->end || bad(s, s->p, "text after the end of the object");
 }
 
-fm_status fm_jsonl_scan(const char *line, size_t n, const char *const *names, size_t n_names, fm_json_value *values) {
+fm_status fm_jsonl_members(const char *line, size_t n, fm_jsonl_member_fn fn, void *arg) {
     scan s = {line, line + n, NULL};
-    if (n_names) {
-        memset(values, 0, n_names * sizeof *values);
-    }
-    if (!object(&s, names, n_names, values)) {
+    fm_status status = FM_OK;
+    if (!object(&s, fn, arg, &status)) {
+        FM_TRY(status);
         FM_FAIL(FM_ERR_DATA, "column %zu: %s", (size_t)(s.p - line) + 1, s.why);
     }
     return FM_OK;
+}
+
+typedef struct wanted {
+    const char *const *names;
+    size_t n;
+    fm_json_value *values;
+} wanted;
+
+static fm_status take_wanted(void *arg, const fm_json_value *k, const fm_json_value *v) {
+    const wanted *w = arg;
+    for (size_t i = 0; i < w->n; i++) {
+        if (name_is(k, w->names[i])) {
+            w->values[i] = *v;
+        }
+    }
+    return FM_OK;
+}
+
+fm_status fm_jsonl_scan(const char *line, size_t n, const char *const *names, size_t n_names, fm_json_value *values) {
+    if (n_names) {
+        memset(values, 0, n_names * sizeof *values);
+    }
+    wanted w = {names, n_names, values};
+    return fm_jsonl_members(line, n, take_wanted, &w);
 }
 
 const char *fm_jsonl_value(fm_json_value *out, const char *p, const char *end, const char **why, const char **at) {
@@ -426,6 +449,45 @@ void fm_jsonl_text(fm_str *out, const fm_json_value *v) {
         char utf8[4];
         fm_str_append(out, utf8, (size_t)fm_utf8_encode(utf8, cp));
     }
+}
+
+/* A high bit in each byte that JSON wants escaped. */
+static uint64_t must_escape(uint64_t w) {
+    uint64_t quote = w ^ EACH(0x22), slash = w ^ EACH(0x5C);
+    return (((quote - EACH(1)) & ~quote) | ((slash - EACH(1)) & ~slash) | ((w - EACH(0x20)) & ~w)) & EACH(0x80);
+}
+
+void fm_jsonl_put_text(fm_str *out, const char *p, size_t n) {
+    const char *end = p + n;
+    fm_str_putc(out, '"');
+    while (p < end) {
+        const char *run = p;
+        while (end - p >= 8) {
+            uint64_t w;
+            memcpy(&w, p, 8);
+            if (must_escape(w)) {
+                break;
+            }
+            p += 8;
+        }
+        while (p < end && (unsigned char)*p >= 0x20 && *p != '"' && *p != '\\') {
+            p++;
+        }
+        fm_str_append(out, run, (size_t)(p - run));
+        if (p == end) {
+            break;
+        }
+        static const char plain[] = "\"\\\b\f\n\r\t", letter[] = "\"\\bfnrt";
+        const char *known = *p ? strchr(plain, *p) : NULL;
+        if (known) {
+            char two[2] = {'\\', letter[known - plain]};
+            fm_str_append(out, two, 2);
+        } else {
+            fm_str_printf(out, "\\u%04x", (unsigned)(unsigned char)*p);
+        }
+        p++;
+    }
+    fm_str_putc(out, '"');
 }
 
 fm_status fm_jsonl_number(double *out, const fm_json_value *v) {

@@ -31,6 +31,14 @@ typedef struct fm_json_value {
 FM_MUST_CHECK fm_status fm_jsonl_scan(const char *line, size_t n, const char *const *names, size_t n_names,
                                       fm_json_value *values);
 
+/* Calls fn for each member of the object in line[0..n), in file order; checks the whole line as fm_jsonl_scan does. A
+ * member's key is a STRING. */
+typedef fm_status (*fm_jsonl_member_fn)(void *arg, const fm_json_value *key, const fm_json_value *value);
+FM_MUST_CHECK fm_status fm_jsonl_members(const char *line, size_t n, fm_jsonl_member_fn fn, void *arg);
+
+/* Appends valid UTF-8 as a JSON string in quotes; only what RFC 8259 asks for is escaped. */
+void fm_jsonl_put_text(fm_str *out, const char *p, size_t n);
+
 /* Appends a STRING with escapes resolved; other kinds append their text as it stands. */
 void fm_jsonl_text(fm_str *out, const fm_json_value *v);
 FM_MUST_CHECK fm_status fm_jsonl_number(double *out, const fm_json_value *v); /* FM_ERR_DATA for other kinds */

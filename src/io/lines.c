@@ -5,7 +5,6 @@
 
 #include "base/error.h"
 #include "base/mem.h"
-#include "io/stream.h"
 
 #define FIRST_BYTES ((size_t)1 << 17)
 #define DEFAULT_MAX ((size_t)64 << 20)
@@ -19,25 +18,31 @@ struct fm_lines {
     bool at_end;
 };
 
-fm_status fm_lines_open(fm_lines **out, const char *path, size_t max_bytes) {
+fm_status fm_lines_open_stream(fm_lines **out, fm_stream *in, size_t max_bytes) {
     *out = NULL;
     fm_lines *l = fm_calloc(1, sizeof *l);
     if (!l) {
+        fm_stream_close(in);
         FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate a line reader");
     }
+    l->in = in;
     l->max = max_bytes ? max_bytes : DEFAULT_MAX;
-    fm_status s = fm_stream_open(&l->in, path);
-    if (s == FM_OK) {
-        void *p = NULL;
-        s = fm_grow(&p, &l->cap, FIRST_BYTES, 1);
-        l->buf = p;
-    }
+    void *p = NULL;
+    fm_status s = fm_grow(&p, &l->cap, FIRST_BYTES, 1);
+    l->buf = p;
     if (s != FM_OK) {
         fm_lines_close(l);
         return s;
     }
     *out = l;
     return FM_OK;
+}
+
+fm_status fm_lines_open(fm_lines **out, const char *path, size_t max_bytes) {
+    *out = NULL;
+    fm_stream *in;
+    FM_TRY(fm_stream_open(&in, path));
+    return fm_lines_open_stream(out, in, max_bytes);
 }
 
 void fm_lines_close(fm_lines *l) {

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "fathom/status.h"
+#include "io/stream.h"
 
 typedef struct fm_lines fm_lines;
 
@@ -20,6 +21,8 @@ typedef struct fm_line {
 
 /* path "-" is stdin. max_bytes: longest line kept; 0 = 64 MiB. A byte order mark is dropped. */
 FM_MUST_CHECK fm_status fm_lines_open(fm_lines **out, const char *path, size_t max_bytes);
+/* The same over an open stream, which is taken over (closed on failure too). */
+FM_MUST_CHECK fm_status fm_lines_open_stream(fm_lines **out, fm_stream *in, size_t max_bytes);
 void fm_lines_close(fm_lines *l);
 /* *more is false at the end. */
 FM_MUST_CHECK fm_status fm_lines_next(fm_lines *l, fm_line *out, bool *more);

@@ -1,0 +1,131 @@
+/* Lines in blocks: see blocks.h. */
+#include "data/blocks.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+fm_status fm_reader_stream(fm_stream **out, const char *path, const fm_reader_options *o) {
+    FM_UNUSED(o);
+    return fm_stream_open(out, path);
+}
+
+fm_status fm_blocks_open(fm_blocks *k, const char *path, const fm_reader_options *o) {
+    memset(k, 0, sizeof *k);
+    k->line = 1;
+    k->max_row = o->max_row_bytes;
+    return fm_reader_stream(&k->in, path, o);
+}
+
+void fm_blocks_close(fm_blocks *k) {
+    fm_stream_close(k->in);
+    fm_str_free(&k->carry);
+    memset(k, 0, sizeof *k);
+}
+
+fm_status fm_blocks_fill(fm_blocks *k, fm_str *s, size_t *n) {
+    *n = 0;
+    void *p = s->data;
+    FM_TRY(fm_grow(&p, &s->cap, s->len + FM_READER_BLOCK + 1, 1));
+    s->data = p;
+    while (*n < FM_READER_BLOCK && !k->at_end) {
+        size_t got;
+        fm_status st = fm_stream_read(k->in, s->data + s->len, FM_READER_BLOCK - *n, &got);
+        if (st == FM_ERR_CORRUPT || st == FM_ERR_DATA) {
+            fm_error_save(&k->error);
+            k->pending = st;
+            got = 0;
+        } else {
+            FM_TRY(st);
+        }
+        k->at_end = got == 0;
+        s->len += got;
+        *n += got;
+    }
+    s->data[s->len] = '\0';
+    return FM_OK;
+}
+
+static int64_t count_lines(const char *p, size_t n) {
+    int64_t lines = 0;
+    for (size_t i = 0; i < n; i++) {
+        lines += p[i] == '\n';
+    }
+    return lines;
+}
+
+/* The carry is longer than a row may be: sets it aside and drops the rest of its line. */
+static fm_status skip_long(fm_blocks *k, fm_recs *b) {
+    char reason[80];
+    snprintf(reason, sizeof reason, "longer than %zu bytes", k->max_row);
+    FM_TRY(fm_recs_reject(b, k->line, "longer than max_row_bytes", reason,
+                          (fm_sv){b->raw.data, FM_MIN(b->raw.len, (size_t)4096)}));
+    for (;;) {
+        char *nl = memchr(b->raw.data, '\n', b->raw.len);
+        if (nl) {
+            fm_str_clear(&k->carry);
+            fm_str_append(&k->carry, nl + 1, b->raw.len - (size_t)(nl + 1 - b->raw.data));
+            fm_str_clear(&b->raw);
+            k->line++;
+            return fm_str_check(&k->carry);
+        }
+        size_t n;
+        fm_str_clear(&b->raw);
+        FM_TRY(fm_blocks_fill(k, &b->raw, &n));
+        if (n == 0) {
+            fm_str_clear(&k->carry);
+            return FM_OK;
+        }
+    }
+}
+
+fm_status fm_blocks_next(fm_blocks *k, fm_recs *b, bool *more) {
+    *more = true;
+    fm_str_clear(&b->raw);
+    fm_str_append(&b->raw, k->carry.data ? k->carry.data : "", k->carry.len);
+    FM_TRY(fm_str_check(&b->raw));
+    fm_str_clear(&k->carry);
+    char *cut = NULL;
+    while (!cut && !k->at_end) {
+        size_t n, before = b->raw.len;
+        FM_TRY(fm_blocks_fill(k, &b->raw, &n));
+        if (!k->started && b->raw.len >= 3 && memcmp(b->raw.data, "\xEF\xBB\xBF", 3) == 0) {
+            memmove(b->raw.data, b->raw.data + 3, b->raw.len - 3 + 1);
+            b->raw.len -= 3;
+        }
+        k->started = true;
+        cut = b->raw.len > before ? memrchr(b->raw.data + before, '\n', b->raw.len - before) : NULL;
+        if (!cut && b->raw.len > k->max_row) {
+            int64_t line = k->line;
+            FM_TRY(skip_long(k, b));
+            b->first_line = line;
+            b->bytes = fm_stream_consumed(k->in) - k->consumed;
+            k->consumed += b->bytes;
+            return FM_OK;
+        }
+    }
+    b->first_line = k->line;
+    size_t keep = cut ? (size_t)(cut + 1 - b->raw.data) : b->raw.len;
+    if (k->at_end && k->pending != FM_OK) { /* the cut line is lost with what follows it */
+        if (b->raw.len > keep || (!cut && keep)) {
+            keep = cut ? keep : 0;
+        }
+        if (keep == 0) {
+            fm_error_restore(&k->error);
+            return k->pending;
+        }
+        b->raw.len = keep;
+    } else if (k->at_end) {
+        keep = b->raw.len;
+    } else {
+        fm_str_append(&k->carry, b->raw.data + keep, b->raw.len - keep);
+        FM_TRY(fm_str_check(&k->carry));
+        b->raw.len = keep;
+    }
+    k->line += count_lines(b->raw.data, b->raw.len);
+    b->bytes = fm_stream_consumed(k->in) - k->consumed;
+    k->consumed += b->bytes;
+    *more = b->raw.len > 0;
+    return FM_OK;
+}

@@ -1,0 +1,31 @@
+/* Whole lines of a stream in blocks of about FM_READER_BLOCK bytes: what line-based readers share. */
+#ifndef FM_DATA_BLOCKS_H
+#define FM_DATA_BLOCKS_H
+
+#include "base/error.h"
+#include "data/reader.h"
+#include "io/stream.h"
+
+/* The stream of an input file, unpacked and as UTF-8. */
+FM_MUST_CHECK fm_status fm_reader_stream(fm_stream **out, const char *path, const fm_reader_options *o);
+
+typedef struct fm_blocks {
+    fm_stream *in;
+    fm_str carry; /* the beginning of a line that the last block cut */
+    int64_t line; /* number of the carry's line */
+    int64_t consumed;
+    size_t max_row;
+    bool at_end, started;
+    fm_status pending; /* a failure of the stream, reported when what came before it was given out */
+    fm_error_record error;
+} fm_blocks;
+
+FM_MUST_CHECK fm_status fm_blocks_open(fm_blocks *k, const char *path, const fm_reader_options *o);
+void fm_blocks_close(fm_blocks *k);
+/* Puts lines into b->raw, sets b->first_line and b->bytes. Lines longer than max_row are set aside. */
+FM_MUST_CHECK fm_status fm_blocks_next(fm_blocks *k, fm_recs *b, bool *more);
+/* Reads up to FM_READER_BLOCK more bytes behind s; a failure of damaged data is kept in `pending` and looks like the
+ * end. */
+FM_MUST_CHECK fm_status fm_blocks_fill(fm_blocks *k, fm_str *s, size_t *n);
+
+#endif

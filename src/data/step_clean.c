@@ -1,0 +1,274 @@
+/* clean: one text column in a regular form.
+ *
+ * Order of work: NFC (or NFKC), then character by character: full-width forms, control and zero-width characters, line
+ * ends, blanks, letters' case. A text that comes out as it went in keeps its bytes. ASCII that needs nothing is passed
+ * eight bytes at a time. */
+#include <stdlib.h>
+#include <string.h>
+#include <utf8proc.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "data/step.h"
+
+typedef enum normal_form { NF_NONE, NF_NFC, NF_NFKC } normal_form;
+
+typedef struct clean_options {
+    char *column;
+    int form;
+    bool spaces, controls, fullwidth, lowercase, newlines;
+    int64_t blank_lines;
+} clean_options;
+
+static const fm_option rows[] = {
+    FM_STEP_COLUMN(clean_options),
+    {"form", FM_OPT_ENUM, offsetof(clean_options, form), "nfc", 0, 0, "none|nfc|nfkc", NULL, NULL,
+     "Unicode normal form"},
+    {"spaces", FM_OPT_BOOL, offsetof(clean_options, spaces), "true", 0, 0, NULL, NULL, NULL,
+     "runs of blanks become one, none at the ends of lines and of the text"},
+    {"blank_lines", FM_OPT_INT, offsetof(clean_options, blank_lines), "1", 0, 1000, NULL, NULL, NULL,
+     "blank lines kept in a row (with spaces)"},
+    {"newlines", FM_OPT_BOOL, offsetof(clean_options, newlines), "true", 0, 0, NULL, NULL, NULL,
+     "CRLF, CR and Unicode line ends become LF"},
+    {"controls", FM_OPT_BOOL, offsetof(clean_options, controls), "true", 0, 0, NULL, NULL, NULL,
+     "control, zero-width and byte-order characters, U+FFFD and private-use ones are taken out"},
+    {"fullwidth", FM_OPT_BOOL, offsetof(clean_options, fullwidth), "false", 0, 0, NULL, NULL, NULL,
+     "full-width letters, digits and the ideographic space become ASCII (Chinese punctuation stays)"},
+    {"lowercase", FM_OPT_BOOL, offsetof(clean_options, lowercase), "false", 0, 0, NULL, NULL, NULL,
+     "letters become small"},
+    FM_STEP_OPTIONS_END,
+};
+
+typedef struct cleaner {
+    const clean_options *o;
+    char *out; /* room for the longest result */
+    size_t n;
+    bool pending;   /* a blank that is written when text follows */
+    int64_t breaks; /* line ends that are written when text follows */
+    bool controls_out;
+} cleaner;
+
+#define EACH(byte) (0x0101010101010101u * (byte))
+
+/* Nothing in these eight bytes needs a look: ASCII from '!' to '~', or single blanks between such. */
+static bool is_plain(const char *p, bool lowercase) {
+    uint64_t w;
+    memcpy(&w, p, 8);
+    uint64_t low = (w - EACH(0x21)) & ~w, high = w, del = w ^ EACH(0x7F);
+    uint64_t hit = low | high | ((del - EACH(1)) & ~del);
+    if (lowercase) { /* capitals: 0x41..0x5A; bit 7 is clear in all bytes once `high` is */
+        hit |= (w + EACH(0x3F)) & ~(w + EACH(0x25));
+    }
+    return (hit & EACH(0x80)) == 0;
+}
+
+static void flush_blanks(cleaner *k) {
+    if (k->breaks && k->n) {
+        int64_t most = k->o->blank_lines + 1;
+        for (int64_t i = 0; i < FM_MIN(k->breaks, most); i++) {
+            k->out[k->n++] = '\n';
+        }
+    } else if (k->pending && k->n) {
+        k->out[k->n++] = ' ';
+    }
+    k->pending = false;
+    k->breaks = 0;
+}
+
+static void put(cleaner *k, const char *p, size_t n) {
+    if (k->pending || k->breaks) {
+        flush_blanks(k);
+    }
+    memcpy(k->out + k->n, p, n);
+    k->n += n;
+}
+
+static bool is_blank(uint32_t c) {
+    return c == ' ' || c == '\t' || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x202F ||
+           c == 0x205F || c == 0x3000;
+}
+
+/* Zero-width joiners stay: they carry meaning in Indic scripts and emoji. */
+static bool is_control(uint32_t c) {
+    return c < 0x20 || (c >= 0x7F && c < 0xA0) || c == 0xAD || c == 0x200B || c == 0x200E || c == 0x200F ||
+           (c >= 0x202A && c <= 0x202E) || (c >= 0x2060 && c <= 0x2064) || c == 0xFEFF || c == 0xFFFD ||
+           (c >= 0xFFF9 && c <= 0xFFFB) || (c >= 0xE000 && c <= 0xF8FF) || (c & 0xFFFE) == 0xFFFE;
+}
+
+static void take(cleaner *k, uint32_t c, const char *p, int len) {
+    const clean_options *o = k->o;
+    char utf8[4];
+    if (o->fullwidth &&
+        ((c >= 0xFF10 && c <= 0xFF19) || (c >= 0xFF21 && c <= 0xFF3A) || (c >= 0xFF41 && c <= 0xFF5A))) {
+        c -= 0xFEE0;
+        len = fm_utf8_encode(utf8, c);
+        p = utf8;
+    } else if (o->fullwidth && c == 0x3000) {
+        c = ' ';
+        len = fm_utf8_encode(utf8, c);
+        p = utf8;
+    }
+    if (c == '\n' ||
+        (o->newlines && (c == '\r' || c == 0x85 || c == 0x2028 || c == 0x2029 || c == 0x0B || c == 0x0C))) {
+        if (o->spaces) {
+            k->breaks++;
+            k->pending = false;
+        } else {
+            put(k, "\n", 1);
+        }
+        return;
+    }
+    if (o->spaces && is_blank(c)) {
+        k->pending = true;
+        return;
+    }
+    if (o->controls && c != '\t' && is_control(c)) {
+        k->controls_out = true;
+        return;
+    }
+    if (o->lowercase) {
+        uint32_t small = fm_utf8_lower(c);
+        if (small != c) {
+            len = fm_utf8_encode(utf8, small);
+            p = utf8;
+        }
+    }
+    put(k, p, (size_t)len);
+}
+
+static void clean(cleaner *k, const char *p, size_t n) {
+    const char *end = p + n;
+    while (p < end) {
+        const char *run = p;
+        while (end - p >= 8 && is_plain(p, k->o->lowercase)) {
+            p += 8;
+        }
+        if (p > run) {
+            put(k, run, (size_t)(p - run));
+            if (p == end) {
+                return;
+            }
+        }
+        unsigned char b = (unsigned char)*p;
+        if (b > 0x20 && b < 0x7F && !(k->o->lowercase && b >= 'A' && b <= 'Z')) {
+            put(k, p++, 1);
+            continue;
+        }
+        if (b == ' ' && k->o->spaces) {
+            k->pending = true;
+            p++;
+            continue;
+        }
+        if (b == '\r' && k->o->newlines && p + 1 < end && p[1] == '\n') {
+            p++;
+            continue;
+        }
+        uint32_t c;
+        int len = fm_utf8_decode(&c, p, end);
+        if (len == 0) { /* cells are valid UTF-8 */
+            p++;
+            continue;
+        }
+        take(k, c, p, len);
+        p += len;
+    }
+}
+
+/* True when no character of the text can change under NFC: all below U+0300, or in ranges of CJK and kana whose
+ * characters are their own normal form and compose with nothing. */
+static bool is_nfc_quickly(const char *p, size_t n) {
+    const unsigned char *u = (const unsigned char *)p, *end = u + n;
+    while (u < end) {
+        if (end - u >= 8) {
+            uint64_t w;
+            memcpy(&w, u, 8);
+            if ((w & EACH(0x80)) == 0) {
+                u += 8;
+                continue;
+            }
+        }
+        if (*u < 0x80) {
+            u++;
+        } else if (*u < 0xCC) { /* two bytes, below U+0300 */
+            u += 2;
+        } else if (*u >= 0xE4 && *u <= 0xE9) { /* U+4000..U+9FFF */
+            u += 3;
+        } else if (*u == 0xE3 && u[1] == 0x80 && u[2] <= 0xA9) { /* U+3000..U+3029: CJK punctuation */
+            u += 3;
+        } else if (*u == 0xEF && u[1] == 0xBC) { /* U+FF00..U+FF3F: full-width forms */
+            u += 3;
+        } else if (*u == 0xE2 && u[1] == 0x80) { /* U+2000..U+203F: general punctuation; two quads change */
+            if (u[2] == 0x80 || u[2] == 0x81) {
+                return false;
+            }
+            u += 3;
+        } else {
+            return false;
+        }
+    }
+    return true;
+}
+
+static fm_status normalise(const clean_options *o, fm_sv *text, char **owned) {
+    *owned = NULL;
+    if (o->form == NF_NONE || (o->form == NF_NFC && is_nfc_quickly(text->ptr, text->len))) {
+        return FM_OK;
+    }
+    utf8proc_option_t how = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
+    if (o->form == NF_NFKC) {
+        how |= UTF8PROC_COMPAT;
+    }
+    utf8proc_uint8_t *out;
+    utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)text->ptr, (utf8proc_ssize_t)text->len, &out, how);
+    if (n < 0) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "cannot normalise a text of %zu bytes: %s", text->len, utf8proc_errmsg(n));
+    }
+    *owned = (char *)out;
+    text->ptr = *owned;
+    text->len = (size_t)n;
+    return FM_OK;
+}
+
+static fm_status clean_row(fm_step_ctx *x, fm_rec *r) {
+    const clean_options *o = x->step->opt;
+    fm_cell *cell;
+    FM_TRY(fm_step_text(x, r, o->column, &cell));
+    if (!cell) {
+        return FM_OK;
+    }
+    fm_sv text = cell->text;
+    char *owned;
+    FM_TRY(normalise(o, &text, &owned));
+    bool normal = owned && (text.len != cell->text.len || memcmp(text.ptr, cell->text.ptr, text.len) != 0);
+    /* A small letter may be longer than its capital by a byte or two. */
+    cleaner k = {.o = o, .out = fm_bump_alloc(x->arena, text.len * (o->lowercase ? 3 : 1) + 1)};
+    if (!k.out) {
+        free(owned);
+        FM_FAIL(FM_ERR_NO_MEMORY, "cannot clean a text of %zu bytes", text.len);
+    }
+    clean(&k, text.ptr, text.len);
+    if (!o->spaces) {
+        flush_blanks(&k);
+    }
+    free(owned);
+    if (k.n == cell->text.len && memcmp(k.out, cell->text.ptr, k.n) == 0) {
+        return FM_OK;
+    }
+    k.out[k.n] = '\0';
+    cell->text = (fm_sv){k.out, k.n};
+    cell->raw = (fm_sv){NULL, 0};
+    FM_TRY(fm_step_count(x, "changed", 1));
+    FM_TRY(normal ? fm_step_count(x, "normal form", 1) : FM_OK);
+    FM_TRY(k.controls_out ? fm_step_count(x, "control characters", 1) : FM_OK);
+    return k.n == 0 ? fm_step_drop(x, r, "empty after cleaning", NULL) : FM_OK;
+}
+
+const fm_step_def fm_step_clean = {
+    .name = "clean",
+    .help = "Unicode normal form, blanks, line ends, control characters, full-width forms, case",
+    .examples = "fathom data clean -i corpus.jsonl -o clean.jsonl.zst\n"
+                "fathom data clean -i 'web/*.jsonl.gz' -o clean/ --fullwidth --lowercase --rejects dropped.jsonl",
+    .options = rows,
+    .options_bytes = sizeof(clean_options),
+    .row = clean_row,
+};

@@ -1,0 +1,75 @@
+#!/bin/sh
+# Data steps and pipelines as a user runs them.
+set -eu
+. "$(dirname "$0")/lib.sh"
+cat > "$tmp/a.jsonl" <<'X'
+{"id":1,"text":"  Hello   world \r\n","n":1.50,"nested":{"a":[1,2]}}
+{"id":2,"text":"short"}
+not json at all
+{"id":3,"text":"A third row, long enough to stay.","label":"x"}
+{"id":4}
+X
+# Cells that are not touched leave verbatim; bad rows are counted and kept.
+run 0 "$fathom" data clean -i "$tmp/a.jsonl" -o "$tmp/b.jsonl" --rejects "$tmp/bad.jsonl" --json
+has out '"reasons": {"broken JSON": 1}'
+printf '%s\n' '{"id":1,"text":"Hello world","n":1.50,"nested":{"a":[1,2]}}' '{"id":2,"text":"short"}' \
+    '{"id":3,"text":"A third row, long enough to stay.","label":"x"}' > "$tmp/want"
+same "$tmp/b.jsonl" "$tmp/want"
+has bad.jsonl '"line":3,"step":"read"'
+has bad.jsonl '"reason":"missing column"'
+has b.jsonl.manifest.json '"name": "clean"'
+run 1 "$fathom" data clean -i "$tmp/a.jsonl" -o "$tmp/b.jsonl"
+has err "exists already"
+# A pipeline; the same bytes for any number of threads; history is carried along.
+i=0
+while [ $i -lt 3000 ]; do
+    echo "{\"id\":$i,\"text\":\"Row number $i of a corpus  that has many rows in it.\",\"label\":\"c$((i % 3))\"}"
+    i=$((i + 1))
+done > "$tmp/many.jsonl"
+cat > "$tmp/p.yaml" <<X
+input:
+  - {path: $tmp/many.jsonl, name: many, licence: CC0}
+  - $tmp/b.jsonl
+output: $tmp/parts
+output_format: jsonl.gz
+rejects: $tmp/dropped.jsonl
+steps:
+  - clean: {lowercase: true}
+  - filter-length: {min_chars: 10}
+  - split: {stratify: label}
+X
+run 0 "$fathom" data run "$tmp/p.yaml" --threads 1
+has dropped.jsonl "too few characters"
+has parts/manifest.json '"licence": "CC0"'
+has parts/manifest.json '"from"'
+run 0 "$fathom" data run "$tmp/p.yaml" --threads 3 --output "$tmp/again"
+for p in train val test; do same "$tmp/parts/$p.jsonl.gz" "$tmp/again/$p.jsonl.gz"; done
+gunzip -c "$tmp/parts/test.jsonl.gz" > "$tmp/test.jsonl"
+[ "$(grep -c . "$tmp/test.jsonl")" -eq 300 ] || die "test part has $(grep -c . "$tmp/test.jsonl") rows, expected 300"
+# CSV out: the header is the union of columns.
+run 0 "$fathom" data fields -i "$tmp/a.jsonl" -o "$tmp/c.csv" --rename text=body --remove nested
+printf 'id,body,n,label\n1,"  Hello   world \r\n",1.50,\n2,short,,\n3,"A third row, long enough to stay.",,x\n4,,,\n' > "$tmp/want"
+same "$tmp/c.csv" "$tmp/want"
+# And back, with a template.
+run 0 "$fathom" data regex -i "$tmp/c.csv" -o - --text-template '{id}: {body}' --pattern '\s+$' --quiet
+has out '"text":"2: short"'
+# Mistakes.
+run 2 "$fathom" data cleen -i "$tmp/a.jsonl" -o "$tmp/x.jsonl"
+run 2 "$fathom" data clean -i "$tmp/a.jsonl"
+has err "no output"
+run 1 "$fathom" data clean -i "$tmp/none.jsonl" -o "$tmp/x.jsonl"
+printf 'input: x\noutput: y\nsteps:\n  - claen\n' > "$tmp/bad.yaml"
+run 2 "$fathom" data run "$tmp/bad.yaml"
+has err "did you mean 'clean'"
+echo nothing > "$tmp/junk.jsonl"
+run 3 "$fathom" data clean -i "$tmp/junk.jsonl" -o "$tmp/x.jsonl"
+[ ! -e "$tmp/x.jsonl" ] || die "a refused run left output"
+run 0 "$fathom" data list
+has out "filter-length"
+# Ctrl-C and on again gives the same bytes.
+run 0 "$fathom" data clean -i "$tmp/many.jsonl" -o "$tmp/full.jsonl"
+FATHOM_CRASH_POINT=data.batch "$fathom" data clean -i "$tmp/many.jsonl" -o "$tmp/part.jsonl" > /dev/null 2>&1 || true
+[ ! -e "$tmp/part.jsonl" ] || die "a killed run left output under its final name"
+run 0 "$fathom" data clean -i "$tmp/many.jsonl" -o "$tmp/part.jsonl"
+same "$tmp/full.jsonl" "$tmp/part.jsonl"
+finish
