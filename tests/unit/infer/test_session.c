@@ -44,6 +44,13 @@ static void write_model(const char *family, fm_dtype dtype, int32_t window) {
         cfg.moe = (fm_moe_config){.n_experts = 8, .n_active = 2, .n_shared = 1, .d_ff = 24, .first_dense = 1};
     }
     cfg.qkv_bias = strcmp(family, "qwen2") == 0;
+    if (strcmp(family, "gpt2") == 0 || strcmp(family, "bloom") == 0) {
+        bool learned = strcmp(family, "gpt2") == 0;
+        assert_int_equal(fm_model_config_reshape(&cfg, learned ? FM_POS_LEARNED : FM_POS_ALIBI, NULL, 0), FM_OK);
+    } else if (strcmp(family, "qwen2") == 0 && window > 0) {
+        cfg.n_layers = 4;
+        assert_int_equal(fm_layers_from_pattern(&cfg, "local:local:global", window), FM_OK);
+    }
     fm_model *m;
     assert_int_equal(fm_model_build(&m, &cfg), FM_OK);
     assert_int_equal(fm_params_alloc(m->params, FM_F32), FM_OK);
@@ -153,6 +160,8 @@ static void test_cache_f32(void **state) {
     check_cache("qwen3", FM_BF16, "f32", 0);
     check_cache("mistral", FM_F32, "f32", 100);
     check_cache("qwen3_moe", FM_F32, "f32", 0);
+    check_cache("gpt2", FM_F32, "f32", 0);
+    check_cache("qwen2", FM_F32, "f32", 70);
 }
 
 static void test_cache_bf16(void **state) {
@@ -161,6 +170,7 @@ static void test_cache_bf16(void **state) {
     check_cache("qwen2", FM_F32, "bf16", 0);
     check_cache("mistral", FM_F16, "bf16", 100);
     check_cache("deepseek", FM_BF16, "bf16", 0);
+    check_cache("bloom", FM_BF16, "bf16", 0);
 }
 
 /* Greedy tokens and log-probabilities from the logits of the whole sequence. */

@@ -9,6 +9,7 @@
 #include <math.h>
 
 #include "train_fixture.h"
+#include "learn_fixture.h"
 
 #define COMMON                                                                                                         \
     "\"hidden_size\":32,\"intermediate_size\":48,\"num_hidden_layers\":2,\"num_attention_heads\":4,"                   \
@@ -33,43 +34,14 @@ static const char *const configs[] = {
 };
 
 /* Replaces the fixture's model. */
-static void use_config(const char *text) {
-    char path[300];
-    snprintf(path, sizeof path, "%s/model/config.json", fx_top);
-    fx_ok(fm_file_write_atomic(path, text, strlen(text)));
-}
-
-/* What the best predictor that knows only how often each token occurs in the evaluation data itself would reach. */
-static double unigram_entropy(void) {
-    fm_dataset *d;
-    char path[300];
-    static int64_t count[300];
-    double h = 0;
-    snprintf(path, sizeof path, "%s/packed/val", fx_top);
-    fx_ok(fm_dataset_open(&d, path));
-    int64_t n = fm_dataset_tokens(d);
-    memset(count, 0, sizeof count);
-    for (int64_t i = 0; i < n; i++) {
-        int32_t id;
-        bool start;
-        fx_ok(fm_dataset_read(d, i, 1, &id, &start));
-        count[id]++;
-    }
-    fm_dataset_close(d);
-    for (int i = 0; i < 300; i++) {
-        h -= count[i] ? (double)count[i] / (double)n * log((double)count[i] / (double)n) : 0;
-    }
-    return h;
-}
-
 static void test_families_learn(void **state) {
     (void)state;
     static fx_log log;
-    double h = unigram_entropy();
+    double h = fx_unigram_entropy();
     assert_true(h > 2 && h < 6);
     for (size_t i = 0; i < FM_ARRAY_LEN(configs); i++) {
         fm_train_result r;
-        use_config(configs[i]);
+        fx_use_config(configs[i]);
         fx_ok(fx_run((const char *[]){"max_steps", "100", "precision", i ? "fp32" : "bf16", NULL}, &log, &r));
         print_message("%zu: eval loss %.3f, unigram entropy %.3f\n", i, r.eval_loss, h);
         assert_true(log.loss[1] > h);
@@ -87,7 +59,7 @@ static void test_load_adds_up(void **state) {
     (void)state;
     static fx_log log[3];
     const char *const split[3][2] = {{"4", "1"}, {"2", "2"}, {"1", "4"}};
-    use_config(configs[2]);
+    fx_use_config(configs[2]);
     for (int i = 0; i < 3; i++) {
         fx_ok(fx_run((const char *[]){"per_device_train_batch_size", split[i][0], "gradient_accumulation_steps",
                                       split[i][1], "aux_loss_alpha", "0", "max_steps", "4", NULL},
@@ -105,7 +77,7 @@ static void test_load_counts_once(void **state) {
     (void)state;
     static fx_log log[2];
     for (size_t k = 0; k < FM_ARRAY_LEN(configs); k++) {
-        use_config(configs[k]);
+        fx_use_config(configs[k]);
         for (int i = 0; i < 2; i++) {
             fx_ok(fx_run((const char *[]){"gradient_checkpointing", i ? "on" : "off", "aux_loss_alpha", "0.05",
                                           "max_steps", "5", NULL},
@@ -131,7 +103,7 @@ static double late_violation(const char *const *set) {
 
 static void test_balance_loss_evens(void **state) {
     (void)state;
-    use_config(configs[0]);
+    fx_use_config(configs[0]);
     double off = late_violation((const char *[]){"max_steps", "60", "router_aux_loss_coef", "0", NULL}),
            on = late_violation((const char *[]){"max_steps", "60", "router_aux_loss_coef", "0.1", NULL});
     print_message("MaxVio without balance loss %.3f, with %.3f\n", off, on);

@@ -43,7 +43,9 @@ static int fx_setup(void **state) {
     assert_int_equal(fm_remove_tree(fx_top), FM_OK);
     snprintf(path, sizeof path, "%s/model", fx_top);
     assert_int_equal(fm_mkdirs(path), FM_OK);
-    fm_bpe_train_options o = {.size = sizeof o, .vocab_size = 300, .eos = "<eos>", .n_threads = 1};
+    const char *const special[] = {"[MASK]"};
+    fm_bpe_train_options o = {
+        .size = sizeof o, .vocab_size = 300, .special = special, .n_special = 1, .eos = "<eos>", .n_threads = 1};
     fx_feed f = {0};
     fm_tokenizer *t;
     assert_int_equal(fm_tokenizer_train(&t, NULL, fx_next, &f, &o), FM_OK);
