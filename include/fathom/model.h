@@ -37,6 +37,7 @@ typedef struct fm_model_info {
     int32_t n_layers, d_model, n_heads, n_kv_heads, head_dim, d_ff, vocab_size;
     int64_t max_position;
     bool tied_embeddings, qkv_bias, qk_norm;
+    const char *positions; /* "rope", "learned", "alibi" */
     double rope_theta;
     const char *rope_scaling; /* "none", "linear" ... */
     const char *dtype;        /* of the stored weights */
@@ -60,6 +61,48 @@ FM_API FM_MUST_CHECK fm_status fm_model_check(fm_model *m, int64_t *n);
 
 /* Logits of every position of one sequence: out [n_ids, vocab] float32, caller's memory. */
 FM_API FM_MUST_CHECK fm_status fm_model_logits(fm_model *m, const int32_t *ids, int32_t n_ids, float *out);
+
+/* Texts as token ids, one behind the other: text i is ids[offsets[i] .. offsets[i+1]). They do not see each other. */
+typedef struct fm_texts {
+    size_t size;            /* sizeof(fm_texts) */
+    const int32_t *ids;     /* [offsets[n]] */
+    const int32_t *types;   /* [offsets[n]] token types of an encoder, or NULL: all 0 */
+    const int32_t *offsets; /* [n+1], begins with 0 */
+    int32_t n;
+} fm_texts;
+
+/* Last hidden states: out [offsets[n], d_model]. */
+FM_API FM_MUST_CHECK fm_status fm_model_hidden(fm_model *m, const fm_texts *texts, float *out);
+
+/* Heads: the main one (0, name "") and others by name. Strings are owned by the model. */
+typedef struct fm_head_info {
+    const char *name;    /* "" for the main head */
+    const char *kind;    /* "lm", "none", "classification", "multi-label", "reward", "tagging", "value" ... */
+    const char *problem; /* "single" (softmax), "multi" (sigmoids), "regression" */
+    bool per_token;      /* a row of scores for each token, else for each text */
+    int32_t n_outputs;   /* scores in a row: labels, or the vocabulary; 0 without a head */
+} fm_head_info;
+/* True when the model continues texts: a decoder with a language model head. */
+FM_API bool fm_model_generates(const fm_model *m);
+FM_API int fm_model_head_count(const fm_model *m);
+FM_API FM_MUST_CHECK fm_status fm_model_head_info(fm_head_info *out, const fm_model *m, int head);
+/* name NULL or "": the main head. */
+FM_API FM_MUST_CHECK fm_status fm_model_head_find(int *out, const fm_model *m, const char *name);
+/* id2label of config.json; NULL when it has none. */
+FM_API const char *fm_model_label(const fm_model *m, int head, int32_t label);
+/* Scores before softmax or sigmoid: out [rows, n_outputs], a row for each text or token. */
+FM_API FM_MUST_CHECK fm_status fm_model_scores(fm_model *m, int head, const fm_texts *texts, float *out);
+
+typedef enum fm_normalize { FM_NORMALIZE_AUTO, FM_NORMALIZE_ON, FM_NORMALIZE_OFF } fm_normalize;
+typedef struct fm_embed_options {
+    size_t size;            /* sizeof(fm_embed_options) */
+    const char *pooling;    /* "mean", "cls" (first token), "last"; NULL or "auto": 1_Pooling/config.json of
+                               sentence-transformers, else mean for encoders and last for decoders */
+    fm_normalize normalize; /* to length 1; auto: when modules.json says so */
+} fm_embed_options;
+/* One vector a text: out [n, d_model]. opt may be NULL. */
+FM_API FM_MUST_CHECK fm_status fm_model_embed(fm_model *m, const fm_texts *texts, const fm_embed_options *opt,
+                                              float *out);
 
 /* What merging did to the logits of a fixed made-up text, in f32: largest difference between base plus adapter and the
  * merged model as it was written, and the largest logit. */

@@ -73,6 +73,42 @@ static void print_files_json(const fm_model *m) {
     printf("]");
 }
 
+static void print_heads_json(const fm_model *m) {
+    fm_head_info h;
+    printf(",\"output_heads\":[");
+    for (int k = 0; k < fm_model_head_count(m) && fm_model_head_info(&h, m, k) == FM_OK; k++) {
+        printf("%s{\"name\":", k ? "," : "");
+        cli_json_string(stdout, h.name);
+        printf(",\"kind\":");
+        cli_json_string(stdout, h.kind);
+        printf(",\"outputs\":%d,\"per_token\":%s,\"labels\":[", h.n_outputs, h.per_token ? "true" : "false");
+        for (int32_t i = 0; i < h.n_outputs && fm_model_label(m, k, i); i++) {
+            fputs(i ? "," : "", stdout);
+            cli_json_string(stdout, fm_model_label(m, k, i));
+        }
+        printf("]}");
+    }
+    printf("]");
+}
+
+/* Only what differs from a plain language model, and at most a line of labels. */
+static void print_heads(const fm_model *m) {
+    fm_head_info h;
+    for (int k = 0; k < fm_model_head_count(m) && fm_model_head_info(&h, m, k) == FM_OK; k++) {
+        if (k == 0 && fm_model_generates(m)) {
+            continue;
+        }
+        printf("head          %s%s%s", h.name, *h.name ? ": " : "", h.kind);
+        for (int32_t i = 0; i < h.n_outputs && i < 12 && fm_model_label(m, k, i); i++) {
+            printf("%s%s", i ? ", " : "; labels ", fm_model_label(m, k, i));
+        }
+        if (h.n_outputs > 12 && fm_model_label(m, k, 0)) {
+            printf(" ... (%d)", h.n_outputs);
+        }
+        printf("\n");
+    }
+}
+
 static void print_json(const char *name, const fm_model *m, const fm_model_info *i, int64_t checked) {
     double train = (double)i->n_params * (double)i->train_bytes_per_param;
     printf("{\"model\":");
@@ -90,6 +126,9 @@ static void print_json(const char *name, const fm_model *m, const fm_model_info 
     printf("\"experts\":%d,\"active_experts\":%d,\"shared_experts\":%d,\"rope_theta\":%.10g,\"rope_scaling\":",
            i->n_experts, i->n_experts_active, i->n_experts_shared, i->rope_theta);
     cli_json_string(stdout, i->rope_scaling);
+    print_heads_json(m);
+    printf(",\"positions\":");
+    cli_json_string(stdout, i->positions);
     printf(",\"dtype\":");
     cli_json_string(stdout, i->dtype);
     printf(",\"dtype_mix\":");
@@ -148,8 +187,13 @@ static void print_text(const char *name, const fm_model *m, const fm_model_info 
                i->n_experts_shared);
     }
     printf("vocabulary    %d\n", i->vocab_size);
-    printf("context       %lld tokens, rope base %g, scaling %s\n", (long long)i->max_position, i->rope_theta,
-           i->rope_scaling);
+    if (strcmp(i->positions, "rope") == 0) {
+        printf("context       %lld tokens, rope base %g, scaling %s\n", (long long)i->max_position, i->rope_theta,
+               i->rope_scaling);
+    } else {
+        printf("context       %lld tokens, %s positions\n", (long long)i->max_position, i->positions);
+    }
+    print_heads(m);
     printf("files         %d, %s, %s\n", i->n_files, cli_bytes(a, sizeof a, (double)i->file_bytes),
            i->dtype_mix ? i->dtype_mix : i->dtype);
     for (int32_t k = 0; k < 8 && (path = fm_model_file(m, k, &bytes)) != NULL; k++) {

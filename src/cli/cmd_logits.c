@@ -7,7 +7,8 @@
 #include "fathom/model.h"
 
 typedef struct logits_args {
-    char *output, *dtype, *adapter;
+    char *output, *dtype, *adapter, *head, *embed;
+    bool normalize;
     int64_t threads;
 } logits_args;
 
@@ -23,6 +24,21 @@ static const fm_option table[] = {
      .offset = offsetof(logits_args, dtype),
      .def = "auto",
      .help = "Precision: auto, bf16, f32."},
+    {.key = "head",
+     .type = FM_OPT_STR,
+     .offset = offsetof(logits_args, head),
+     .metavar = "NAME",
+     .help = "Scores of a head: main, or the name of another; {\"scores\":[...]} with a row per text or token."},
+    {.key = "embed",
+     .type = FM_OPT_STR,
+     .offset = offsetof(logits_args, embed),
+     .metavar = "POOLING",
+     .help = "One vector a text: auto, mean, cls or last; auto reads 1_Pooling/config.json."},
+    {.key = "normalize",
+     .type = FM_OPT_BOOL,
+     .offset = offsetof(logits_args, normalize),
+     .def = "false",
+     .help = "With --embed: vectors of length 1 (also when modules.json asks for it)."},
     {.key = "adapter",
      .type = FM_OPT_STR,
      .offset = offsetof(logits_args, adapter),
@@ -56,27 +72,81 @@ static bool npy_header(FILE *f, long long n, long long t, long long v) {
     return fseek(f, 0, SEEK_SET) == 0 && fwrite(h, 1, NPY_HEADER, f) == NPY_HEADER;
 }
 
-static fm_status row(fm_model *m, int32_t vocab, const int32_t *ids, size_t n, FILE *npy, bool *write_failed) {
-    float *out = malloc(n * (size_t)vocab * sizeof *out);
+/* What is asked of the model: the numbers of a row of ids, and what they are called. */
+typedef struct request {
+    fm_model *m;
+    const char *name; /* of the member in JSONL */
+    int32_t width;
+    bool per_text; /* one row a text, else one a token */
+    int head;      /* -1: logits or hidden states */
+    const char *embed;
+    bool normalize, hidden;
+} request;
+
+static fm_status compute(const request *q, const fm_texts *t, float *out) {
+    if (q->embed) {
+        fm_embed_options o = {
+            .size = sizeof o, .pooling = q->embed, .normalize = q->normalize ? FM_NORMALIZE_ON : FM_NORMALIZE_AUTO};
+        return fm_model_embed(q->m, t, &o, out);
+    }
+    if (q->head >= 0) {
+        return fm_model_scores(q->m, q->head, t, out);
+    }
+    return q->hidden ? fm_model_hidden(q->m, t, out) : fm_model_logits(q->m, t->ids, t->offsets[1], out);
+}
+
+static fm_status row(const request *q, const int32_t *ids, const int32_t *types, size_t n, FILE *npy,
+                     bool *write_failed) {
+    size_t rows = q->per_text ? 1 : n, width = (size_t)q->width;
+    float *out = malloc(rows * width * sizeof *out);
     if (!out) {
-        cli_say("no memory for logits of %zu positions", n);
+        cli_say("no memory for %s of %zu positions", q->name, n);
         return FM_ERR_NO_MEMORY;
     }
-    fm_status s = fm_model_logits(m, ids, (int32_t)n, out);
+    const int32_t offsets[2] = {0, (int32_t)n};
+    fm_status s =
+        compute(q, &(fm_texts){.size = sizeof(fm_texts), .ids = ids, .types = types, .offsets = offsets, .n = 1}, out);
     if (s == FM_OK && npy) {
-        *write_failed = fwrite(out, sizeof *out, n * (size_t)vocab, npy) != n * (size_t)vocab;
+        *write_failed = fwrite(out, sizeof *out, rows * width, npy) != rows * width;
     } else if (s == FM_OK) {
-        fputs("{\"logits\":[", stdout);
-        for (size_t t = 0; t < n; t++) {
+        printf("{\"%s\":%s", q->name, q->per_text ? "" : "[");
+        for (size_t t = 0; t < rows; t++) {
             fputs(t ? ",[" : "[", stdout);
-            for (int32_t v = 0; v < vocab; v++) {
-                printf(v ? ",%.9g" : "%.9g", (double)out[t * (size_t)vocab + (size_t)v]);
+            for (size_t v = 0; v < width; v++) {
+                printf(v ? ",%.9g" : "%.9g", (double)out[t * width + v]);
             }
             fputc(']', stdout);
         }
-        fputs("]}\n", stdout);
+        fputs(q->per_text ? "}\n" : "]}\n", stdout);
     }
     free(out);
+    return s;
+}
+
+/* Encoders and models with other heads give hidden states unless a head or an embedding is asked for. */
+static fm_status ask(request *q, const logits_args *a, int32_t vocab, int32_t d_model) {
+    fm_head_info h;
+    q->head = -1;
+    q->embed = a->embed;
+    q->normalize = a->normalize;
+    if (a->embed) {
+        q->name = "embedding";
+        q->width = d_model;
+        q->per_text = true;
+        return FM_OK;
+    }
+    if (a->head) {
+        fm_status s = fm_model_head_find(&q->head, q->m, strcmp(a->head, "main") == 0 ? "" : a->head);
+        s = s == FM_OK ? fm_model_head_info(&h, q->m, q->head) : s;
+        q->name = "scores";
+        q->width = s == FM_OK ? h.n_outputs : 0;
+        q->per_text = s == FM_OK && !h.per_token;
+        return s;
+    }
+    fm_status s = fm_model_head_info(&h, q->m, 0);
+    q->hidden = s == FM_OK && !fm_model_generates(q->m);
+    q->name = q->hidden ? "hidden" : "logits";
+    q->width = q->hidden ? d_model : vocab;
     return s;
 }
 
@@ -100,37 +170,49 @@ static int run(const cli_command *cmd, int argc, char **argv) {
     if (s == FM_OK) {
         s = fm_model_get_info(&info, m);
     }
+    request q = {.m = m};
+    if (s == FM_OK) {
+        s = ask(&q, &a, info.vocab_size, info.d_model);
+    }
     FILE *npy = NULL;
     bool write_failed = false;
     rc = -1;
-    if (s == FM_OK && a.output && !((npy = fopen(a.output, "wb")) && npy_header(npy, 0, 0, info.vocab_size))) {
+    if (s == FM_OK && a.output && !((npy = fopen(a.output, "wb")) && npy_header(npy, 0, 0, q.width))) {
         write_failed = true;
     }
     size_t len, no = 0, n_rows = 0, width = 0;
     char *line;
     while (s == FM_OK && rc < 0 && !write_failed && !fm_cancelled() && (line = cli_read_line(stdin, &len))) {
         char name[64];
-        int32_t *ids = NULL;
-        size_t n = 0;
+        int32_t *ids = NULL, *types = NULL;
+        size_t n = 0, n_types = 0;
         snprintf(name, sizeof name, "standard input:%zu", ++no);
         if (len == 0) {
             continue;
         }
         s = fm_jsonl_ids(&ids, &n, line, len, "ids", name);
-        if (s == FM_OK && npy && n_rows > 0 && n != width) {
+        if (s == FM_OK && memmem(line, len, "\"types\"", 7)) {
+            s = fm_jsonl_ids(&types, &n_types, line, len, "types", name);
+        }
+        if (s == FM_OK && types && n_types != n) {
+            fprintf(stderr, "fathom: %s: %zu types for %zu ids\n", name, n_types, n);
+            rc = 3;
+        }
+        if (s == FM_OK && rc < 0 && npy && !q.per_text && n_rows > 0 && n != width) {
             fprintf(stderr,
                     "fathom: %s: %zu ids, expected %zu: rows of a .npy file have one length (leave -o out for JSONL)\n",
                     name, n, width);
             rc = 3;
-        } else if (s == FM_OK && n > 0) {
+        } else if (s == FM_OK && rc < 0 && n > 0) {
             width = n;
             n_rows++;
-            s = row(m, info.vocab_size, ids, n, npy, &write_failed);
+            s = row(&q, ids, types, n, npy, &write_failed);
         }
         fm_ids_free(ids);
+        fm_ids_free(types);
     }
     if (npy && s == FM_OK && rc < 0) {
-        write_failed = write_failed || !npy_header(npy, (long long)n_rows, (long long)width, info.vocab_size);
+        write_failed = write_failed || !npy_header(npy, (long long)n_rows, q.per_text ? 1 : (long long)width, q.width);
     }
     if (npy && fclose(npy) != 0) {
         write_failed = true;
@@ -149,9 +231,11 @@ static int run(const cli_command *cmd, int argc, char **argv) {
 
 const cli_command cli_cmd_logits = {
     .name = "logits",
-    .args = "MODEL [-o FILE.npy]",
-    .summary = "Logits of token sequences, for comparison with other programs",
-    .examples = "echo '{\"ids\":[1,2,3]}' | fathom logits out/demo\nfathom logits out/demo -o logits.npy < ids.jsonl",
+    .args = "MODEL [-o FILE.npy] [--head NAME | --embed POOLING]",
+    .summary = "Logits of token sequences; hidden states, embeddings and scores of encoders and other heads",
+    .examples = "echo '{\"ids\":[1,2,3]}' | fathom logits out/demo\nfathom logits out/demo -o logits.npy < ids.jsonl\n"
+                "fathom logits bert-base --embed mean --normalize < ids.jsonl\nfathom logits classifier --head main < "
+                "ids.jsonl",
     .options = options,
     .run = run,
 };

@@ -52,7 +52,7 @@ fm_status fm_session_new(fm_session **out, fm_model *m, int64_t max_context) {
     if (max_context < 0) {
         FM_FAIL(FM_ERR_ARGUMENT, "max_context: expected 0 or more tokens, found %lld", (long long)max_context);
     }
-    if (m->family->encoder || m->cfg.head.kind != FM_HEAD_LM) {
+    if (!fm_model_generates(m)) {
         (void)fm_error_set(FM_ERR_UNSUPPORTED, __FILE__, __LINE__, "a %s model with a head for %s generates no text",
                            m->family->name, fm_head_row_of(&m->cfg.head)->name);
         return fm_error_hint("fathom logits gives its hidden states, embeddings and scores");

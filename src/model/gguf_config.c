@@ -364,6 +364,7 @@ fm_status fm_gguf_config_read(fm_json **json, const fm_gguf_set *set, const fm_g
         cfg.init_std = 0.02;
         cfg.act = arch->bit == FM_GGUF_GPT2 ? FM_ACT_GELU_TANH : arch->bit == FM_GGUF_BERT ? FM_ACT_GELU : FM_ACT_SILU;
         cfg.rope.theta = 10000;
+        cfg.positions = arch->bit & (FM_GGUF_GPT2 | FM_GGUF_BERT) ? FM_POS_LEARNED : FM_POS_ROPE;
         cfg.moe.layer_freq = 1;
         cfg.moe.routed_scale = 1;
         *json = fm_json_new_object();

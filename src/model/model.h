@@ -103,8 +103,9 @@ struct fm_model {
     fm_param *head; /* [V,D]: lm_head, or the embedding when tied; NULL when the first head is another */
     fm_head heads[1 + FM_MAX_HEADS]; /* the first is cfg.head */
     int32_t n_heads;
-    int n_trunk;       /* parameters before those of the heads */
-    double *rope_freq; /* [rope.dim/2] */
+    char architecture[64]; /* as transformers calls the family with this head */
+    int n_trunk;           /* parameters before those of the heads */
+    double *rope_freq;     /* [rope.dim/2] */
     double rope_mscale;
     bool checkpoint_layers; /* recompute each layer in backward */
     fm_adapter *adapter;    /* low-rank additions (model/adapter.h), or NULL */
@@ -113,7 +114,7 @@ struct fm_model {
     fm_dtype compute;
     fm_tokenizer *tokenizer;
     fm_json *json;                /* config.json as read, kept for writing back unknown keys; may be NULL */
-    fm_json *generation;     /* the same of generation_config.json */
+    fm_json *generation;          /* the same of generation_config.json */
     struct fm_model_files *files; /* weights in files (src/model/load.c), or NULL */
     /* Of a model from a GGUF file (src/model/gguf_load.c), else NULL: */
     struct fm_gguf_set *gguf;

@@ -101,7 +101,7 @@ fm_status fm_model_get_info(fm_model_info *out, fm_model *m) {
     describe_types(m);
     *out = (fm_model_info){
         .family = m->family->name,
-        .architecture = m->family->architectures[0],
+        .architecture = m->architecture,
         .n_params = fm_params_numel(m->params),
         .n_params_embedding = fm_model_config_params_embedding(cfg),
         .n_layers = cfg->n_layers,
@@ -115,6 +115,9 @@ fm_status fm_model_get_info(fm_model_info *out, fm_model *m) {
         .tied_embeddings = cfg->tied,
         .qkv_bias = cfg->qkv_bias,
         .qk_norm = cfg->qk_norm,
+        .positions = cfg->positions == FM_POS_ROPE    ? "rope"
+                     : cfg->positions == FM_POS_ALIBI ? "alibi"
+                                                      : "learned",
         .rope_theta = cfg->rope.theta,
         .rope_scaling = fm_rope_kind_name(cfg->rope.kind),
         .dtype = fm_dtype_get(m->stored)->name,
@@ -141,66 +144,4 @@ fm_status fm_model_get_info(fm_model_info *out, fm_model *m) {
         }
     }
     return FM_OK;
-}
-
-/* ---- logits of a whole sequence -------------------------------------------------------------- */
-
-#define HEAD_ROWS 64 /* logits held at a time */
-
-static fm_status run_logits(fm_ctx *c, const fm_model *m, const fm_batch *b, float *out) {
-    fm_tensor *h = fm_model_forward(c, m, b);
-    int64_t d = m->cfg.d_model, v = m->cfg.vocab_size;
-    for (int32_t t = 0; t < b->n_tokens && h; t += HEAD_ROWS) {
-        int64_t rows = FM_MIN(HEAD_ROWS, b->n_tokens - t);
-        fm_ctx_mark_t mark = fm_ctx_mark(c);
-        uint8_t *data = fm_data(c, h);
-        fm_tensor *part =
-            fm_from_memory(c, h->dtype, 2, (int64_t[]){rows, d}, data ? data + fm_dtype_bytes(h->dtype, t * d) : NULL);
-        fm_tensor *y = fm_model_head(c, m, part, NULL);
-        if (y && out) {
-            memcpy(out + t * v, fm_data(c, y), (size_t)(rows * v) * sizeof *out);
-        }
-        fm_ctx_release(c, mark);
-        if (!y) {
-            break;
-        }
-    }
-    return fm_ctx_status(c);
-}
-
-fm_status fm_model_logits(fm_model *m, const int32_t *ids, int32_t n_ids, float *out) {
-    if (n_ids < 1) {
-        FM_FAIL(FM_ERR_ARGUMENT, "logits of %d tokens were asked for", (int)n_ids);
-    }
-    int32_t offsets[2] = {0, n_ids};
-    int32_t *pos = fm_malloc((size_t)n_ids * sizeof *pos);
-    if (!pos) {
-        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for %d positions", (int)n_ids);
-    }
-    for (int32_t i = 0; i < n_ids; i++) {
-        pos[i] = i;
-    }
-    fm_batch b = {.n_tokens = n_ids, .n_segments = 1, .ids = ids, .pos = pos, .q_offsets = offsets};
-    fm_ctx *c = NULL;
-    fm_ctx_options o = {.size = sizeof o, .compute = m->compute};
-    fm_status s = fm_ctx_new(&c, &o); /* a run without data says how large the arena must be */
-    if (s == FM_OK) {
-        s = run_logits(c, m, &b, NULL);
-        o.arena_bytes = fm_ctx_arena_peak(c) + 4096;
-        o.grad_bytes = fm_ctx_grad_peak(c) + 4096;
-        fm_ctx_free(c);
-        c = NULL;
-    }
-    if (s == FM_OK) {
-        o.backend = fm_cpu_backend();
-        o.pool = m->pool;
-        s = fm_ctx_new(&c, &o);
-    }
-    if (s == FM_OK) {
-        fm_ctx_set_pack(c, true);
-        s = run_logits(c, m, &b, out);
-    }
-    fm_ctx_free(c);
-    fm_free(pos);
-    return s;
 }

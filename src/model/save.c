@@ -31,9 +31,7 @@ static fm_status fill_config(const fm_model *m, fm_json *json, fm_dtype dtype) {
     if (!arch) {
         FM_FAIL(FM_ERR_NO_MEMORY, "no memory for config.json");
     }
-    char architecture[128];
-    fm_status s = fm_head_architecture(architecture, sizeof architecture, m->family, &m->cfg.head);
-    s = s == FM_OK ? fm_json_append(arch, fm_json_new_str(architecture)) : s;
+    fm_status s = fm_json_append(arch, fm_json_new_str(m->architecture));
     if (s != FM_OK) {
         fm_json_free(arch);
         return s;
