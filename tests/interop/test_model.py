@@ -36,22 +36,25 @@ def main(writer):
     warnings.showwarning = lambda m, *a, **k: messages.append(str(m))
     bad = 0
     # Families that transformers does not have are not for it to judge.
-    golden = sorted(os.path.dirname(p) for p in glob.glob(os.path.join(HERE, "../golden/data/*/config.json"))
+    paths = [p for d in ("*", "heads/*") for p in glob.glob(os.path.join(HERE, "../golden/data", d, "config.json"))]
+    golden = sorted(os.path.dirname(p) for p in paths
                     if json.load(open(p))["model_type"] in transformers.CONFIG_MAPPING)
     with tempfile.TemporaryDirectory() as out:
         subprocess.run([writer, out, *golden], check=True)
         for name in sorted(os.listdir(out)):
             folder = os.path.join(out, name)
-            with open(os.path.join(folder, "logits.bin"), "rb") as f:
-                n, vocab = struct.unpack("<II", f.read(8))
+            with open(os.path.join(folder, "outputs.bin"), "rb") as f:
+                n, rows, columns = struct.unpack("<III", f.read(12))
                 ids = np.frombuffer(f.read(4 * n), "<i4")
-                ours = np.frombuffer(f.read(), "<f4").reshape(n, vocab)
+                ours = np.frombuffer(f.read(), "<f4").reshape(rows, columns)
+            cls = getattr(transformers, json.load(open(os.path.join(folder, "config.json")))["architectures"][0])
             messages.clear()
-            model, info = transformers.AutoModelForCausalLM.from_pretrained(
+            model, info = cls.from_pretrained(
                 folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
             model.eval()
             with torch.no_grad():
-                theirs = model(torch.tensor(ids[None].astype(np.int64))).logits[0].numpy()
+                r = model(torch.tensor(ids[None].astype(np.int64)))
+            theirs = (r.logits if hasattr(r, "logits") else r.last_hidden_state)[0].numpy().reshape(rows, columns)
             stored = transformers.AutoConfig.from_pretrained(folder).dtype
             d = np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
             left = {k: v for k, v in info.items() if v}

@@ -1,9 +1,10 @@
-/* Writes small models of every family that transformers has, and the logits Fathom computes from each folder, for
+/* Writes small models of every family that transformers has, and what Fathom computes from each folder, for
  * test_model.py.
  *
  *   fm_write_model OUT [FOLDER ...]      each FOLDER is read and written again under OUT
  *
- * logits.bin: u32 n, u32 vocab, i32 ids[n], f32 logits[n][vocab]. */
+ * outputs.bin: u32 n, u32 rows, u32 columns, i32 ids[n], f32 outputs[rows][columns]: logits, scores of the head, or
+ * hidden states. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -135,29 +136,43 @@ static fm_status build(fm_model **m, const kind *k) {
     return FM_OK;
 }
 
-static fm_status write_logits(const char *dir) {
+/* What the model gives for a text: logits, scores of its head, or hidden states. */
+static fm_status compute(fm_model *m, const int32_t *ids, int32_t n, float *out) {
+    const int32_t offsets[2] = {0, n};
+    fm_texts t = {.size = sizeof t, .ids = ids, .offsets = offsets, .n = 1};
+    if (fm_model_generates(m)) {
+        return fm_model_logits(m, ids, n, out);
+    }
+    return m->cfg.head.kind == FM_HEAD_NONE ? fm_model_hidden(m, &t, out) : fm_model_scores(m, 0, &t, out);
+}
+
+static fm_status write_outputs(const char *dir) {
     fm_model *m;
     fm_model_options o = {.size = sizeof o, .dtype = "f32"};
+    fm_head_info h;
     FM_TRY(fm_model_open(&m, dir, &o));
-    uint32_t head[2] = {N, (uint32_t)m->cfg.vocab_size};
-    int32_t ids[N];
-    for (int32_t i = 0; i < N; i++) {
+    fm_status s = fm_model_head_info(&h, m, 0);
+    int32_t n = (int32_t)FM_MIN(m->cfg.max_position, N), ids[N];
+    uint32_t columns = (uint32_t)(h.n_outputs ? h.n_outputs : m->cfg.d_model);
+    uint32_t head[3] = {(uint32_t)n, h.per_token ? (uint32_t)n : 1, columns};
+    size_t numbers = (size_t)head[1] * columns;
+    for (int32_t i = 0; i < n; i++) {
         ids[i] = (i * 37 + 11) % m->cfg.vocab_size;
     }
-    float *out = malloc((size_t)N * head[1] * sizeof *out);
-    fm_status s = out ? fm_model_logits(m, ids, N, out) : FM_ERR_NO_MEMORY;
+    float *out = malloc(numbers * sizeof *out);
+    s = s == FM_OK && out ? compute(m, ids, n, out) : s;
     char path[4096];
     if (s == FM_OK) {
-        s = fm_path_join(path, sizeof path, dir, "logits.bin");
+        s = fm_path_join(path, sizeof path, dir, "outputs.bin");
     }
-    FILE *f = s == FM_OK ? fopen(path, "wb") : NULL;
+    FILE *f = s == FM_OK && out ? fopen(path, "wb") : NULL;
     if (f) {
-        size_t n = fwrite(head, 4, 2, f) + fwrite(ids, 4, N, f) + fwrite(out, 4, (size_t)N * head[1], f);
-        s = fclose(f) == 0 && n == 2 + N + (size_t)N * head[1] ? FM_OK : FM_ERR_IO;
+        size_t done = fwrite(head, 4, 3, f) + fwrite(ids, 4, (size_t)n, f) + fwrite(out, 4, numbers, f);
+        s = fclose(f) == 0 && done == 3 + (size_t)n + numbers ? FM_OK : FM_ERR_IO;
     }
     free(out);
     fm_model_close(m);
-    return f ? s : FM_ERR_IO;
+    return f ? s : s == FM_OK ? FM_ERR_IO : s;
 }
 
 static fm_status save(const fm_model *m, const char *out, const char *name, fm_dtype dtype, int64_t shard) {
@@ -165,7 +180,7 @@ static fm_status save(const fm_model *m, const char *out, const char *name, fm_d
     FM_TRY(fm_path_join(dir, sizeof dir, out, name));
     FM_TRY(fm_mkdirs(dir));
     FM_TRY(fm_model_save(m, dir, dtype, shard));
-    return write_logits(dir);
+    return write_outputs(dir);
 }
 
 static fm_status run(int argc, char **argv) {
