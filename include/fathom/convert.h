@@ -35,8 +35,8 @@ typedef struct fm_convert_report {
 } fm_convert_report;
 
 /* in and out are a folder or a .gguf file; in may also be any part of a split GGUF. `out` appears whole or not at all.
- * Tensors are converted one after another: memory stays near one tensor's share of rows, not the model. A GGUF file to a
- * GGUF file keeps all metadata and names and works for every architecture. Errors: FM_ERR_EXISTS; FM_ERR_UNSUPPORTED
+ * Tensors are converted one after another: memory stays near one tensor's share of rows, not the model. A GGUF file to
+ * a GGUF file keeps all metadata and names and works for every architecture. Errors: FM_ERR_EXISTS; FM_ERR_UNSUPPORTED
  * naming the key of config.json that cannot be exported; FM_ERR_CANCELLED after fm_cancel. */
 FM_API FM_MUST_CHECK fm_status fm_convert(fm_convert_report *report, const char *in, const char *out,
                                           const fm_convert_options *options);

@@ -24,9 +24,9 @@ static const fm_option table[] = {
      .type = FM_OPT_STR,
      F(shape),
      .def = "a,b",
-     .help =
-         "train, decode, prefill: a (26m preset), b (100m preset), moe (139m-a29m; train: beside its dense twin) or any "
-         "preset, comma-separated."},
+     .help = "train, decode, prefill: a (26m preset), b (100m preset), moe (139m-a29m; train: beside its dense twin) "
+             "or any "
+             "preset, comma-separated."},
     {.key = "dtype", .type = FM_OPT_STR, F(dtype), .def = "all", .help = "bf16, f32 or all."},
     {.key = "seconds",
      .type = FM_OPT_FLOAT,

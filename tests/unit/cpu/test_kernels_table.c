@@ -28,8 +28,8 @@ static void reference_is_complete(void **state) {
 
 /* Work of a few numbers a token, in the reference's form everywhere. */
 static bool reference_serves(fm_kernel k) {
-    static const fm_kernel small[] = {FM_K_route_fwd, FM_K_route_bwd, FM_K_balance_fwd, FM_K_balance_bwd,
-                                      FM_K_expert_sort, FM_K_pointwise_loss};
+    static const fm_kernel small[] = {FM_K_route_fwd,   FM_K_route_bwd,   FM_K_balance_fwd,
+                                      FM_K_balance_bwd, FM_K_expert_sort, FM_K_pointwise_loss};
     for (size_t i = 0; i < sizeof small / sizeof *small; i++) {
         if (small[i] == k) {
             return true;
