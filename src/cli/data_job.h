@@ -8,6 +8,6 @@
 /* Runs the job and reports; returns the exit code. */
 int cli_data_job(fm_data_job *job);
 /* `fathom data NAME` for a step; NULL when there is no such step. */
-const cli_command *cli_data_step(const char *name);
+const cli_command *cli_data_step(const char *word);
 
 #endif

@@ -116,9 +116,7 @@ fm_status fm_blocks_next(fm_blocks *k, fm_recs *b, bool *more) {
             return k->pending;
         }
         b->raw.len = keep;
-    } else if (k->at_end) {
-        keep = b->raw.len;
-    } else {
+    } else if (!k->at_end) {
         fm_str_append(&k->carry, b->raw.data + keep, b->raw.len - keep);
         FM_TRY(fm_str_check(&k->carry));
         b->raw.len = keep;

@@ -197,7 +197,7 @@ static uint64_t stratum_of_group(const splitter *k, uint64_t key, uint64_t own) 
 static fm_status split_apply(fm_step_ctx *x, fm_rec *r) {
     const split_options *o = x->step->opt;
     const splitter *k = x->step->state;
-    uint64_t key, stratum;
+    uint64_t key = 0, stratum = 0;
     FM_TRY(keys(x, r, &key, &stratum));
     int part = part_by_share(o, key);
     if (o->stratify) {

@@ -13,7 +13,7 @@ void fm_adapter_free(fm_adapter *a) {
     if (!a) {
         return;
     }
-    for (int i = 0; i < a->n; i++) {
+    for (int i = 0; i < a->n && a->weight; i++) {
         a->weight[i]->lora = NULL;
     }
     if (a->m && a->m->adapter == a) {

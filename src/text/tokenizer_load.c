@@ -396,6 +396,7 @@ static fm_status read_beside(char **text, size_t *n, const char *dir, const char
 static fm_status open_gguf(fm_tokenizer **out, const char *path) {
     fm_gguf *g;
     fm_str json = {0}, config = {0};
+    *out = NULL;
     FM_TRY(fm_gguf_open(&g, path));
     fm_status s = fm_gguf_tokenizer_json(&json, &config, g);
     if (s == FM_OK) {
@@ -404,7 +405,7 @@ static fm_status open_gguf(fm_tokenizer **out, const char *path) {
         s = fm_error_context("%s", path);
     }
     fm_gguf_text t = {NULL, 0};
-    if (s == FM_OK && !(*out)->chat_template) {
+    if (s == FM_OK && *out && !(*out)->chat_template) {
         s = fm_gguf_get_text(&t, g, "tokenizer.chat_template");
     }
     char *template = s == FM_OK && t.ptr ? fm_strndup(t.ptr, t.len) : NULL;

@@ -139,8 +139,8 @@ static fm_status forward(fm_ctx *c, fm_node *n) {
 /* Gradient of the rows that the products read: dy W, of both sets together. */
 static fm_status backward_rows(fm_ctx *c, fm_node *n, void *dx) {
     const attr *a = n->attr;
-    weights w[2];
-    int set[2], n_sets = 0;
+    weights w[2] = {{0}};
+    int set[2] = {0}, n_sets = 0;
     for (int s = 0; s < a->n_sets; s++) {
         if (fm_has_dout(n, s)) {
             FM_TRY(open_weights(c, n, s, false, &w[n_sets]));
