@@ -79,7 +79,9 @@ static fm_status write(const fm_model_config *cfg, fm_json *json) {
     }
     fm_json *a = fm_json_get(json, "attn_config");
     FM_TRY(fm_json_set(a, "alibi", fm_json_new_bool(true)));
-    FM_TRY(fm_json_set(a, "attn_pdrop", fm_json_new_num(cfg->attention_dropout)));
+    /* transformers takes whole numbers alone here. */
+    double p = cfg->attention_dropout;
+    FM_TRY(fm_json_set(a, "attn_pdrop", p == 0 ? fm_json_new_int(0) : fm_json_new_num(p)));
     return fm_config_write_ids(cfg, json);
 }
 
