@@ -385,6 +385,7 @@ fm_status fm_out_write(fm_out *o, const fm_recs *b, const fm_out_pieces *pieces)
         const fm_str *s = o->packing == FM_PACKING_NONE ? &p->text : &p->packed;
         out_file *f = NULL;
         FM_TRY(file_of(o, p->part, &f));
+        FM_ASSERT(f);
         FM_TRY(write_all(f, s->data ? s->data : "", s->len));
         f->rows += p->n_rows;
         f->bytes += (int64_t)s->len;

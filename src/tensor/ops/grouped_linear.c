@@ -1,6 +1,8 @@
 /* Products of sorted rows with the weight of each row's expert. Every weight is an input of its own, so experts stay
  * single parameters. Inputs: x, offsets, order, row, then n_sets * n_experts weights [n_out,K'], of which those of
  * experts without rows may be missing. */
+#include <string.h>
+
 #include "tensor/ops_util.h"
 
 enum { IN_X, IN_OFFSETS, IN_ORDER, IN_ROW, IN_WEIGHTS };
@@ -139,8 +141,9 @@ static fm_status forward(fm_ctx *c, fm_node *n) {
 /* Gradient of the rows that the products read: dy W, of both sets together. */
 static fm_status backward_rows(fm_ctx *c, fm_node *n, void *dx) {
     const attr *a = n->attr;
-    weights w[2] = {{0}};
+    weights w[2];
     int set[2] = {0}, n_sets = 0;
+    memset(w, 0, sizeof w);
     for (int s = 0; s < a->n_sets; s++) {
         if (fm_has_dout(n, s)) {
             FM_TRY(open_weights(c, n, s, false, &w[n_sets]));
