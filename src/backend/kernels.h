@@ -37,6 +37,7 @@
     X(rope, fm_rope_args)                                                                                              \
     X(attention_fwd, fm_attention_args)                                                                                \
     X(attention_bwd, fm_attention_bwd_args)                                                                            \
+    X(index_select, fm_index_select_args)                                                                              \
     X(glu_fwd, fm_glu_args)                                                                                            \
     X(glu_bwd, fm_glu_bwd_args)                                                                                        \
     X(act_fwd, fm_act_args)                                                                                            \
@@ -218,7 +219,7 @@ typedef struct fm_attention_args {
     float scale, softcap;    /* softcap 0 = none */
     const float *alibi;      /* [n_heads] slopes or NULL */
     const void *sink;        /* [n_heads] D or NULL */
-    const int32_t *selected; /* [n_tokens,max_selected] key rows, -1 ends a list, or NULL (ref kernel only) */
+    const int32_t *selected; /* [n_tokens,max_selected] keys of the segment, rising, -1 ends a list; or NULL */
     int32_t max_selected;
     void *out; /* [n_tokens,n_heads,v_dim] D */
     void *lse; /* [n_tokens,n_heads] A: log of the denominator with the maximum added; or NULL */
@@ -232,6 +233,18 @@ typedef struct fm_attention_bwd_args {
     bool acc_dq, acc_dk, acc_dv;
     void *dsink; /* [n_heads] A, +=, or NULL */
 } fm_attention_bwd_args;
+
+/* Lightning indexer (DeepSeek V3.2): the keys that each query attends to. Query i of a segment sees the keys j <= p of
+ * fm_attention_args; of these the n_selected with the largest
+ *   I_j = sum_h w[i,h] * relu(q[i,h] . k_j)
+ * are listed, all when they are fewer; of equal ones the earlier. NaN counts as the least. */
+typedef struct fm_index_select_args {
+    int32_t n_segments, n_heads, dim, n_selected;
+    const int32_t *q_offsets; /* [n_segments+1] rows of q */
+    const void *q, *w;        /* [n_tokens,n_heads,dim], [n_tokens,n_heads] D */
+    fm_kv_view kv;            /* k of one head of dim; v is not read */
+    int32_t *ids;             /* [n_tokens,n_selected] rising, then -1 */
+} fm_index_select_args;
 
 /* X(symbol, name). gelu is exact (erf), gelu_tanh the tanh form (Hendrycks & Gimpel 2016); relu2 = relu^2. */
 #define FM_ACT_LIST(X)                                                                                                 \

@@ -53,10 +53,21 @@ typedef struct fm_attention_options {
     const float *alibi; /* [H] or NULL */
     const fm_kv_view *kv;
     int32_t n_kv_heads, v_dim; /* with kv only */
+    fm_tensor *selected;       /* i32 [T,K] of fm_index_select, or NULL: only these keys are seen */
 } fm_attention_options;
 fm_tensor *fm_attention_(fm_ctx *c, fm_tensor *q, fm_tensor *k, fm_tensor *v, fm_tensor *sink,
                          const fm_attention_options *o);
 #define fm_attention(c, ...) fm_attention_(FM_HERE(c), __VA_ARGS__)
+
+/* The K keys of each query with the largest sum_h w_h relu(q_h . k), i32 [T,K]; see fm_index_select_args. q [T,H,D], w
+ * [T,H], k [S,D], or NULL with a view of a cache in kv. Offsets as in fm_attention. Nothing is differentiated. */
+typedef struct fm_index_options {
+    int32_t n_segments, n_selected;
+    const int32_t *q_offsets;
+    const fm_kv_view *kv;
+} fm_index_options;
+fm_tensor *fm_index_select_(fm_ctx *c, fm_tensor *q, fm_tensor *w, fm_tensor *k, const fm_index_options *o);
+#define fm_index_select(c, ...) fm_index_select_(FM_HERE(c), __VA_ARGS__)
 
 /* act(gate) * up; act(x). Same shapes. */
 fm_tensor *fm_glu_(fm_ctx *c, fm_tensor *gate, fm_tensor *up, fm_act act);

@@ -91,6 +91,9 @@ static fm_status shape(fm_ctx *c, fm_node *n) {
                 (int)a->o.n_kv_heads, (long long)q->dim[1]);
     }
     FM_TRY(fm_in_vector(n, 3, "sink", q->dim[1], 0));
+    if (n->in[4]) {
+        FM_TRY(fm_in_check(n, 4, "selected", FM_I32, 2, (int64_t[]){q->dim[0], -1}));
+    }
     FM_TRY(resolve(a, n));
     FM_TRY(fm_make_out(c, n, q->dtype, 3, (int64_t[]){q->dim[0], q->dim[1], a->o.v_dim}));
     if (fm_node_records(c, n)) {
@@ -118,6 +121,8 @@ static fm_attention_args args_of(fm_ctx *c, const fm_node *n) {
         .softcap = o->softcap,
         .alibi = o->alibi,
         .sink = fm_data(c, n->in[3]),
+        .selected = n->in[4] ? fm_data(c, n->in[4]) : NULL,
+        .max_selected = n->in[4] ? (int32_t)n->in[4]->dim[1] : 0,
         .out = fm_data(c, n->out[0]),
         .lse = fm_data(c, n->saved[0]),
     };
@@ -204,5 +209,6 @@ fm_tensor *fm_attention_(fm_ctx *c, fm_tensor *q, fm_tensor *k, fm_tensor *v, fm
     if (a.o.scale == 0 && q->dim[q->n_dims - 1] > 0) {
         a.o.scale = (float)(1.0 / sqrt((double)q->dim[q->n_dims - 1]));
     }
-    return fm_apply(c, &fm_op_attention, 1, 4, (fm_tensor *[]){q, k, v, sink}, &a, sizeof a, NULL);
+    a.o.selected = NULL;
+    return fm_apply(c, &fm_op_attention, 1, 5, (fm_tensor *[]){q, k, v, sink, o->selected}, &a, sizeof a, NULL);
 }

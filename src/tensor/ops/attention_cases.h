@@ -62,6 +62,41 @@ static int decomposed_full(fm_ctx *c, fm_tensor **in, int64_t n_rows, fm_tensor 
     return out[0] ? 1 : 0;
 }
 
+/* Lists of keys, rising: a pseudorandom part of those up to the query and a few it may not see. Query t of a case is
+ * row t of the table, so the first rows alone have the same lists. */
+#define SEL_T 200
+#define SEL_K 24
+static fm_tensor *selected(fm_ctx *c, int64_t n_rows, int64_t width, int32_t step) {
+    static int32_t lists[3][SEL_T * SEL_K];
+    int32_t *list = lists[step % 3];
+    for (int32_t t = 0; t < SEL_T; t++) {
+        int32_t n = 0;
+        for (int32_t j = t % 3; j < t + 3 && n < width; j += 1 + (t * 7 + j * 5) % step) {
+            list[t * width + n++] = j;
+        }
+        while (n < width) {
+            list[t * width + n++] = -1;
+        }
+    }
+    return fm_from_memory(c, FM_I32, 2, (int64_t[]){n_rows, width}, list);
+}
+static int run_selected(fm_ctx *c, fm_tensor **in, int64_t n_rows, fm_tensor **out) {
+    return run_with(c, in, out, &(fm_attention_options){.selected = selected(c, n_rows, 5, 3)});
+}
+static int run_selected_all(fm_ctx *c, fm_tensor **in, int64_t n_rows, fm_tensor **out) {
+    return run_with(
+        c, in, out,
+        &(fm_attention_options){.softcap = 2.0f, .window = 6, .scale = 0.7f, .selected = selected(c, n_rows, 5, 2)});
+}
+static int run_selected_big(fm_ctx *c, fm_tensor **in, int64_t n_rows, fm_tensor **out) {
+    return run_with(c, in, out, &(fm_attention_options){.selected = selected(c, n_rows, SEL_K, 13)});
+}
+static int run_selected_segments(fm_ctx *c, fm_tensor **in, int64_t n_rows, fm_tensor **out) {
+    return run_with(
+        c, in, out,
+        &(fm_attention_options){.n_segments = 3, .q_offsets = seg_big, .selected = selected(c, n_rows, SEL_K, 7)});
+}
+
 #define Q(T, H, D, ...)                                                                                                \
     { .name = "q", .n_dims = 3, .dim = {T, H, D}, __VA_ARGS__ }
 #define K(T, H, D, ...)                                                                                                \
@@ -121,6 +156,19 @@ static const fm_op_case cases[] = {
      .in = {Q(40, 2, 16, R), K(150, 1, 16, .no_grad = true), V(150, 1, 16, .no_grad = true)},
      .run = run_causal,
      SUFFIX},
+    {.name = "selected", QKV(11, 4, 2, 8), .run = run_selected, PREFIX},
+    {.name = "selected, one kv head",
+     .n_in = 3,
+     .in = {Q(9, 4, 12, R), K(9, 1, 12, R), V(9, 1, 7, R)},
+     .run = run_selected,
+     PREFIX},
+    {.name = "selected, all options",
+     .n_in = 4,
+     .in = {Q(19, 4, 8, R), K(19, 2, 8, R), V(19, 2, 8, R), SINK(4)},
+     .run = run_selected_all,
+     PREFIX},
+    {.name = "large selected", QKV(200, 2, 1, 40), .run = run_selected_big, PREFIX},
+    {.name = "large selected segments", QKV(200, 2, 2, 32), .run = run_selected_segments},
     {.name = "large", QKV(200, 4, 2, 64), .run = run_causal, PREFIX},
     {.name = "large odd",
      .n_in = 4,

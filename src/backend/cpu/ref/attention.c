@@ -17,15 +17,6 @@ typedef struct query {
     double lse;
 } query;
 
-/* Key row r of segment s, counted in rows of the whole k and v. */
-static int64_t kv_row(const fm_kv_view *kv, int64_t s, int64_t r) {
-    if (kv->block_table) {
-        return (int64_t)kv->block_table[s * kv->max_blocks + r / kv->block_tokens] * kv->block_tokens +
-               r % kv->block_tokens;
-    }
-    return kv->kv_offsets[s] + r;
-}
-
 static bool sees(const query *q, int64_t j) {
     const fm_attention_args *a = q->a;
     if (a->mask == FM_MASK_CAUSAL && j > q->pos) {
@@ -50,7 +41,7 @@ static double score(query *q, int64_t j) {
     const fm_attention_args *a = q->a;
     int64_t n = a->head_dim;
     int64_t qo = (q->row * a->n_heads + q->head) * n;
-    int64_t ko = kv_row(&a->kv, q->segment, j) * a->kv.k_stride + q->kv_head * n;
+    int64_t ko = fm_ref_kv_row(&a->kv, q->segment, j) * a->kv.k_stride + q->kv_head * n;
     double s = 0.0;
     for (int64_t i = 0; i < n; i++) {
         s += FM_LD(q->d, a->q, qo + i) * FM_LD(a->kv.dtype, a->kv.k, ko + i);
@@ -133,7 +124,7 @@ static void forward(query *q, void *ctx) {
         double sum = 0.0;
         for (int64_t j = 0; j < q->nk; j++) {
             if (q->p[j] != 0.0) {
-                int64_t vo = kv_row(&a->kv, q->segment, j) * a->kv.v_stride + q->kv_head * n;
+                int64_t vo = fm_ref_kv_row(&a->kv, q->segment, j) * a->kv.v_stride + q->kv_head * n;
                 sum += q->p[j] * FM_LD(a->kv.dtype, a->kv.v, vo + i);
             }
         }
@@ -166,7 +157,7 @@ static void backward(query *q, void *ctx) {
             if (q->p[j] == 0.0) {
                 continue;
             }
-            int64_t r = kv_row(&a->kv, q->segment, j);
+            int64_t r = fm_ref_kv_row(&a->kv, q->segment, j);
             int64_t vo = r * a->kv.v_stride + q->kv_head * nv, ko = r * a->kv.k_stride + q->kv_head * n;
             double dp = 0.0;
             for (int64_t i = 0; i < nv; i++) {

@@ -22,6 +22,7 @@ const fm_kernel_row fm_ref_rows[] = {
     ALL(rope),
     ALL(attention_fwd),
     ALL(attention_bwd),
+    ALL(index_select),
     ALL(glu_fwd),
     ALL(glu_bwd),
     ALL(act_fwd),

@@ -33,6 +33,15 @@ static inline void fm_ref_put(fm_dtype d, void *p, int64_t i, double v, bool acc
     fm_store_from_f64(d, p, i, acc ? fm_load_as_f64(d, p, i) + v : v);
 }
 
+/* Key row r of segment s, counted in rows of the whole k and v. */
+static inline int64_t fm_ref_kv_row(const fm_kv_view *kv, int64_t s, int64_t r) {
+    if (kv->block_table) {
+        return (int64_t)kv->block_table[s * kv->max_blocks + r / kv->block_tokens] * kv->block_tokens +
+               r % kv->block_tokens;
+    }
+    return kv->kv_offsets[s] + r;
+}
+
 double fm_ref_act(fm_act act, double x);
 double fm_ref_act_grad(fm_act act, double x);
 

@@ -41,6 +41,7 @@ typedef struct att_bwd_tile {
     float *s, *dp; /* [ATT_STRIP][ATT_RT] */
     att_e *p, *ds; /* rows [ATT_STRIP][ATT_RT] */
     att_e *ds_all; /* columns [ATT_KT keys][ATT_RT]; f32: ds is part of it */
+    float *chosen; /* [ATT_KT keys][ATT_RT] 1 or 0, with lists of keys only */
 } att_bwd_tile;
 
 static int64_t att_bwd_carve(const att_bwd *c, char *base, att_bwd_tile *t) {
@@ -67,6 +68,7 @@ static int64_t att_bwd_carve(const att_bwd *c, char *base, att_bwd_tile *t) {
     t->p = att_carve(&cv, ATT_STRIP * ATT_RT / ATT_STEP * 4);
     t->ds = att_carve(&cv, ATT_STRIP * ATT_RT / ATT_STEP * 4);
     t->ds_all = att_carve(&cv, ATT_KT / ATT_STEP * ATT_RT * 4);
+    t->chosen = f->selected != NULL ? att_carve(&cv, ATT_KT * ATT_RT * 4) : NULL;
     return cv.used;
 }
 
@@ -203,6 +205,10 @@ ATT_INLINE void att_bwd_key(const att_bwd *c, const att_bwd_tile *t, int64_t i, 
             p = vf_select(vf_lt(k, vf_load(t->hi + r)), p, vf_zero());
             p = vf_select(vf_le(vf_load(t->lo + r), k), p, vf_zero());
         }
+        if (!plain && f->selected != NULL) {
+            vf in = vf_load(t->chosen + key % ATT_KT * ATT_RT + r);
+            p = vf_select(vf_lt(vf_zero(), in), p, vf_zero());
+        }
         vf ds = vf_mul(p, vf_sub(vf_load(t->dp + i * ATT_RT + r), vf_load(t->delta + r)));
         if (!plain && f->softcap != 0.0F) {
             ds = vf_mul(ds, gain);
@@ -276,11 +282,38 @@ static void att_bwd_strip(const att_bwd *c, const att_bwd_tile *t, int64_t k0, i
     }
 }
 
+/* Marks which of the tile's keys the rows have in their lists; false when none. */
+static bool att_bwd_mark(const att_seg *g, const att_bwd_tile *t, int64_t r0, int64_t n, int64_t k0) {
+    const fm_attention_args *f = g->f;
+    bool any = false;
+    memset(t->chosen, 0, (size_t)(ATT_KT * ATT_RT) * 4);
+    for (int64_t r = 0; r < n; r++) {
+        const int32_t *list = f->selected + (g->q0 + (r0 + r) / g->group) * f->max_selected;
+        int64_t lo = 0, hi = f->max_selected; /* the first entry from k0 on, or the end of the list */
+        while (lo < hi) {
+            int64_t mid = lo + (hi - lo) / 2;
+            if (list[mid] >= 0 && list[mid] < k0) {
+                lo = mid + 1;
+            } else {
+                hi = mid;
+            }
+        }
+        for (; lo < f->max_selected && list[lo] >= 0 && list[lo] < k0 + ATT_KT; lo++) {
+            t->chosen[(list[lo] - k0) * ATT_RT + r] = 1.0F;
+            any = true;
+        }
+    }
+    return any;
+}
+
 /* Rows r0..r0+n against the key tile at k0. */
 static void att_bwd_block(const att_bwd *c, const att_seg *g, const att_bwd_tile *t, int64_t r0, int64_t n,
                           int64_t k0) {
     int64_t keys = att_min(ATT_KT, att_row_hi(g, r0 + n - 1) - k0);
     if (keys <= 0 || att_row_lo(g, r0) >= k0 + ATT_KT) {
+        return;
+    }
+    if (c->b->f.selected != NULL && !att_bwd_mark(g, t, r0, n, k0)) {
         return;
     }
     bool masked = att_row_hi(g, r0) < k0 + keys || att_row_lo(g, r0 + n - 1) > k0;
@@ -329,7 +362,7 @@ static fm_status att_bwd_part(void *arg, int64_t part, int64_t n_parts, int thre
 fm_status ATT_FN(attention_bwd)(const fm_exec *x, const fm_attention_bwd_args *b, fm_dtype d) {
     const fm_attention_args *f = &b->f;
     att_bwd c = {.b = b, .d = d};
-    c.plain = f->softcap == 0.0F && f->alibi == NULL;
+    c.plain = f->softcap == 0.0F && f->alibi == NULL && f->selected == NULL;
     c.steps_k = att_steps(f->head_dim);
     c.steps_v = att_steps(f->v_dim);
     c.ldk = att_round_up(c.steps_k, VF_N);
