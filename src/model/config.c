@@ -166,7 +166,7 @@ void fm_model_kv_shape(const fm_model_config *cfg, int32_t *n_kv_heads, int32_t 
     bool latent = cfg->mla.kv_rank > 0;
     *n_kv_heads = latent ? 1 : cfg->n_kv_heads;
     *k_dim = latent ? cfg->mla.kv_rank + cfg->mla.rope_dim : cfg->head_dim;
-    *v_dim = latent ? 0 : cfg->head_dim;
+    *v_dim = latent ? (cfg->mla.index_heads > 0 ? cfg->mla.index_dim : 0) : cfg->head_dim;
 }
 
 int64_t fm_model_kv_bytes_per_token(const fm_model_config *cfg, fm_dtype dtype) {

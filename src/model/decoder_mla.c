@@ -24,6 +24,14 @@ fm_status fm_decoder_build_mla(const fm_model_config *cfg, fm_params *ps, int32_
     NORM(&y->kv_a_norm, "self_attn.kv_a_layernorm.weight", z->kv_rank);
     LINEAR(&y->kv_b_w, "self_attn.kv_b_proj.weight", h * (z->nope_dim + z->v_dim), z->kv_rank);
     LINEAR(&y->o_w, "self_attn.o_proj.weight", d, h * z->v_dim);
+    if (z->index_heads > 0) {
+        LINEAR(&y->index_q_w, "self_attn.indexer.wq_b.weight", (int64_t)z->index_heads * z->index_dim, z->q_rank);
+        LINEAR(&y->index_k_w, "self_attn.indexer.wk.weight", z->index_dim, d);
+        NORM(&y->index_k_norm_w, "self_attn.indexer.k_norm.weight", z->index_dim);
+        FM_TRY(fm_decoder_add(cfg, ps, layer, &y->index_k_norm_b, "self_attn.indexer.k_norm.bias", 0, z->index_dim,
+                              FM_INIT_ZEROS));
+        LINEAR(&y->index_head_w, "self_attn.indexer.weights_proj.weight", z->index_heads, d);
+    }
     return FM_OK;
 }
 
@@ -31,6 +39,10 @@ int64_t fm_mla_config_params(const fm_mla_config *z, int64_t d_model, int64_t n_
     int64_t q = n_heads * (z->nope_dim + z->rope_dim);
     int64_t n = z->q_rank > 0 ? d_model * z->q_rank + z->q_rank + z->q_rank * q : d_model * q;
     n += d_model * (z->kv_rank + z->rope_dim) + z->kv_rank;
+    if (z->index_heads > 0) {
+        n += (int64_t)z->index_heads * z->index_dim * z->q_rank + z->index_dim * (d_model + 2) +
+             z->index_heads * d_model;
+    }
     return n + z->kv_rank * n_heads * (z->nope_dim + z->v_dim) + n_heads * z->v_dim * d_model;
 }
 
@@ -52,6 +64,16 @@ fm_status fm_mla_config_check(const fm_model_config *cfg) {
     FM_TRY(positive("v_head_dim", z->v_dim));
     if (z->q_rank < 0 || z->q_rank > 1 << 16) {
         FM_FAIL(FM_ERR_CONFIG, "q_lora_rank: expected null or 1 to %d, found %d", 1 << 16, (int)z->q_rank);
+    }
+    if (z->index_heads > 0) {
+        FM_TRY(positive("index_n_heads", z->index_heads));
+        FM_TRY(positive("index_head_dim", z->index_dim));
+        FM_TRY(positive("index_topk", z->index_topk));
+        FM_TRY(positive("q_lora_rank", z->q_rank));
+        if (z->index_dim < z->rope_dim) {
+            FM_FAIL(FM_ERR_CONFIG, "index_head_dim: expected at least qk_rope_head_dim %d, found %d", (int)z->rope_dim,
+                    (int)z->index_dim);
+        }
     }
     if (z->rope_dim % 2 != 0 || cfg->rope.dim != z->rope_dim) {
         FM_FAIL(FM_ERR_CONFIG, "qk_rope_head_dim: expected an even number, all of it rotated, found %d with %d rotated",

@@ -1,5 +1,5 @@
-/* DeepSeek V3 and R1 (arXiv 2412.19437): latent attention; sigmoid routing with a correction bias that chooses and does
- * not weigh, to the best groups by the sum of their two largest scores. */
+/* DeepSeek V3 and R1 (arXiv 2412.19437), and V3.2 with an indexer: latent attention; sigmoid routing with a correction
+ * bias that chooses and does not weigh, to the best groups by the sum of their two largest scores. */
 #include "model/decoder.h"
 
 static fm_status parse(fm_model_config *cfg, const fm_json *json) {
@@ -25,7 +25,7 @@ static fm_status parse(fm_model_config *cfg, const fm_json *json) {
     return FM_OK;
 }
 
-static fm_status write(const fm_model_config *cfg, fm_json *json) {
+static fm_status write_v3(const fm_model_config *cfg, fm_json *json) {
     const fm_moe_config *m = &cfg->moe;
     if (m->n_experts > 0 && (m->score != FM_ROUTER_SIGMOID || !m->correction_bias)) {
         FM_FAIL(FM_ERR_UNSUPPORTED, "family deepseek_v3 routes by sigmoid with a correction bias");
@@ -38,6 +38,34 @@ static fm_status write(const fm_model_config *cfg, fm_json *json) {
     return fm_decoder_write_deepseek_moe(cfg, json);
 }
 
+static fm_status write(const fm_model_config *cfg, fm_json *json) {
+    if (cfg->mla.index_heads > 0) {
+        FM_FAIL(FM_ERR_UNSUPPORTED, "family deepseek_v3 has no indexer");
+    }
+    return write_v3(cfg, json);
+}
+
+/* ---- V3.2: the same with sparse attention --------------------------------------------------------- */
+
+static fm_status parse_v32(fm_model_config *cfg, const fm_json *json) {
+    fm_mla_config *z = &cfg->mla;
+    FM_TRY(parse(cfg, json));
+    FM_TRY(fm_decoder_get_size(&z->index_heads, json, "index_n_heads", 64));
+    FM_TRY(fm_decoder_get_size(&z->index_dim, json, "index_head_dim", 128));
+    return fm_decoder_get_size(&z->index_topk, json, "index_topk", 2048);
+}
+
+static fm_status write_v32(const fm_model_config *cfg, fm_json *json) {
+    const fm_mla_config *z = &cfg->mla;
+    if (z->index_heads == 0) {
+        FM_FAIL(FM_ERR_UNSUPPORTED, "family deepseek_v32 has an indexer");
+    }
+    FM_TRY(write_v3(cfg, json));
+    FM_TRY(fm_json_set(json, "index_n_heads", fm_json_new_int(z->index_heads)));
+    FM_TRY(fm_json_set(json, "index_head_dim", fm_json_new_int(z->index_dim)));
+    return fm_json_set(json, "index_topk", fm_json_new_int(z->index_topk));
+}
+
 static const char *const architectures[] = {"DeepseekV3ForCausalLM", NULL};
 static const char *const model_types[] = {"deepseek_v3", NULL};
 const fm_family fm_family_deepseek_v3 = {
@@ -46,6 +74,18 @@ const fm_family fm_family_deepseek_v3 = {
     .model_types = model_types,
     .parse = parse,
     .write = write,
+    .build = fm_decoder_build,
+    .forward = fm_decoder_forward,
+};
+
+static const char *const architectures_v32[] = {"DeepseekV32ForCausalLM", NULL};
+static const char *const model_types_v32[] = {"deepseek_v32", NULL};
+const fm_family fm_family_deepseek_v32 = {
+    .name = "deepseek_v32",
+    .architectures = architectures_v32,
+    .model_types = model_types_v32,
+    .parse = parse_v32,
+    .write = write_v32,
     .build = fm_decoder_build,
     .forward = fm_decoder_forward,
 };

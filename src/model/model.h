@@ -158,7 +158,8 @@ int64_t fm_model_config_params_layer(const fm_model_config *cfg, int32_t layer, 
 int64_t fm_model_config_params_mtp(const fm_model_config *cfg); /* of prediction layers, not in the counts above */
 int64_t fm_model_params_active(const fm_model *m);              /* of the parameters in its store */
 int64_t fm_model_config_params_embedding(const fm_model_config *cfg); /* of these, in embedding and head */
-/* What the cache holds of a token in each layer: latent attention has one key head and no values. */
+/* What the cache holds of a token in each layer: latent attention has one key head and no values, in their place the
+ * keys of its indexer when it has one. */
 void fm_model_kv_shape(const fm_model_config *cfg, int32_t *n_kv_heads, int32_t *k_dim, int32_t *v_dim);
 int64_t fm_model_kv_bytes_per_token(const fm_model_config *cfg, fm_dtype dtype);
 

@@ -8,7 +8,8 @@ Each case is a Hugging Face folder; golden/model.safetensors beside it holds ids
 every token, the loss (mean over the predicted tokens, plus 0.3 of that of the multi-token prediction layer where there
 is one), that layer's logits, and the gradient of the loss by every parameter under its name with "grad." before it.
 The multi-token prediction layer is transformers' own (modeling_layers.MtpLayer), fed with the state after the final
-norm; transformers does not save it, so its weights are added to the file under the published names.
+norm; transformers does not save it, so its weights are added to the file under the published names. Logits of V3 and
+V3.2 must also equal those of deepseek_formulas.py, which shares no code with transformers.
 test_deepseek.c reads the folders.
 """
 import json
@@ -19,6 +20,7 @@ import sys
 import torch
 import torch.nn.functional as F
 import transformers
+import deepseek_formulas
 from safetensors.torch import load_file, save_file
 from transformers import DeepseekV2Config, DeepseekV2ForCausalLM, DeepseekV3Config, DeepseekV3ForCausalLM
 from transformers.modeling_layers import MtpLayer
@@ -151,6 +153,10 @@ def make(out, name):
     c["aux_loss_alpha"] = 0.0  # the losses here have no balance term
     with open(config_path, "w") as f:
         json.dump(c, f, indent=2)
+    if name != "v2" and name != "v2_lite":
+        for x, y in zip(ids, logits):
+            far = float((deepseek_formulas.logits(weights, c, x) - y.detach()).abs().max())
+            assert far < 1e-5, f"{name}: transformers and the published formulas differ by {far}"
     os.path.exists(os.path.join(folder, "generation_config.json")) and os.remove(
         os.path.join(folder, "generation_config.json"))
     missing = set(weights) - {k[5:] for k in golden if k.startswith("grad.")}

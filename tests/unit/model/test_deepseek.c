@@ -1,4 +1,4 @@
-/* DeepSeek V2 and V3 against transformers (tests/golden/make_deepseek.py): logits, loss and the gradient of every
+/* DeepSeek V2, V3 and V3.2 against transformers (tests/golden/make_deepseek.py): logits, loss and the gradient of every
  * parameter, with packed texts longer than the original context; multi-token prediction layers. */
 #include <stdarg.h>
 #include <stddef.h>
@@ -131,7 +131,7 @@ static double gradients(const fixture *f, const char **worst) {
     return most;
 }
 
-static const char *const cases[] = {"v2_lite", "v2", "v3", "v3_mtp"};
+static const char *const cases[] = {"v2_lite", "v2", "v3", "v3_mtp", "v32"};
 
 static void test_against_autograd(void **state) {
     (void)state;
@@ -238,6 +238,77 @@ static void test_mtp_cached(void **state) {
     teardown(&f);
 }
 
+/* Logits of the first text in steps of `step` tokens over a cache: distance to the golden ones. last [V] (or NULL) gets
+ * those of the last token. */
+static double cached_in_steps(fixture *f, int32_t step, float *last) {
+    int32_t heads, k_dim, v_dim, n = f->b.q_offsets[1];
+    fm_kv_cache *kv;
+    fm_model_kv_shape(&f->m->cfg, &heads, &k_dim, &v_dim);
+    ok(fm_kv_cache_new(&kv, f->m->cfg.n_layers, heads, k_dim, v_dim, FM_F32, MAX_T, 0));
+    assert_int_equal(fm_kv_cache_bytes(kv), MAX_T * fm_model_kv_bytes_per_token(&f->m->cfg, FM_F32));
+    const float *want = (const float *)(const void *)golden(f, "logits")->data;
+    int64_t v = f->m->cfg.vocab_size;
+    double most = 0;
+    for (int32_t t = 0; t < n; t += step) {
+        int32_t m = FM_MIN(step, n - t), q_offsets[2] = {0, m}, kv_offsets[2] = {0, t + m};
+        fm_batch b = {.n_tokens = m,
+                      .n_segments = 1,
+                      .ids = f->b.ids + t,
+                      .pos = f->pos + t,
+                      .q_offsets = q_offsets,
+                      .kv = kv,
+                      .kv_offsets = kv_offsets,
+                      .slots = f->pos + t};
+        fm_ctx_reset(f->c);
+        fm_tensor *y = fm_model_head(f->c, f->m, fm_model_forward(f->c, f->m, &b), NULL);
+        ok(fm_ctx_status(f->c));
+        const float *have = fm_data(f->c, y);
+        most = fmax(most, distance(have, want + t * v, m * v));
+        if (last && t + m == n) {
+            memcpy(last, have + (m - 1) * v, (size_t)v * sizeof *last);
+        }
+    }
+    fm_kv_cache_free(kv);
+    return most;
+}
+
+/* Absorbed attention over the latent cache, token by token and by chunks, equals the expanded form; with an indexer
+ * too. */
+static void test_cached(void **state) {
+    (void)state;
+    for (size_t i = 0; i < FM_ARRAY_LEN(cases); i++) {
+        fixture f;
+        setup(&f, cases[i]);
+        for (int32_t step = 1; step <= 13; step += 4) {
+            assert_true(cached_in_steps(&f, step, NULL) < 1e-5);
+        }
+        teardown(&f);
+    }
+}
+
+/* The indexer's choice shows: other numbers of keys give other logits, and as many as there are give dense attention,
+ * which is what a model without an indexer computes. */
+static void test_sparse_acts(void **state) {
+    (void)state;
+    fixture f;
+    float last[5][64];
+    const int32_t topk[] = {4, 6, 12, 13, 100}; /* of 13 tokens */
+    setup(&f, "v32");
+    assert_int_equal(f.m->cfg.mla.index_topk, 5);
+    assert_int_equal(f.b.q_offsets[1], 13);
+    size_t bytes = (size_t)f.m->cfg.vocab_size * sizeof(float);
+    assert_true(bytes <= sizeof last[0]);
+    for (size_t i = 0; i < FM_ARRAY_LEN(topk); i++) {
+        f.m->cfg.mla.index_topk = topk[i];
+        assert_true(cached_in_steps(&f, 1, last[i]) > 1e-3);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        assert_true(distance(last[i], last[i + 1], f.m->cfg.vocab_size) > 1e-4);
+    }
+    assert_memory_equal(last[3], last[4], bytes);
+    teardown(&f);
+}
+
 /* Weight 0: the loss and all gradients of a model without prediction layers, bit for bit. */
 static void test_weight_zero_is_none(void **state) {
     (void)state;
@@ -331,6 +402,8 @@ int main(void) {
         cmocka_unit_test(test_mtp_cached),
         cmocka_unit_test(test_weight_zero_is_none),
         cmocka_unit_test(test_files),
+        cmocka_unit_test(test_cached),
+        cmocka_unit_test(test_sparse_acts),
         cmocka_unit_test(test_published_mtp),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

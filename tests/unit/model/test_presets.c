@@ -219,8 +219,9 @@ static void test_deepseek_moe_16b(void **state) {
     fm_model_close(m);
 }
 
-/* DeepSeek V2-Lite, V2 and V3: the published shapes; parameters and active ones with embedding and head, and numbers
- * that the cache holds of a token. */
+/* DeepSeek V2-Lite, V2, V3 and V3.2: the published shapes; parameters and active ones with embedding and head, and
+ * numbers that the cache holds of a token. V3.2 adds to each layer of V3 an indexer of 13,959,424 parameters and 128
+ * numbers of cache. */
 static void test_deepseek_latent(void **state) {
     (void)state;
     static const struct {
@@ -231,9 +232,10 @@ static void test_deepseek_latent(void **state) {
         {"deepseek_v2", 102400, 2048, 27, 16, 10944, 0, 64, 6, 2, 1408, 1, 15706484224, 2661150208, 15552},
         {"deepseek_v2", 102400, 5120, 60, 128, 12288, 1536, 160, 6, 2, 1536, 1, 235741434880, 21375800320, 34560},
         {"deepseek_v3", 129280, 7168, 61, 128, 18432, 1536, 256, 8, 1, 2048, 3, 671026419200, 37552282624, 35136},
+        {"deepseek_v32", 129280, 7168, 61, 128, 18432, 1536, 256, 8, 1, 2048, 3, 671877944064, 38403807488, 42944},
     };
     for (size_t i = 0; i < FM_ARRAY_LEN(rows); i++) {
-        bool v3 = strcmp(rows[i].family, "deepseek_v3") == 0;
+        bool v3 = strncmp(rows[i].family, "deepseek_v3", 11) == 0, sparse = strcmp(rows[i].family, "deepseek_v32") == 0;
         fm_model_config cfg = {.vocab_size = rows[i].vocab,
                                .d_model = rows[i].d,
                                .n_layers = rows[i].layers,
@@ -251,7 +253,10 @@ static void test_deepseek_latent(void **state) {
                                        .nope_dim = 128,
                                        .rope_dim = 64,
                                        .v_dim = 128,
-                                       .softmax_scale = 0.07},
+                                       .softmax_scale = 0.07,
+                                       .index_heads = sparse ? 64 : 0,
+                                       .index_dim = 128,
+                                       .index_topk = 2048},
                                .moe = {.n_experts = rows[i].experts,
                                        .n_active = rows[i].active,
                                        .n_shared = rows[i].shared,

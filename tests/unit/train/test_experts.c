@@ -31,6 +31,9 @@ static const char *const configs[] = {
     "\"q_lora_rank\":null}",
     "{\"architectures\":[\"DeepseekV3ForCausalLM\"],\"model_type\":\"deepseek_v3\"," COMMON LATENT
     "\"q_lora_rank\":24,\"n_group\":4,\"topk_group\":2,\"num_nextn_predict_layers\":1}",
+    "{\"architectures\":[\"DeepseekV32ForCausalLM\"],\"model_type\":\"deepseek_v32\"," COMMON LATENT
+    "\"q_lora_rank\":24,\"n_group\":4,\"topk_group\":2,\"num_nextn_predict_layers\":1,\"index_n_heads\":2,"
+    "\"index_head_dim\":8,\"index_topk\":6}",
 };
 
 /* Replaces the fixture's model. */
@@ -49,6 +52,7 @@ static void test_families_learn(void **state) {
         fm_model *m;
         fx_ok(fm_model_open(&m, fx_out, NULL));
         assert_non_null(fm_model_moe_layer(m, 1));
+        fx_same_generation(m);
         fm_model_close(m);
         fx_clean();
     }
