@@ -108,10 +108,7 @@ fm_status fm_blocks_next(fm_blocks *k, fm_recs *b, bool *more) {
     b->first_line = k->line;
     size_t keep = cut ? (size_t)(cut + 1 - b->raw.data) : b->raw.len;
     if (k->at_end && k->pending != FM_OK) { /* the cut line is lost with what follows it */
-        if (b->raw.len > keep || (!cut && keep)) {
-            keep = cut ? keep : 0;
-        }
-        if (keep == 0) {
+        if (!cut) {
             fm_error_restore(&k->error);
             return k->pending;
         }

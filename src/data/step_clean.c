@@ -50,16 +50,30 @@ typedef struct cleaner {
 
 #define EACH(byte) (0x0101010101010101u * (byte))
 
-/* Nothing in these eight bytes needs a look: ASCII from '!' to '~', or single blanks between such. */
-static bool is_plain(const char *p, bool lowercase) {
+/* 0x80 in each byte that is zero. */
+static uint64_t zero_bytes(uint64_t x) {
+    return ~(((x & EACH(0x7F)) + EACH(0x7F)) | x | EACH(0x7F));
+}
+
+/* How many of these eight bytes can be copied as they are: ASCII from '!' to '~' with single blanks between (and no
+ * capitals when they become small); 0 when one needs a look. `after_text`: the byte before was not a blank. */
+static size_t plain_bytes(const char *p, bool lowercase, bool after_text) {
     uint64_t w;
     memcpy(&w, p, 8);
-    uint64_t low = (w - EACH(0x21)) & ~w, high = w, del = w ^ EACH(0x7F);
-    uint64_t hit = low | high | ((del - EACH(1)) & ~del);
-    if (lowercase) { /* capitals: 0x41..0x5A; bit 7 is clear in all bytes once `high` is */
+    uint64_t blank = zero_bytes(w ^ EACH(0x20)), del = zero_bytes(w ^ EACH(0x7F));
+    uint64_t hit = ((w - EACH(0x20)) & ~w) | w | del | (blank & (blank << 8));
+    if (lowercase) { /* capitals: 0x41..0x5A; bit 7 is clear in all bytes once `w` is */
         hit |= (w + EACH(0x3F)) & ~(w + EACH(0x25));
     }
-    return (hit & EACH(0x80)) == 0;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    if ((hit & EACH(0x80)) || (!after_text && (blank & 0x80))) {
+        return 0;
+    }
+    return blank >> 63 ? 7 : 8;
+#else
+    FM_UNUSED(after_text);
+    return (hit & EACH(0x80)) || blank ? 0 : 8;
+#endif
 }
 
 static void flush_blanks(cleaner *k) {
@@ -140,8 +154,10 @@ static void clean(cleaner *k, const char *p, size_t n) {
     const char *end = p + n;
     while (p < end) {
         const char *run = p;
-        while (end - p >= 8 && is_plain(p, k->o->lowercase)) {
-            p += 8;
+        bool after_text = k->n > 0 && !k->pending && !k->breaks;
+        for (size_t some; end - p >= 8 && (some = plain_bytes(p, k->o->lowercase, after_text)) > 0;) {
+            p += some;
+            after_text = true;
         }
         if (p > run) {
             put(k, run, (size_t)(p - run));
@@ -174,8 +190,21 @@ static void clean(cleaner *k, const char *p, size_t n) {
     }
 }
 
-/* True when no character of the text can change under NFC: all below U+0300, or in ranges of CJK and kana whose
- * characters are their own normal form and compose with nothing. */
+/* Never composed with what stands before it, not reordered, and its own normal form (NFC_Quick_Check yes, combining
+ * class 0). A careful no costs time only. */
+static bool stays_nfc(uint32_t c) {
+    if (c >= 0x1E00 && c <= 0x1EFF) {
+        return true;
+    }
+    if ((c >= 0x1100 && c <= 0x11FF) || c > 0x10FFFF) {
+        return false;
+    }
+    const utf8proc_property_t *q = utf8proc_get_property((utf8proc_int32_t)c);
+    bool second = q->comb_index != UINT16_MAX && q->comb_index >= 0x8000;
+    return q->combining_class == 0 && !second && (q->decomp_seqindex == UINT16_MAX || q->decomp_type != 0);
+}
+
+/* The quick check of UAX #15: no character of the text can change under NFC. */
 static bool is_nfc_quickly(const char *p, size_t n) {
     const unsigned char *u = (const unsigned char *)p, *end = u + n;
     while (u < end) {
@@ -193,17 +222,13 @@ static bool is_nfc_quickly(const char *p, size_t n) {
             u += 2;
         } else if (*u >= 0xE4 && *u <= 0xE9) { /* U+4000..U+9FFF */
             u += 3;
-        } else if (*u == 0xE3 && u[1] == 0x80 && u[2] <= 0xA9) { /* U+3000..U+3029: CJK punctuation */
-            u += 3;
-        } else if (*u == 0xEF && u[1] == 0xBC) { /* U+FF00..U+FF3F: full-width forms */
-            u += 3;
-        } else if (*u == 0xE2 && u[1] == 0x80) { /* U+2000..U+203F: general punctuation; two quads change */
-            if (u[2] == 0x80 || u[2] == 0x81) {
+        } else {
+            uint32_t c;
+            int k = fm_utf8_decode(&c, (const char *)u, (const char *)end);
+            if (k == 0 || !stays_nfc(c)) {
                 return false;
             }
-            u += 3;
-        } else {
-            return false;
+            u += k;
         }
     }
     return true;

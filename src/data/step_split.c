@@ -94,7 +94,7 @@ static fm_status keys(fm_step_ctx *x, fm_rec *r, uint64_t *key, uint64_t *stratu
 }
 
 static fm_status split_row(fm_step_ctx *x, fm_rec *r) {
-    uint64_t key, stratum;
+    uint64_t key = 0, stratum = 0;
     return keys(x, r, &key, &stratum);
 }
 
