@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "model/files.h"
 #include "model/gguf.h"
 #include "model/weights.h"
@@ -61,26 +62,29 @@ fm_status fm_model_config_parse(fm_model_config *cfg, const fm_family **family, 
     return fm_model_config_check(cfg);
 }
 
-/* Programs that drop prediction layers leave their number in config.json: what the files hold counts. A folder
- * without weights keeps the number. */
-static void drop_missing_mtp(fm_model_config *cfg, const char *dir) {
+int32_t fm_model_stored_mtp(const fm_model_config *cfg, const char *dir) {
     fm_weights *ws;
     fm_weight w;
-    char name[96];
-    if (cfg->n_mtp == 0) {
-        return;
+    char begin[64];
+    int32_t n = 0;
+    if (cfg->n_mtp == 0 || fm_gguf_is_file(dir)) {
+        return cfg->n_mtp;
     }
     if (fm_weights_open(&ws, dir) != FM_OK) {
         fm_error_clear();
-        return;
+        return cfg->n_mtp;
     }
-    bool there = true;
-    for (int32_t k = 0; k < cfg->n_mtp && there; k++) {
-        snprintf(name, sizeof name, "model.layers.%d.eh_proj.weight", (int)(cfg->n_layers + k));
-        there = fm_weights_find(&w, ws, name);
+    for (bool there = true; n < cfg->n_mtp && there; n += there) {
+        int len = snprintf(begin, sizeof begin, "model.layers.%d.", (int)(cfg->n_layers + n)), strip = 6;
+        there = false;
+        for (size_t i = 0; i < fm_weights_count(ws) && !there; i++) {
+            fm_weights_at(&w, ws, i);
+            there = strncmp(w.name, begin, (size_t)len) == 0 ||
+                    strncmp(w.name, begin + strip, (size_t)(len - strip)) == 0; /* a base model */
+        }
     }
-    cfg->n_mtp = there ? cfg->n_mtp : 0;
     fm_weights_close(ws);
+    return n;
 }
 
 static fm_status load_config(fm_model_config *cfg, const fm_family **family, fm_json **json, const char *dir) {
@@ -104,7 +108,6 @@ static fm_status load_config(fm_model_config *cfg, const fm_family **family, fm_
         *json = NULL;
         return fm_error_context("%s", path);
     }
-    drop_missing_mtp(cfg, dir);
     return FM_OK;
 }
 
@@ -588,6 +591,12 @@ fm_status fm_model_load(fm_model **out, const char *path, bool map, fm_dtype mas
     fm_json *json;
     fm_model *m = NULL;
     FM_TRY(load_config(&cfg, &family, &json, path));
+    if (fm_model_stored_mtp(&cfg, path) == 0 && cfg.n_mtp > 0) {
+        fm_warn("%s: no tensor of the prediction layers, such as model.layers.%d.eh_proj.weight: the model is used "
+                "without them",
+                path, (int)cfg.n_layers);
+        cfg.n_mtp = 0;
+    }
     fm_status s = fm_model_build(&m, &cfg);
     if (s != FM_OK) {
         fm_json_free(json);

@@ -138,12 +138,16 @@ const fm_family *fm_family_find(const char *name); /* NULL when unknown */
 FM_MUST_CHECK fm_status fm_model_build(fm_model **out, const fm_model_config *cfg);
 /* As fm_model_build from a folder's config.json; weights are mapped (map = true: master dtype is the file's) or copied
  * into allocated master weights of dtype `master`. Every parameter must be found with its shape; extra tensors are an
- * error unless known to be harmless (rotary inv_freq). */
+ * error unless known to be harmless (rotary inv_freq). Prediction layers (cfg.n_mtp) of which the files hold nothing
+ * are left out with a warning: programs that drop them leave their number in config.json. */
 FM_MUST_CHECK fm_status fm_model_load(fm_model **out, const char *path, bool map, fm_dtype master);
 /* Writes config.json, model.safetensors (sharded past max_shard bytes), generation_config.json, in dtype. The folder
  * must exist; tokenizer files are the caller's business. */
 FM_MUST_CHECK fm_status fm_model_save(const fm_model *m, const char *dir, fm_dtype dtype, int64_t max_shard);
 FM_MUST_CHECK fm_status fm_model_config_load(fm_model_config *cfg, const fm_family **family, const char *path);
+/* Of the cfg->n_mtp prediction layers those, from the first, that a folder has tensors of; all when it has no weights.
+ */
+int32_t fm_model_stored_mtp(const fm_model_config *cfg, const char *path);
 FM_MUST_CHECK fm_status fm_model_config_from_preset(fm_model_config *cfg, const char *name, int32_t vocab_size);
 /* Any size by one number: depth, width and head count that give n_params within 3%. */
 FM_MUST_CHECK fm_status fm_model_config_from_params(fm_model_config *cfg, int64_t n_params, int32_t vocab_size);

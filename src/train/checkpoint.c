@@ -400,7 +400,7 @@ fm_status fm_trainer_load_weights(fm_trainer *r, const char *dir) {
     /* The weights under an adapter are those the run began with; read once. */
     bool whole = !r->model->adapter, base = whole || !r->base_read;
     fm_status s = base ? fm_weights_read(r->model, whole ? dir : r->cfg->model_name_or_path, (uint64_t)r->cfg->seed,
-                                         r->backend, &x)
+                                         !whole && r->cfg->mtp_from_scratch, r->backend, &x)
                        : FM_OK;
     r->base_read = true;
     s = s == FM_OK && !whole ? fm_adapter_read(r->model, dir) : s;

@@ -144,6 +144,9 @@ static const fm_option table[] = {
      "0"},
     {"mtp_loss_weight", FM_OPT_FLOAT, F(mtp_loss_weight), "0.3", 0, 100, NULL, NULL, NULL,
      "models with multi-token prediction layers (DeepSeek V3): weight of their loss; 0 = they stay as they are"},
+    {"mtp_from_scratch", FM_OPT_BOOL, F(mtp_from_scratch), "false", 0, 0, NULL, NULL, NULL,
+     "begin multi-token prediction layers at random when model_name_or_path has no weights for them, instead of "
+     "refusing it"},
     {"precision", FM_OPT_ENUM, F(precision), "auto", 0, 0, "auto|bf16|fp32", "dtype", NULL,
      "arithmetic; weights are kept in fp32 in any case; auto = bf16 where the CPU multiplies it"},
     {"bf16", FM_OPT_BOOL, F(bf16), "false", 0, 0, NULL, NULL, NULL, "the same as precision: bf16"},

@@ -46,6 +46,7 @@ struct fm_train_config {
     double dropout, hidden_dropout, attention_dropout, embedding_dropout, label_smoothing_factor, z_loss;
     double router_aux_loss_coef, moe_bias_update_rate; /* below 0: by the model */
     double mtp_loss_weight;
+    bool mtp_from_scratch;
     /* Machine. */
     int precision, gradient_checkpointing;
     bool bf16;

@@ -24,6 +24,9 @@ static fm_status model_config(fm_trainer *r, fm_model_config *mc, int32_t data_v
         if (c->train_from_scratch && vocab > 0) {
             mc->vocab_size = vocab;
         }
+        if (!r->from_scratch && c->mtp_loss_weight == 0 && fm_model_stored_mtp(mc, c->model_name_or_path) == 0) {
+            mc->n_mtp = 0;
+        }
     } else if (c->preset) {
         FM_TRY(fm_model_config_from_preset(mc, c->preset, vocab));
     } else {
@@ -303,7 +306,8 @@ static fm_status first_weights(fm_trainer *r) {
     fm_scratch *scratch;
     FM_TRY(fm_scratch_new(&scratch));
     fm_exec x = {.pool = r->pool, .scratch = scratch};
-    fm_status s = fm_weights_read(r->model, r->cfg->model_name_or_path, (uint64_t)r->cfg->seed, r->backend, &x);
+    fm_status s = fm_weights_read(r->model, r->cfg->model_name_or_path, (uint64_t)r->cfg->seed,
+                                  r->cfg->mtp_from_scratch, r->backend, &x);
     r->base_read = s == FM_OK;
     if (s == FM_OK && r->model->adapter) {
         s = fm_params_init(r->params, (uint64_t)r->cfg->seed, r->pool);

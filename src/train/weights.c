@@ -46,31 +46,50 @@ static const fm_param *find(const fm_model *file, const fm_model *m, const char 
     return fm_params_find(file->params, full);
 }
 
-fm_status fm_weights_read(fm_model *m, const char *path, uint64_t seed, const fm_backend *b, const fm_exec *x) {
+static bool of_prediction_layer(const fm_model *m, const fm_param *p) {
+    int layer;
+    return sscanf(p->name, "model.layers.%d.", &layer) == 1 && layer >= m->cfg.n_layers;
+}
+
+static fm_status missing(const fm_model *m, const fm_param *p, const char *path) {
+    (void)fm_error_set(FM_ERR_NOT_FOUND, __FILE__, __LINE__, "%s has no tensor for %s", path, p->name);
+    return of_prediction_layer(m, p)
+               ? fm_error_hint("num_nextn_predict_layers in its config.json promises prediction layers. "
+                               "mtp_from_scratch=true begins them at random, mtp_loss_weight=0 goes without")
+               : FM_ERR_NOT_FOUND;
+}
+
+fm_status fm_weights_read(fm_model *m, const char *path, uint64_t seed, bool fresh_mtp, const fm_backend *b,
+                          const fm_exec *x) {
     fm_model *file;
     FM_TRY(fm_model_load(&file, path, true, FM_F32));
     fm_status s = FM_OK;
-    int fresh = 0;
+    int fresh = 0, fresh_layers = 0;
     for (int i = 0; s == FM_OK && i < fm_params_count(m->params); i++) {
         fm_param *p = fm_params_at(m->params, i);
         if (p->tie) {
             continue;
         }
         const fm_param *q = find(file, m, p->name);
+        bool predicts = of_prediction_layer(m, p);
         if (q && q->tie) {
             q = q->tie;
         }
         if (q) {
             s = copy(p, q, path, b, x);
-        } else if (i >= m->n_trunk) {
+        } else if (predicts ? fresh_mtp : i >= m->n_trunk) {
             s = fm_param_init(p, seed, x->pool);
-            fresh += s == FM_OK;
+            fresh += s == FM_OK && !predicts;
+            fresh_layers += s == FM_OK && predicts;
         } else {
-            s = fm_error_set(FM_ERR_NOT_FOUND, __FILE__, __LINE__, "%s has no tensor for %s", path, p->name);
+            s = missing(m, p, path);
         }
     }
     if (s == FM_OK && fresh > 0) {
         fm_info("%s has no weights for %d tensors of the head: they begin at random", path, fresh);
+    }
+    if (s == FM_OK && fresh_layers > 0) {
+        fm_info("%s has no weights for %d tensors of the prediction layers: they begin at random", path, fresh_layers);
     }
     fm_model_close(file);
     return s;

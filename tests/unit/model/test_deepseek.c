@@ -363,7 +363,7 @@ static void test_files(void **state) {
     assert_int_equal(m->cfg.n_mtp, 1);
     fm_model_close(m);
 
-    /* The number without the weights, as transformers saves: no prediction layers. */
+    /* The number without the weights, as transformers saves: no prediction layers. (Training refuses: test_experts.) */
     snprintf(path, sizeof path, "%s/model.safetensors", dir);
     assert_int_equal(unlink(path), 0);
     assert_int_equal(symlink(DATA "v3/model.safetensors", path), 0);

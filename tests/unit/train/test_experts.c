@@ -58,6 +58,50 @@ static void test_families_learn(void **state) {
     }
 }
 
+/* Prediction layers that config.json promises and the files lack: refused by name, unless they are asked to begin at
+ * random or not to be there. */
+static void test_missing_prediction_layers(void **state) {
+    (void)state;
+    static char given[300], path[320], text[4096];
+    fm_json *json;
+    fm_str edited = {0};
+    snprintf(text, sizeof text, "%s", configs[4]);
+    char *number = strstr(text, "predict_layers\":1");
+    assert_non_null(number);
+    number[strlen("predict_layers\":")] = '0';
+    fx_use_config(text);
+    fx_ok(fx_run((const char *[]){"max_steps", "2", NULL}, NULL, NULL));
+    snprintf(given, sizeof given, "%s/given", fx_top);
+    snprintf(path, sizeof path, "%s/config.json", given);
+    assert_int_equal(rename(fx_out, given), 0);
+    fx_ok(fm_json_load(&json, path));
+    fx_ok(fm_json_set(json, "num_nextn_predict_layers", fm_json_new_int(1)));
+    fx_ok(fm_json_dump(&edited, json, 1));
+    fx_ok(fm_file_write_atomic(path, edited.data, edited.len));
+    fm_str_free(&edited);
+    fm_json_free(json);
+    static const char *const asked[][2] = {
+        {"mtp_from_scratch", "false"}, {"mtp_from_scratch", "true"}, {"mtp_loss_weight", "0"}};
+    for (int i = 0; i < 3; i++) {
+        fm_status s = fx_run((const char *[]){"model_name_or_path", given, "train_from_scratch", "false", "max_steps",
+                                              "2", asked[i][0], asked[i][1], NULL},
+                             NULL, NULL);
+        if (i == 0) {
+            assert_int_equal(s, FM_ERR_NOT_FOUND);
+            assert_non_null(strstr(fm_error_get().message, "model.layers.2."));
+            assert_non_null(strstr(fm_error_get().hint, "mtp_from_scratch"));
+            continue;
+        }
+        fx_ok(s);
+        fm_model *m;
+        fx_ok(fm_model_open(&m, fx_out, NULL));
+        assert_int_equal(m->cfg.n_mtp, i == 1);
+        fm_model_close(m);
+        fx_clean();
+    }
+    assert_int_equal(fm_remove_tree(given), FM_OK);
+}
+
 /* One, two and four passes of a step give the same loss, and the same load: rows do not depend on their neighbours. */
 static void test_load_adds_up(void **state) {
     (void)state;
@@ -117,6 +161,7 @@ static void test_balance_loss_evens(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_families_learn, fx_fresh),
+        cmocka_unit_test_setup(test_missing_prediction_layers, fx_fresh),
         cmocka_unit_test_setup(test_load_adds_up, fx_fresh),
         cmocka_unit_test_setup(test_load_counts_once, fx_fresh),
         cmocka_unit_test_setup(test_balance_loss_evens, fx_fresh),
