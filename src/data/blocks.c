@@ -7,8 +7,13 @@
 #include "base/mem.h"
 
 fm_status fm_reader_stream(fm_stream **out, const char *path, const fm_reader_options *o) {
-    FM_UNUSED(o);
-    return fm_stream_open(out, path);
+    FM_TRY(fm_stream_open(out, path));
+    fm_status s = fm_stream_recode(*out, o->encoding);
+    if (s != FM_OK) {
+        fm_stream_close(*out);
+        *out = NULL;
+    }
+    return s;
 }
 
 fm_status fm_blocks_open(fm_blocks *k, const char *path, const fm_reader_options *o) {

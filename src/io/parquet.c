@@ -423,12 +423,6 @@ static fm_status start(fm_parquet *p) {
     if (!p->col || !p->text || !p->row) {
         FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate the columns of '%s'", p->name);
     }
-    for (size_t i = 0; i < p->meta.root->n_children; i++) {
-        const char *name = p->meta.root->child[i]->name;
-        if (!fm_utf8_valid(name, strlen(name))) {
-            FM_FAIL(FM_ERR_CORRUPT, "'%s': the name of column %zu is no UTF-8", p->name, i + 1);
-        }
-    }
     return FM_OK;
 }
 

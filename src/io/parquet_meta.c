@@ -327,6 +327,10 @@ static fm_status read_element(thrift *t, fm_pq_node **out) {
     if (conv >= 0 && (!has_logical || n->kind == PQ_K_NONE)) {
         converted(n, conv);
     }
+    if (!fm_utf8_valid(name.ptr, name.len)) {
+        t->bad = true;
+        name = (fm_sv){"", 0};
+    }
     n->name = fm_strndup(name.ptr, name.len);
     if (!n->name) {
         FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate a schema");

@@ -1,4 +1,4 @@
-/* Plain, gzip and zstd input. See stream.h. */
+/* Plain, gzip and zstd input, converted to UTF-8. See stream.h. */
 #include "io/stream.h"
 
 #include <errno.h>
@@ -10,9 +10,12 @@
 #include <zstd.h>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "base/mem.h"
+#include "io/encoding.h"
 
-#define IN_BYTES ((size_t)1 << 17)
+#define IN_BYTES   ((size_t)1 << 17)
+#define LOOK_BYTES ((size_t)1 << 16) /* looked at to tell the encoding */
 
 typedef enum kind { PLAIN, GZIP, ZSTD } kind;
 
@@ -26,6 +29,10 @@ struct fm_stream {
     size_t in_pos, in_len;
     z_stream z;
     ZSTD_DStream *zstd;
+    fm_recoder *recoder; /* NULL: bytes as they are */
+    bool recoder_done;
+    fm_str head, text; /* bytes taken to look at, and converted ones, from text_at on */
+    size_t head_at, text_at;
     uint8_t in[IN_BYTES];
 };
 
@@ -117,6 +124,9 @@ void fm_stream_close(fm_stream *s) {
         inflateEnd(&s->z);
     }
     ZSTD_freeDStream(s->zstd);
+    fm_recoder_free(s->recoder);
+    fm_str_free(&s->head);
+    fm_str_free(&s->text);
     if (s->fd != STDIN_FILENO) {
         close(s->fd);
     }
@@ -168,7 +178,7 @@ static fm_status read_zstd(fm_stream *s, uint8_t *buf, size_t cap, size_t *n) {
     return FM_OK;
 }
 
-fm_status fm_stream_read(fm_stream *s, void *buf, size_t cap, size_t *n) {
+static fm_status read_raw(fm_stream *s, void *buf, size_t cap, size_t *n) {
     *n = 0;
     while (cap && *n == 0) {
         bool was_empty = s->in_pos == s->in_len;
@@ -190,6 +200,64 @@ fm_status fm_stream_read(fm_stream *s, void *buf, size_t cap, size_t *n) {
         if (was_empty && *n == 0 && s->in_member) {
             return cut_short(s);
         }
+    }
+    return FM_OK;
+}
+
+/* What was taken to look at, then the rest. */
+static fm_status read_bytes(fm_stream *s, void *buf, size_t cap, size_t *n) {
+    if (s->head_at == s->head.len) {
+        return read_raw(s, buf, cap, n);
+    }
+    *n = FM_MIN(cap, s->head.len - s->head_at);
+    memcpy(buf, s->head.data + s->head_at, *n);
+    s->head_at += *n;
+    return FM_OK;
+}
+
+fm_status fm_stream_recode(fm_stream *s, const char *encoding) {
+    const char *name = NULL;
+    bool at_end = false;
+    if (encoding) {
+        FM_TRY(fm_encoding_find(&name, encoding, false));
+    }
+    while (!at_end && s->head.len < LOOK_BYTES) {
+        void *p = s->head.data;
+        size_t n;
+        FM_TRY(fm_grow(&p, &s->head.cap, LOOK_BYTES + 1, 1));
+        s->head.data = p;
+        /* Damage is reported by the read that comes to it. */
+        at_end = read_raw(s, s->head.data + s->head.len, LOOK_BYTES - s->head.len, &n) != FM_OK || n == 0;
+        s->head.len += n;
+    }
+    fm_error_clear();
+    if (!name) {
+        name = s->head.len ? fm_encoding_detect(s->head.data, s->head.len, at_end) : FM_UTF8;
+        if (strcmp(name, FM_UTF8) != 0) {
+            fm_info("%s: read as %s (--encoding names another)", s->name, name);
+        }
+    }
+    return strcmp(name, FM_UTF8) == 0 ? FM_OK : fm_recoder_new(&s->recoder, name);
+}
+
+fm_status fm_stream_read(fm_stream *s, void *buf, size_t cap, size_t *n) {
+    *n = 0;
+    if (!s->recoder) {
+        return read_bytes(s, buf, cap, n);
+    }
+    while (s->text_at == s->text.len && !s->recoder_done) {
+        char piece[16384];
+        size_t k;
+        FM_TRY(read_bytes(s, piece, sizeof piece, &k));
+        fm_str_clear(&s->text);
+        s->text_at = 0;
+        s->recoder_done = k == 0;
+        FM_TRY(fm_recoder_feed(s->recoder, &s->text, piece, k, k == 0));
+    }
+    *n = FM_MIN(cap, s->text.len - s->text_at);
+    if (*n) {
+        memcpy(buf, s->text.data + s->text_at, *n);
+        s->text_at += *n;
     }
     return FM_OK;
 }

@@ -18,6 +18,10 @@ void fm_stream_close(fm_stream *s);
  * file. */
 FM_MUST_CHECK fm_status fm_stream_read(fm_stream *s, void *buf, size_t cap, size_t *n);
 
+/* Makes the rest of the stream UTF-8 (io/encoding.h): from the encoding named, or, when it is NULL, from the one the
+ * beginning looks like. To be called before the first read. FM_ERR_CONFIG for a name that is not known. */
+FM_MUST_CHECK fm_status fm_stream_recode(fm_stream *s, const char *encoding);
+
 const char *fm_stream_name(const fm_stream *s); /* the path; "stdin" for "-" */
 /* Bytes taken from the file so far (compressed ones), for progress reports. */
 int64_t fm_stream_consumed(const fm_stream *s);

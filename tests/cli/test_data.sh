@@ -53,6 +53,16 @@ same "$tmp/c.csv" "$tmp/want"
 # And back, with a template.
 run 0 "$fathom" data regex -i "$tmp/c.csv" -o - --text-template '{id}: {body}' --pattern '\s+$' --quiet
 has out '"text":"2: short"'
+# Other encodings: detected, or named; a character without a meaning sets its row aside.
+printf 'id,\325\357\266\317\n1,\267\316\321\327\241\243\n2,\270\337\377\n3,\270\337\321\252\321\271\n' > "$tmp/gbk.csv"
+run 0 "$fathom" data fields -i "$tmp/gbk.csv" -o - --rename 诊断=text --quiet --encoding gbk
+printf '%s\n' '{"id":"1","text":"肺炎。"}' '{"id":"3","text":"高血压"}' > "$tmp/want"
+same "$tmp/out" "$tmp/want"
+printf '\304\343\272\303\243\254\325\342\312\307\322\273\270\366\272\334\272\303\265\304\276\344\327\323\241\243\n' > "$tmp/gbk.txt"
+run 0 "$fathom" data clean -i "$tmp/gbk.txt" -o -
+has out '{"text":"你好，这是一个很好的句子。"}'
+has err "GB18030"
+run 2 "$fathom" data clean -i "$tmp/gbk.txt" -o - --encoding gb18031
 # Mistakes.
 run 2 "$fathom" data cleen -i "$tmp/a.jsonl" -o "$tmp/x.jsonl"
 run 2 "$fathom" data clean -i "$tmp/a.jsonl"
