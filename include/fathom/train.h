@@ -16,6 +16,11 @@ typedef struct fm_train_config fm_train_config;
 FM_API const fm_option *fm_train_options(void);
 FM_API FM_MUST_CHECK fm_status fm_train_config_new(fm_train_config **out); /* defaults */
 FM_API void fm_train_config_free(fm_train_config *cfg);
+typedef struct fm_train_metric {
+    const char *name; /* "eval_accuracy" */
+    double value;
+} fm_train_metric;
+
 /* One line of the training log. Fields that were not computed are NaN. */
 typedef struct fm_train_event {
     size_t size;
@@ -30,6 +35,8 @@ typedef struct fm_train_event {
     int n_layers;
     /* Load of experts over this step: (largest - mean) / mean, mean over layers. 0 = even; NaN for a dense model. */
     double expert_max_violation;
+    const fm_train_metric *metrics; /* [n_metrics] of an evaluation, besides its loss; until the call returns */
+    int n_metrics;
 } fm_train_event;
 typedef void (*fm_train_event_fn)(void *user, const fm_train_event *e);
 

@@ -21,8 +21,18 @@ static void on_event(void *user, const fm_train_event *e) {
                  cli_count(tok, sizeof tok, e->tokens_per_s), mfu, load,
                  cli_bytes(mem, sizeof mem, (double)e->memory_bytes), cli_seconds(left, sizeof left, e->remaining_s));
     if (isfinite(e->eval_loss) && n > 0 && (size_t)n < sizeof line) {
-        n += snprintf(line + n, sizeof line - (size_t)n, "  | eval loss %.4f  perplexity %.2f  bits/byte %.4f",
-                      e->eval_loss, e->eval_perplexity, e->eval_bits_per_byte);
+        n += snprintf(line + n, sizeof line - (size_t)n, "  | eval loss %.4f", e->eval_loss);
+        if (isfinite(e->eval_perplexity) && (size_t)n < sizeof line) {
+            n += snprintf(line + n, sizeof line - (size_t)n, "  perplexity %.2f", e->eval_perplexity);
+        }
+        if (isfinite(e->eval_bits_per_byte) && (size_t)n < sizeof line) {
+            n += snprintf(line + n, sizeof line - (size_t)n, "  bits/byte %.4f", e->eval_bits_per_byte);
+        }
+    }
+    for (int i = 0; i < e->n_metrics && n > 0 && (size_t)n < sizeof line; i++) {
+        const char *name = e->metrics[i].name;
+        name += strncmp(name, "eval_", 5) == 0 ? 5 : 0;
+        n += snprintf(line + n, sizeof line - (size_t)n, "  %s %.4f", name, e->metrics[i].value);
     }
     if (e->skipped && n > 0 && (size_t)n < sizeof line) {
         snprintf(line + n, sizeof line - (size_t)n, "  (step skipped)");
@@ -74,7 +84,10 @@ static int run(const cli_command *cmd, int argc, char **argv) {
             printf("%s: %lld steps, %s tokens in %s", r.output_dir, (long long)r.steps,
                    cli_count(t, sizeof t, (double)r.tokens), cli_seconds(d, sizeof d, r.seconds));
             if (isfinite(r.eval_loss)) {
-                printf(", eval loss %.4f, %.4f bits per byte", r.eval_loss, r.eval_bits_per_byte);
+                printf(", eval loss %.4f", r.eval_loss);
+            }
+            if (isfinite(r.eval_bits_per_byte)) {
+                printf(", %.4f bits per byte", r.eval_bits_per_byte);
             }
             printf(" (%s)\n", r.stopped_by);
         }

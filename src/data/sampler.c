@@ -6,15 +6,20 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "base/rng.h"
-#include "data/shards.h"
+#include "data/packing.h"
 
 #define IGNORE (-100)
 
 fm_status fm_sampler_init(fm_sampler *s, const fm_dataset *d, int32_t seq_len, uint64_t seed, bool shuffle) {
     *s = (fm_sampler){.data = d, .seq_len = seq_len, .seed = seed, .shuffle = shuffle};
     int64_t n = fm_dataset_tokens(d);
-    if (seq_len < 1 || seq_len >= INT32_MAX) {
-        FM_FAIL(FM_ERR_ARGUMENT, "window length is %d, expected at least 1", seq_len);
+    if (seq_len < 1 || seq_len > INT32_MAX / 4) {
+        FM_FAIL(FM_ERR_ARGUMENT, "window length is %d, expected 1 to %d", seq_len, INT32_MAX / 4);
+    }
+    if (fm_dataset_is_examples(d)) {
+        FM_TRY(fm_packing_new(&s->packing, d, seq_len));
+        s->n_samples = s->packing->n_windows;
+        return FM_OK;
     }
     if (n < seq_len) {
         fm_error_set(FM_ERR_DATA, __FILE__, __LINE__, "dataset %s has %lld tokens, fewer than one window of %d",
@@ -25,8 +30,13 @@ fm_status fm_sampler_init(fm_sampler *s, const fm_dataset *d, int32_t seq_len, u
     return FM_OK;
 }
 
-fm_status fm_sampler_next(fm_sampler *s, int32_t *ids, int32_t *pos, int32_t *targets, int32_t base, int32_t *offsets,
-                          int32_t *n_segments, int64_t *row) {
+void fm_sampler_deinit(fm_sampler *s) {
+    fm_packing_free(s->packing);
+    s->packing = NULL;
+}
+
+/* Number of the next window. */
+static uint64_t next_window(fm_sampler *s) {
     if (s->at.index >= s->n_samples) {
         s->at = (fm_cursor){.epoch = s->at.epoch + 1, .index = 0};
     }
@@ -37,6 +47,13 @@ fm_status fm_sampler_next(fm_sampler *s, int32_t *ids, int32_t *pos, int32_t *ta
         fm_rng_u32x4(w, key, 0);
         i = fm_permute(i, (uint64_t)s->n_samples, (uint64_t)w[0] << 32 | w[1]);
     }
+    return i;
+}
+
+fm_status fm_sampler_next(fm_sampler *s, int32_t *ids, int32_t *pos, int32_t *targets, int32_t base, int32_t *offsets,
+                          int32_t *n_segments, int64_t *row) {
+    FM_ASSERT(!s->packing);
+    uint64_t i = next_window(s);
     const int32_t n = s->seq_len;
     int64_t total = fm_dataset_tokens(s->data), nominal = (int64_t)i * n, begin = FM_MIN(nominal, total - n);
     int32_t trained_before = (int32_t)(nominal - begin); /* targets of these positions belong to the window before */
@@ -75,6 +92,50 @@ fm_status fm_sampler_next(fm_sampler *s, int32_t *ids, int32_t *pos, int32_t *ta
     }
     *n_segments = count;
     fm_free(start);
+    s->at.index++;
+    return FM_OK;
+}
+
+fm_status fm_sampler_next_examples(fm_sampler *s, int32_t *ids, int32_t *pos, int32_t *targets, int16_t *mark,
+                                   int64_t *document, int32_t *offsets, int32_t *n_segments, int64_t *row) {
+    FM_ASSERT(s->packing);
+    const fm_packing *p = s->packing;
+    int64_t w = (int64_t)next_window(s);
+    int32_t at = 0, count = 0;
+    bool *start = fm_malloc((size_t)s->seq_len);
+    if (!start) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for a window of %d tokens", s->seq_len);
+    }
+    fm_status st = FM_OK;
+    for (int64_t k = p->begin[w]; k < p->begin[w + 1] && st == FM_OK; k++) {
+        int64_t begin, n;
+        fm_dataset_document(s->data, p->document[k], &begin, &n);
+        st = fm_dataset_read(s->data, begin, (int32_t)n, ids + at, start);
+        fm_dataset_marks(s->data, begin, n, mark + at);
+        if (count == 0) {
+            *row = begin;
+        }
+        for (int32_t t = 0; t < n; t++) {
+            pos[at + t] = t;
+            targets[at + t] = t + 1 < n ? ids[at + t + 1] : IGNORE;
+        }
+        at += (int32_t)n;
+        document[count] = p->document[k];
+        offsets[count++] = at;
+    }
+    fm_free(start);
+    FM_TRY(st);
+    if (at < s->seq_len) {
+        document[count] = -1;
+        for (int32_t t = 0; at < s->seq_len; at++, t++) {
+            ids[at] = 0;
+            pos[at] = t;
+            targets[at] = IGNORE;
+            mark[at] = 0;
+        }
+        offsets[count++] = at;
+    }
+    *n_segments = count;
     s->at.index++;
     return FM_OK;
 }

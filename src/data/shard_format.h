@@ -6,16 +6,23 @@
  *   document ends    n_documents x u64: first token after the document, counted from the shard's first token
  *   document sources n_documents x fm_shard_source
  *
- * A document never crosses a shard. Version 1 is the first; a reader accepts every version up to its own. */
+ * Examples (rows with a loss of their own: answers, labels) have more, at extra_at:
+ *   fm_shard_extra   16 bytes
+ *   marks            n_tokens x i16, when has_marks: what a token is for, by the task of dataset.json
+ *   pad to 8 bytes
+ *   values           n_documents x n_values x f32
+ *
+ * A document never crosses a shard. Version 1 has no extra part and is still what is written without one; a reader
+ * accepts every version up to its own. */
 #ifndef FM_DATA_SHARD_FORMAT_H
 #define FM_DATA_SHARD_FORMAT_H
 
 #include <stdint.h>
 
 #define FM_SHARD_MAGIC     "FMSHARD\n"
-#define FM_SHARD_VERSION   1
+#define FM_SHARD_VERSION   2
 #define FM_DATASET_FORMAT  "fathom-dataset"
-#define FM_DATASET_VERSION 1
+#define FM_DATASET_VERSION 2
 #define FM_DATASET_FILE    "dataset.json"
 
 typedef struct fm_shard_header {
@@ -23,9 +30,15 @@ typedef struct fm_shard_header {
     uint32_t version, token_bytes;
     uint64_t n_tokens, n_documents;
     uint64_t ends_at, sources_at, file_bytes; /* offsets from the start of the file */
-    uint64_t reserved;
+    uint64_t extra_at;                        /* 0 = none (version 1) */
 } fm_shard_header;
 _Static_assert(sizeof(fm_shard_header) == 64, "the header is 64 bytes");
+
+typedef struct fm_shard_extra {
+    uint32_t has_marks, n_values;
+    uint64_t reserved;
+} fm_shard_extra;
+_Static_assert(sizeof(fm_shard_extra) == 16, "the extra part begins with 16 bytes");
 
 typedef struct fm_shard_source {
     uint32_t file; /* index into "files" of dataset.json */

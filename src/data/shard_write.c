@@ -21,6 +21,9 @@ struct fm_shard_writer {
     uint32_t token_bytes;
     int64_t shard_tokens;
     fm_str tokens; /* of the open shard, as they go to the file */
+    bool has_marks;
+    uint32_t n_values;
+    fm_str marks, values; /* of the open shard */
     int64_t n_open;
     uint64_t *ends;
     fm_shard_source *source;
@@ -53,6 +56,8 @@ void fm_shard_writer_free(fm_shard_writer *w) {
         return;
     }
     fm_str_free(&w->tokens);
+    fm_str_free(&w->marks);
+    fm_str_free(&w->values);
     fm_free(w->ends);
     fm_free(w->source);
     fm_free(w->shard);
@@ -96,6 +101,26 @@ fm_status fm_shard_writer_add(fm_shard_writer *w, const int32_t *ids, int64_t n,
     return FM_OK;
 }
 
+void fm_shard_writer_set_extra(fm_shard_writer *w, bool marks, uint32_t n_values) {
+    FM_ASSERT(w->total_documents == 0);
+    w->has_marks = marks;
+    w->n_values = n_values;
+}
+
+fm_status fm_shard_writer_add_example(fm_shard_writer *w, const int32_t *ids, const int16_t *marks, int64_t n,
+                                      const float *values, int64_t n_bytes, uint32_t file, int64_t line) {
+    FM_ASSERT(w->has_marks == (marks != NULL) && (w->n_values > 0) == (values != NULL));
+    FM_TRY(fm_shard_writer_add(w, ids, n, n_bytes, file, line, 0)); /* may close the shard before this document */
+    if (marks) {
+        fm_str_append(&w->marks, (const char *)marks, (size_t)n * sizeof *marks);
+    }
+    if (values) {
+        fm_str_append(&w->values, (const char *)values, w->n_values * sizeof *values);
+    }
+    FM_TRY(fm_str_check(&w->marks));
+    return fm_str_check(&w->values);
+}
+
 static void shard_name(char *buf, size_t cap, size_t i) {
     snprintf(buf, cap, "shard-%05zu.fmt", i);
 }
@@ -107,8 +132,14 @@ fm_status fm_shard_writer_flush(fm_shard_writer *w) {
     while (w->tokens.len % 8 != 0) {
         fm_str_putc(&w->tokens, 0);
     }
+    while (w->marks.len % 8 != 0) {
+        fm_str_putc(&w->marks, 0);
+    }
     FM_TRY(fm_str_check(&w->tokens));
-    fm_shard_header h = {.version = FM_SHARD_VERSION,
+    FM_TRY(fm_str_check(&w->marks));
+    bool extra = w->has_marks || w->n_values > 0;
+    fm_shard_extra x = {.has_marks = w->has_marks, .n_values = w->n_values};
+    fm_shard_header h = {.version = extra ? 2 : 1,
                          .token_bytes = w->token_bytes,
                          .n_tokens = (uint64_t)w->n_open,
                          .n_documents = w->n_docs,
@@ -116,6 +147,10 @@ fm_status fm_shard_writer_flush(fm_shard_writer *w) {
     memcpy(h.magic, FM_SHARD_MAGIC, sizeof h.magic);
     h.sources_at = h.ends_at + w->n_docs * sizeof *w->ends;
     h.file_bytes = h.sources_at + w->n_docs * sizeof *w->source;
+    if (extra) {
+        h.extra_at = h.file_bytes;
+        h.file_bytes += sizeof x + w->marks.len + w->values.len;
+    }
     FM_TRY(fm_grow((void **)&w->shard, &w->cap_shards, w->n_shards + 1, sizeof *w->shard));
     char name[32], path[4096], tmp[4112];
     shard_name(name, sizeof name, w->n_shards);
@@ -129,10 +164,16 @@ fm_status fm_shard_writer_flush(fm_shard_writer *w) {
     } part[] = {{&h, sizeof h},
                 {w->tokens.data, w->tokens.len},
                 {w->ends, w->n_docs * sizeof *w->ends},
-                {w->source, w->n_docs * sizeof *w->source}};
+                {w->source, w->n_docs * sizeof *w->source},
+                {&x, extra ? sizeof x : 0},
+                {w->marks.data, w->marks.len},
+                {w->values.data, w->values.len}};
     FILE *f = fopen(tmp, "wbe");
     bool ok = f != NULL;
     for (size_t i = 0; i < FM_ARRAY_LEN(part) && ok; i++) {
+        if (part[i].n == 0) {
+            continue;
+        }
         ok = fwrite(part[i].p, 1, part[i].n, f) == part[i].n;
         fm_hasher_update(hasher, part[i].p, part[i].n);
     }
@@ -154,6 +195,8 @@ fm_status fm_shard_writer_flush(fm_shard_writer *w) {
     w->n_open = 0;
     w->n_docs = 0;
     fm_str_clear(&w->tokens);
+    fm_str_clear(&w->marks);
+    fm_str_clear(&w->values);
     return FM_OK;
 }
 
@@ -276,7 +319,7 @@ static fm_status write_dataset_json(const fm_shard_writer *w, fm_json *o, const 
     char hash[33], path[4096];
     FM_TRY(content_hash(hash, w));
     FM_TRY(fm_json_set(o, "format", fm_json_new_str(FM_DATASET_FORMAT)));
-    FM_TRY(fm_json_set(o, "version", fm_json_new_int(FM_DATASET_VERSION)));
+    FM_TRY(fm_json_set(o, "version", fm_json_new_int(w->has_marks || w->n_values > 0 ? 2 : 1)));
     FM_TRY(fm_json_set(o, "complete", fm_json_new_bool(true)));
     FM_TRY(fm_json_set(o, "hash", fm_json_new_str(hash)));
     FM_TRY(fm_json_set(o, "tokenizer_hash", fm_json_new_str(tokenizer_hash)));

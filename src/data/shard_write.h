@@ -15,6 +15,12 @@ void fm_shard_writer_free(fm_shard_writer *w);
 /* Appends a document of n > 0 ids, each in [0, vocab_size). n_bytes: source text behind it. */
 FM_MUST_CHECK fm_status fm_shard_writer_add(fm_shard_writer *w, const int32_t *ids, int64_t n, int64_t n_bytes,
                                             uint32_t file, int64_t line, uint32_t piece);
+/* Makes the documents examples: each has a mark per token (when marks) and n_values numbers. Before the first one. */
+void fm_shard_writer_set_extra(fm_shard_writer *w, bool marks, uint32_t n_values);
+/* As fm_shard_writer_add with marks [n] (or NULL) and values [n_values] (or NULL), as set_extra said. */
+FM_MUST_CHECK fm_status fm_shard_writer_add_example(fm_shard_writer *w, const int32_t *ids, const int16_t *marks,
+                                                    int64_t n, const float *values, int64_t n_bytes, uint32_t file,
+                                                    int64_t line);
 /* Closes the shard in memory, if there is one. */
 FM_MUST_CHECK fm_status fm_shard_writer_flush(fm_shard_writer *w);
 int64_t fm_shard_writer_tokens(const fm_shard_writer *w); /* all, with those in memory */

@@ -12,6 +12,8 @@
 #include "base/progress.h"
 #include "data/shard_format.h"
 
+#define FM_MAX_VALUES 65536
+
 typedef struct shard {
     fm_map map;
     char *name;
@@ -22,6 +24,9 @@ typedef struct shard {
     const uint8_t *tokens;
     const uint8_t *ends;    /* u64 each; read through load64: the place may be unaligned in a damaged file */
     const uint8_t *sources; /* fm_shard_source each */
+    const uint8_t *marks;   /* i16 each, or NULL */
+    const uint8_t *values;  /* f32 each, or NULL */
+    uint32_t n_values;
 } shard;
 
 struct fm_dataset {
@@ -34,6 +39,9 @@ struct fm_dataset {
     char *tokenizer_hash;
     char **file; /* source names */
     size_t n_files;
+    bool examples;
+    uint32_t n_values;
+    fm_json *json;
 };
 
 static uint64_t load64(const uint8_t *p) {
@@ -44,6 +52,26 @@ static uint64_t load64(const uint8_t *p) {
 
 static uint64_t doc_end(const shard *s, int64_t i) {
     return load64(s->ends + 8 * i);
+}
+
+/* The part that examples have. */
+static bool check_extra(shard *s, const fm_shard_header *h) {
+    fm_shard_extra x;
+    uint64_t size = s->map.size, at = h->extra_at;
+    if (at > size || size - at < sizeof x) {
+        return false;
+    }
+    memcpy(&x, s->map.data + at, sizeof x);
+    at += sizeof x;
+    uint64_t marks = x.has_marks ? (h->n_tokens * 2 + 7) / 8 * 8 : 0;
+    if (x.has_marks > 1 || x.n_values > FM_MAX_VALUES || marks > size - at ||
+        size - at - marks != h->n_documents * x.n_values * 4) {
+        return false;
+    }
+    s->marks = x.has_marks ? s->map.data + at : NULL;
+    s->values = x.n_values ? s->map.data + at + marks : NULL;
+    s->n_values = x.n_values;
+    return true;
 }
 
 /* Layout and document ends of one mapped shard. */
@@ -67,8 +95,9 @@ static fm_status check_shard(shard *s, const char *path) {
     if (ok) {
         uint64_t tokens_end = sizeof h + h.n_tokens * h.token_bytes;
         ok = h.ends_at >= tokens_end && h.ends_at <= size && h.ends_at % 8 == 0 &&
-             h.sources_at == h.ends_at + h.n_documents * 8 &&
-             size == h.sources_at + h.n_documents * sizeof(fm_shard_source);
+             h.sources_at == h.ends_at + h.n_documents * 8;
+        uint64_t end = h.sources_at + h.n_documents * sizeof(fm_shard_source);
+        ok = ok && (h.version == 1 ? size == end : h.extra_at == end && check_extra(s, &h));
     }
     if (!ok) {
         FM_FAIL(FM_ERR_CORRUPT, "%s: the sizes in the header do not fit the file of %zu bytes", path, s->map.size);
@@ -121,7 +150,14 @@ static fm_status open_shard(fm_dataset *d, shard *s, const fm_json *j, const cha
     char path[4096];
     FM_TRY(fm_path_join(path, sizeof path, d->dir, name));
     FM_TRY(fm_map_open(&s->map, path));
-    return check_shard(s, path);
+    FM_TRY(check_shard(s, path));
+    bool examples = s->marks || s->values, first = s == d->shard;
+    if (!first && (examples != d->examples || s->n_values != d->n_values)) {
+        FM_FAIL(FM_ERR_CORRUPT, "%s has other values than the shards before it", path);
+    }
+    d->examples = examples;
+    d->n_values = s->n_values;
+    return FM_OK;
 }
 
 static fm_status read_manifest(fm_dataset *d, const fm_json *j, const char *path) {
@@ -201,7 +237,7 @@ fm_status fm_dataset_open(fm_dataset **out, const char *dir) {
     if (s == FM_OK) {
         s = read_manifest(d, j, path);
     }
-    fm_json_free(j);
+    d->json = j;
     if (s != FM_OK) {
         fm_dataset_close(d);
         return s;
@@ -221,6 +257,7 @@ void fm_dataset_close(fm_dataset *d) {
     for (size_t i = 0; d->file && i < d->n_files; i++) {
         fm_free(d->file[i]);
     }
+    fm_json_free(d->json);
     fm_free(d->file);
     fm_free(d->shard);
     fm_free(d->tokenizer_hash);
@@ -361,4 +398,55 @@ fm_status fm_dataset_locate(const fm_dataset *d, int64_t token, int64_t *documen
         }
     }
     return FM_OK;
+}
+
+bool fm_dataset_is_examples(const fm_dataset *d) {
+    return d->examples;
+}
+int32_t fm_dataset_n_values(const fm_dataset *d) {
+    return (int32_t)d->n_values;
+}
+const fm_json *fm_dataset_json(const fm_dataset *d) {
+    return d->json;
+}
+
+static const shard *shard_of_document(const fm_dataset *d, int64_t i) {
+    size_t lo = 0, hi = d->n_shards - 1;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo + 1) / 2;
+        if (d->shard[mid].first_document <= i) {
+            lo = mid;
+        } else {
+            hi = mid - 1;
+        }
+    }
+    return &d->shard[lo];
+}
+
+void fm_dataset_document(const fm_dataset *d, int64_t i, int64_t *begin, int64_t *n) {
+    FM_ASSERT(i >= 0 && i < d->n_documents);
+    const shard *s = shard_of_document(d, i);
+    int64_t k = i - s->first_document, from = k ? (int64_t)doc_end(s, k - 1) : 0;
+    *begin = s->first_token + from;
+    *n = (int64_t)doc_end(s, k) - from;
+}
+
+void fm_dataset_marks(const fm_dataset *d, int64_t begin, int64_t n, int16_t *out) {
+    FM_ASSERT(begin >= 0 && n >= 0 && begin <= d->n_tokens - n);
+    const shard *s = shard_of(d, begin);
+    FM_ASSERT(begin - s->first_token <= s->n_tokens - n);
+    if (s->marks) {
+        memcpy(out, s->marks + 2 * (begin - s->first_token), (size_t)n * sizeof *out);
+    } else {
+        memset(out, 0, (size_t)n * sizeof *out);
+    }
+}
+
+void fm_dataset_values(const fm_dataset *d, int64_t i, float *out) {
+    FM_ASSERT(i >= 0 && i < d->n_documents);
+    const shard *s = shard_of_document(d, i);
+    if (s->values) {
+        size_t bytes = s->n_values * sizeof *out;
+        memcpy(out, s->values + (size_t)(i - s->first_document) * bytes, bytes);
+    }
 }

@@ -115,6 +115,9 @@ static fm_status event(void *state, const fm_train_event *e) {
     number(&s, "eval_loss", e->eval_loss);
     number(&s, "eval_perplexity", e->eval_perplexity);
     number(&s, "eval_bits_per_byte", e->eval_bits_per_byte);
+    for (int i = 0; i < e->n_metrics; i++) {
+        number(&s, e->metrics[i].name, e->metrics[i].value);
+    }
     fm_str_printf(&s, ", \"tokens\": %lld, \"memory_bytes\": %lld", (long long)e->n_tokens, (long long)e->memory_bytes);
     number(&s, "elapsed_seconds", e->elapsed_s);
     number(&s, "remaining_seconds", e->remaining_s);

@@ -48,6 +48,14 @@ static fm_status event(void *state, const fm_train_event *e) {
             FM_TRY(fm_tfevents_scalar(w, row[i].tag, row[i].value, e->step, wall));
         }
     }
+    for (int i = 0; i < e->n_metrics; i++) {
+        char tag[64];
+        snprintf(tag, sizeof tag, "eval/%s",
+                 e->metrics[i].name + (strncmp(e->metrics[i].name, "eval_", 5) == 0 ? 5 : 0));
+        if (isfinite(e->metrics[i].value)) {
+            FM_TRY(fm_tfevents_scalar(w, tag, e->metrics[i].value, e->step, wall));
+        }
+    }
     for (int i = 0; e->layer_grad_norm && i < e->n_layers; i++) {
         char tag[48];
         snprintf(tag, sizeof tag, "grad_norm/layer_%03d", i);

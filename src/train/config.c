@@ -14,7 +14,8 @@
 
 static const fm_option table[] = {
     {"stage", FM_OPT_STR, F(stage), "pt", 0, 0, NULL, NULL, "NAME",
-     "what is learned: pt (next token); mlm (masked tokens, for encoders); probe (as pt, plain, for tests)"},
+     "what is learned: pt (next token); sft (answers of questions and conversations); cls (labels of texts); reg "
+     "(numbers for texts); mlm (masked tokens, for encoders); probe (as pt, plain, for tests)"},
     {"finetuning_type", FM_OPT_STR, F(finetuning_type), "full", 0, 0, NULL, NULL, "NAME",
      "which weights are trained: full; freeze (some layers); lora (low-rank adapters, a PEFT folder)"},
     {"lora_rank", FM_OPT_INT, F(lora_rank), "8", 1, 65536, NULL, "lora_r", "N", "LoRA: rank of the added matrices"},
@@ -64,6 +65,17 @@ static const fm_option table[] = {
      "text made from columns: \"{question} {answer}\""},
     {"txt_unit", FM_OPT_ENUM, F(rows.txt_unit), "file", 0, 0, "file|paragraph|line", NULL, NULL,
      "what one document of a text file is"},
+    FM_COLUMNS_OPTIONS(fm_train_config),
+    {"template", FM_OPT_STR, F(template_), NULL, 0, 0, NULL, "chat_template", "NAME|FILE",
+     "stage sft: chat template, a known name or a Jinja file; default the model's own"},
+    {"train_on", FM_OPT_ENUM, F(train_on), "answers", 0, 0, "answers|last|all", NULL, NULL,
+     "stage sft: which text carries loss: every answer, the last answer of a conversation, everything"},
+    {"long_rows", FM_OPT_ENUM, F(long_rows), "refuse", 0, 0, "refuse|drop|cut", NULL, NULL,
+     "stage sft: what happens when rows are longer than cutoff_len; texts of cls and reg are cut"},
+    {"problem_type", FM_OPT_ENUM, F(problem_type), "auto", 0, 0, "auto|single|multi", NULL, NULL,
+     "stage cls: one label of each text, or several; auto: several when the column holds lists"},
+    {"class_weight", FM_OPT_ENUM, F(class_weight), "none", 0, 0, "none|balanced", NULL, NULL,
+     "stage cls: balanced = rare labels count more, by the inverse of their share"},
     {"cutoff_len", FM_OPT_INT, F(cutoff_len), "512", 2, 1048576, NULL, "sequence_len|max_length|max_seq_length",
      "TOKENS", "tokens of one training window; documents are packed into windows and do not see each other"},
     {"shuffle", FM_OPT_BOOL, F(shuffle), "true", 0, 0, NULL, NULL, NULL, "windows in an order drawn anew each epoch"},
@@ -176,9 +188,10 @@ static const fm_option table[] = {
     {"save_total_limit", FM_OPT_INT, F(save_total_limit), "3", 0, 1e6, NULL, NULL, "N",
      "newest checkpoints kept; the best one is kept beside them; 0 = all"},
     {"metric_for_best_model", FM_OPT_STR, F(metric_for_best_model), "eval_loss", 0, 0, NULL, NULL, "NAME",
-     "eval_loss, eval_perplexity, eval_bits_per_byte or loss"},
-    {"greater_is_better", FM_OPT_BOOL, F(greater_is_better), "false", 0, 0, NULL, NULL, NULL,
-     "direction of metric_for_best_model"},
+     "eval_loss, eval_perplexity, eval_bits_per_byte, loss, or one that the stage measures: eval_accuracy, "
+     "eval_f1_macro, eval_f1_micro (cls), eval_mse, eval_mae, eval_pearson (reg)"},
+    {"greater_is_better", FM_OPT_ENUM, F(greater_is_better), "auto", 0, 0, "auto|true|false", NULL, NULL,
+     "direction of metric_for_best_model; auto = by its kind"},
     {"load_best_model_at_end", FM_OPT_BOOL, F(load_best_model_at_end), "false", 0, 0, NULL, NULL, NULL,
      "the result is the best checkpoint, not the last"},
     {"early_stopping_patience", FM_OPT_INT, F(early_stopping_patience), "0", 0, 1e6, NULL, "early_stopping_steps", "N",
@@ -271,6 +284,42 @@ static fm_status check_schedule(const fm_train_config *c, fm_schedule *s) {
     return FM_OK;
 }
 
+static const char *const losses[] = {"eval_loss", "eval_perplexity", "eval_bits_per_byte", "loss", NULL};
+static const char *const smaller[] = {"eval_mse", "eval_mae", NULL};
+
+static bool in_list(const char *const *list, const char *name) {
+    for (; list && *list; list++) {
+        if (strcmp(*list, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool fm_train_more_is_better(const fm_train_config *c) {
+    const char *m = c->metric_for_best_model ? c->metric_for_best_model : "";
+    return c->greater_is_better == FM_AUTO ? !in_list(losses, m) && !in_list(smaller, m)
+                                           : c->greater_is_better == FM_ON;
+}
+
+static fm_status check_metric(const fm_train_config *c, const fm_objective *o) {
+    const char *m = c->metric_for_best_model ? c->metric_for_best_model : "";
+    if (in_list(losses, m) || in_list(o->metrics, m)) {
+        return FM_OK;
+    }
+    fm_str known = {0};
+    for (const char *const *p = losses; *p; p++) {
+        fm_str_printf(&known, "%s%s", p == losses ? "" : ", ", *p);
+    }
+    for (const char *const *p = o->metrics; p && *p; p++) {
+        fm_str_printf(&known, ", %s", *p);
+    }
+    fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "metric_for_best_model: '%s' is not known to stage %s", m, o->name);
+    fm_status s = fm_error_hint("known: %s", known.data ? known.data : "");
+    fm_str_free(&known);
+    return s;
+}
+
 fm_status fm_train_config_check(const fm_train_config *c, fm_train_choice *out) {
     *out = (fm_train_choice){0};
     out->objective = fm_objective_find(c->stage ? c->stage : "");
@@ -310,15 +359,11 @@ fm_status fm_train_config_check(const fm_train_config *c, fm_train_choice *out) 
                      out->finetune->name);
         return fm_error_hint("set model_name_or_path, without train_from_scratch");
     }
-    static const char *const metrics[] = {"eval_loss", "eval_perplexity", "eval_bits_per_byte", "loss"};
-    bool known = false;
-    for (size_t i = 0; i < FM_ARRAY_LEN(metrics); i++) {
-        known |= c->metric_for_best_model && strcmp(c->metric_for_best_model, metrics[i]) == 0;
-    }
-    if (!known) {
-        fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "metric_for_best_model: '%s' is not known",
-                     c->metric_for_best_model ? c->metric_for_best_model : "");
-        return fm_error_hint("known: eval_loss, eval_perplexity, eval_bits_per_byte, loss");
+    FM_TRY(check_metric(c, out->objective));
+    if (out->objective->configure && strcmp(out->finetune->name, "lora") == 0) {
+        fm_error_set(FM_ERR_UNSUPPORTED, __FILE__, __LINE__,
+                     "stage %s trains a head of its own, which an adapter cannot hold", out->objective->name);
+        return fm_error_hint("finetuning_type full or freeze");
     }
     if (c->report_to && strcmp(c->report_to, "tensorboard") != 0 && strcmp(c->report_to, "none") != 0) {
         fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "report_to: '%s' is not known", c->report_to);

@@ -2,7 +2,7 @@
 #ifndef FM_TRAIN_CONFIG_H
 #define FM_TRAIN_CONFIG_H
 
-#include "data/pack.h"
+#include "data/examples.h"
 #include "fathom/train.h"
 #include "train/objective.h"
 #include "train/optimizer.h"
@@ -30,6 +30,10 @@ struct fm_train_config {
     /* Data. */
     fm_rows_config rows; /* input = dataset */
     fm_strlist eval_dataset;
+    fm_columns columns;
+    char *template_;
+    int train_on, problem_type, long_rows,
+        class_weight; /* fm_train_on, fm_problem_type, FM_LONG_ minus CUT, 1 = balanced */
     double val_size;
     int64_t cutoff_len;
     bool shuffle, verify_data;
@@ -57,7 +61,8 @@ struct fm_train_config {
     int64_t logging_steps, save_steps, eval_steps, save_total_limit, early_stopping_patience, eval_max_samples;
     double save_minutes, early_stopping_threshold;
     char *metric_for_best_model;
-    bool greater_is_better, load_best_model_at_end, eval_on_start;
+    int greater_is_better; /* fm_auto: by the metric */
+    bool load_best_model_at_end, eval_on_start;
     /* Guard. */
     int nan_policy;
     double spike_factor, grad_norm_min, grad_norm_max;
@@ -77,6 +82,8 @@ typedef struct fm_train_choice {
 } fm_train_choice;
 /* Checks every key that can be checked without looking at files. */
 FM_MUST_CHECK fm_status fm_train_config_check(const fm_train_config *c, fm_train_choice *out);
+/* Whether more is better, by the key or the metric's kind. */
+bool fm_train_more_is_better(const fm_train_config *c);
 /* The rate for n_params, when learning_rate is 0: from scratch it falls with the model's size
  * (6e-4 at 125M, 2.2e-4 at 1.3B, 1.1e-4 at 6.7B, after Brown et al. 2020; at most 1e-3), else 3e-5. */
 double fm_train_default_rate(int64_t n_params, bool from_scratch);

@@ -14,6 +14,10 @@ static fm_status eval_batch(fm_trainer *r, int64_t n, double *sum, int64_t *coun
     fm_ctx_set_training(c, false);
     fm_tape_off(c);
     fm_ctx_reset(c);
+    *count += o->n_trained(r->eval_objective, 0, n);
+    if (o->evaluate) {
+        return o->evaluate(r->eval_objective, c, 0, n, sum);
+    }
     fm_tensor *token_loss = NULL;
     fm_tensor *t = o->loss(r->eval_objective, c, 0, n, 1.0, &token_loss);
     if (!t) {
@@ -24,8 +28,17 @@ static fm_status eval_batch(fm_trainer *r, int64_t n, double *sum, int64_t *coun
     for (int64_t i = 0; i < fm_numel(token_loss); i++) {
         *sum += (double)v[i];
     }
-    *count += o->n_trained(r->eval_objective, 0, n);
     return FM_OK;
+}
+
+/* Bytes behind the tokens that were predicted. Of plain text: all but each document's first, taken in proportion. Of
+ * examples: those of the trained text. */
+static double bytes_of(const fm_dataset *d, int64_t count) {
+    int64_t all = fm_dataset_tokens(d);
+    if (fm_dataset_is_examples(d)) {
+        all = fm_dataset_n_values(d) > 0 ? 0 : fm_json_int(fm_json_get(fm_dataset_json(d), "n_trained"), 0);
+    }
+    return all > 0 ? (double)fm_dataset_bytes(d) * (double)count / (double)all : 0;
 }
 
 fm_status fm_trainer_evaluate(fm_trainer *r, fm_eval_result *out) {
@@ -41,11 +54,13 @@ fm_status fm_trainer_evaluate(fm_trainer *r, fm_eval_result *out) {
         int64_t n = FM_MIN(r->plan.eval_batch, total - done);
         fm_cursor before = r->eval_sampler.at;
         double sum_before = sum;
+        int64_t count_before = count;
         fm_status s = eval_batch(r, n, &sum, &count);
         if (s == FM_ERR_NO_MEMORY && n > 1) { /* the value does not depend on the batch */
             r->plan.eval_batch = n / 2;
             r->eval_sampler.at = before;
             sum = sum_before;
+            count = count_before;
             continue;
         }
         FM_TRY(s);
@@ -56,10 +71,11 @@ fm_status fm_trainer_evaluate(fm_trainer *r, fm_eval_result *out) {
         }
     }
     fm_ctx_reset(r->ctx);
-    /* Bytes behind the tokens that were predicted: all but each document's first, taken in proportion. */
-    double bytes = (double)fm_dataset_bytes(r->eval_data) * (double)count / (double)fm_dataset_tokens(r->eval_data);
+    double bytes = bytes_of(r->eval_data, count);
+    const fm_objective *o = r->choice.objective;
+    out->n_metrics = o->metrics_of ? o->metrics_of(r->eval_objective, out->metric) : 0;
     out->loss = count > 0 ? sum / (double)count : NAN;
-    out->perplexity = exp(out->loss);
+    out->perplexity = o->evaluate ? NAN : exp(out->loss);
     out->bits_per_byte = bytes > 0 ? sum / 0.693147180559945309417 / bytes : NAN;
     fm_trainer_charge(r, FM_PHASE_EVAL, &mark);
     return FM_OK;

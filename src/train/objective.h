@@ -10,16 +10,31 @@
 /* What a run gives its objective. */
 typedef struct fm_objective_env {
     const fm_model *model;
+    const fm_dataset *data; /* NULL in plans */
     int32_t seq_len, vocab; /* vocab: of the data; ids of made-up samples stay below */
+    int32_t max_segments;   /* of a window of examples; made-up windows have as many. 0 = 1 */
+    bool balance_labels;    /* each label counts by the inverse of its share */
     double label_smoothing, z_loss;
     double mlm_probability;        /* 0 = 0.15 */
     uint64_t seed;                 /* of the objective's own random numbers */
     const fm_tokenizer *tokenizer; /* while open() runs, when needs_tokenizer; NULL in plans */
 } fm_objective_env;
 
+/* A figure of an evaluation besides the loss. */
+#define FM_MAX_METRICS 8
+typedef struct fm_metric_value {
+    const char *name; /* "eval_accuracy" */
+    double value;
+} fm_metric_value;
+
 typedef struct fm_objective {
     const char *name, *summary;
     bool needs_tokenizer;
+    const char *examples; /* its data: task of data/example_tasks.def, or NULL for windows of text */
+    /* Sets what the model must be to learn a dataset of examples (its head); NULL: nothing. `dataset` is dataset.json.
+     */
+    FM_MUST_CHECK fm_status (*configure)(fm_model_config *mc, const fm_json *dataset);
+    const char *const *metrics; /* names that `metrics_of` gives, NULL-terminated; or NULL */
     FM_MUST_CHECK fm_status (*open)(void **state, const fm_objective_env *env);
     void (*close)(void *state);
     /* Takes the samples of one optimizer step, n in all, from the sampler, or made-up ones when it is NULL (planning,
@@ -32,6 +47,10 @@ typedef struct fm_objective {
     /* Loss of samples [begin, end): scale * sum over trained tokens, one element in the accumulation type; it is the
      * root of the backward pass when the tape is on. *token_loss [tokens], in order, is for evaluation. */
     fm_tensor *(*loss)(void *state, fm_ctx *c, int64_t begin, int64_t end, double scale, fm_tensor **token_loss);
+    /* NULL, or evaluation of its own in the place of `loss`: adds the loss of samples [begin, end) to *sum and counts
+     * for the metrics, which metrics_of gives and begins anew. */
+    FM_MUST_CHECK fm_status (*evaluate)(void *state, fm_ctx *c, int64_t begin, int64_t end, double *sum);
+    int (*metrics_of)(void *state, fm_metric_value out[FM_MAX_METRICS]);
 } fm_objective;
 
 const fm_objective *fm_objective_find(const char *name); /* NULL when unknown */
@@ -46,7 +65,15 @@ typedef struct fm_windows {
     int32_t *n_ends;              /* [n] */
     int64_t *first, *n_trained;   /* [n] */
     int32_t *offsets;             /* [n * seq_len + 1] of the micro-batch in work */
+    /* Of examples: */
+    int16_t *mark;      /* [n, seq_len] */
+    int64_t *document;  /* [n, seq_len] of a window's segments, -1 = padding */
+    float *weight;      /* [n, seq_len] of the targets, NULL when all are 1 */
+    float *mark_weight; /* [n_mark_weights] */
+    int32_t n_mark_weights;
 } fm_windows;
+/* Any model. With marks that have weights ("mark_weights" of the dataset) only targets with a weight are trained. */
+FM_MUST_CHECK fm_status fm_windows_new(fm_windows **out, const fm_objective_env *env);
 /* FM_ERR_CONFIG for a model that does not predict the next token. */
 FM_MUST_CHECK fm_status fm_windows_open(void **state, const fm_objective_env *env);
 void fm_windows_close(void *state);

@@ -14,7 +14,7 @@
 
 double fm_flops_per_token(const fm_model *m, int32_t seq_len) {
     int64_t n = fm_model_params_active(m);
-    if (!m->cfg.tied) {
+    if (!m->cfg.tied || m->cfg.head.kind != FM_HEAD_LM) {
         n -= (int64_t)m->cfg.vocab_size * m->cfg.d_model;
     }
     return 6.0 * (double)n + 12.0 * m->cfg.n_layers * m->cfg.d_model * (double)seq_len;
@@ -29,8 +29,11 @@ static fm_status measure(const fm_plan_input *in, int64_t n, bool recompute, boo
                          int64_t *grads) {
     fm_ctx *c = NULL;
     void *state = NULL;
-    fm_objective_env env = {
-        .model = in->model, .seq_len = in->seq_len, .vocab = in->vocab, .mlm_probability = in->mlm_probability};
+    fm_objective_env env = {.model = in->model,
+                            .seq_len = in->seq_len,
+                            .vocab = in->vocab,
+                            .max_segments = in->max_segments,
+                            .mlm_probability = in->mlm_probability};
     bool before = in->model->checkpoint_layers;
     in->model->checkpoint_layers = recompute;
     fm_ctx_options co = {.size = sizeof co, .compute = in->compute};

@@ -14,6 +14,7 @@ typedef struct fm_plan_input {
     fm_dtype compute;
     double mlm_probability;
     int32_t seq_len, vocab;
+    int32_t max_segments;        /* of a window, 0 = 1 */
     int64_t batch, accumulation; /* as asked for */
     int gradient_checkpointing;  /* fm_auto */
     int64_t limit;               /* bytes the process may use; 0 = no limit */
@@ -43,7 +44,7 @@ FM_MUST_CHECK fm_status fm_mem_plan_measure(fm_mem_plan *p, const fm_plan_input 
 FM_MUST_CHECK fm_status fm_mem_plan_lower(fm_mem_plan *p, const fm_plan_input *in, bool *lowered);
 
 /* Operations of one trained token, forward and backward: 6 N + 12 L D T (Chowdhery et al. 2022, appendix B), N without
- * an untied input embedding, which is a lookup, and of experts those that one token meets. */
+ * an input embedding that is no head as well, which is a lookup, and of experts those that one token meets. */
 double fm_flops_per_token(const fm_model *m, int32_t seq_len);
 
 #endif

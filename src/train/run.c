@@ -58,10 +58,15 @@ static double elapsed(const fm_trainer *r) {
     return r->st.elapsed_s + fm_now() - r->start_s;
 }
 
+/* What went through the model: of examples the questions too. */
+static int64_t tokens_done(const fm_trainer *r) {
+    return r->choice.objective->examples ? r->st.samples_done * r->seq_len : r->st.n_tokens;
+}
+
 /* Tokens per second of this part of the run, evaluation and checkpoints not counted. */
 static double token_rate(const fm_trainer *r) {
     double s = fm_now() - r->start_s - r->phase_s[FM_PHASE_EVAL] - r->phase_s[FM_PHASE_SAVE];
-    return s > 0 ? (double)(r->st.n_tokens - r->start_tokens) / s : 0;
+    return s > 0 ? (double)(tokens_done(r) - r->start_tokens) / s : 0;
 }
 
 static double mfu_of(const fm_trainer *r, double rate) {
@@ -87,6 +92,12 @@ static void emit(fm_trainer *r, const fm_eval_result *eval) {
                         .layer_grad_norm = r->layers.norm,
                         .n_layers = r->layers.n_layers,
                         .expert_max_violation = r->max_violation};
+    fm_train_metric metric[FM_MAX_METRICS];
+    for (int i = 0; eval && i < eval->n_metrics; i++) {
+        metric[i] = (fm_train_metric){.name = eval->metric[i].name, .value = eval->metric[i].value};
+    }
+    e.metrics = metric;
+    e.n_metrics = eval ? eval->n_metrics : 0;
     e.mfu = mfu_of(r, e.tokens_per_s);
     int64_t done = r->st.step - r->resumed_step;
     e.remaining_s = done > 0 ? (fm_now() - r->start_s) / (double)done * (double)(r->n_steps - r->st.step) : NAN;
@@ -101,6 +112,11 @@ static void emit(fm_trainer *r, const fm_eval_result *eval) {
 
 static double metric_of(const fm_trainer *r, const fm_eval_result *e) {
     const char *m = r->cfg->metric_for_best_model;
+    for (int i = 0; i < e->n_metrics; i++) {
+        if (strcmp(m, e->metric[i].name) == 0) {
+            return e->metric[i].value;
+        }
+    }
     return strcmp(m, "eval_perplexity") == 0      ? e->perplexity
            : strcmp(m, "eval_bits_per_byte") == 0 ? e->bits_per_byte
            : strcmp(m, "loss") == 0               ? r->st.last_loss
@@ -109,7 +125,7 @@ static double metric_of(const fm_trainer *r, const fm_eval_result *e) {
 
 /* Whether the metric is the best so far; *gain whether it counts for early stopping. */
 static bool note_metric(fm_trainer *r, double m, bool *gain) {
-    double sign = r->cfg->greater_is_better ? 1 : -1, before = r->st.best_metric;
+    double sign = fm_train_more_is_better(r->cfg) ? 1 : -1, before = r->st.best_metric;
     bool first = r->st.best_step < 0;
     bool best = isfinite(m) && (first || sign * (m - before) > 0);
     *gain = isfinite(m) && (first || sign * (m - before) > r->cfg->early_stopping_threshold);
@@ -266,7 +282,7 @@ fm_status fm_train_run_sinks(const fm_train_config *cfg, const fm_train_sink *si
         fm_profile_reset();
         fm_profile_enable(true);
         r.start_s = r.save_s = fm_now();
-        r.start_tokens = r.st.n_tokens;
+        r.start_tokens = tokens_done(&r);
         begin_sinks(&r);
         s = loop(&r, &result);
         if (s == FM_ERR_CANCELLED) {

@@ -110,6 +110,8 @@ FM_MUST_CHECK fm_status fm_trainer_recover(fm_trainer *r);
 /* evaluate.c */
 typedef struct fm_eval_result {
     double loss, perplexity, bits_per_byte;
+    fm_metric_value metric[FM_MAX_METRICS]; /* of the stage */
+    int n_metrics;
 } fm_eval_result;
 FM_MUST_CHECK fm_status fm_trainer_evaluate(fm_trainer *r, fm_eval_result *out);
 

@@ -70,9 +70,106 @@ static fm_status pack_raw(fm_trainer *r, const fm_strlist *files, double val_siz
     return FM_OK;
 }
 
+/* Labels that the model's head has already: training goes on with them. */
+static fm_json *known_labels(const fm_train_config *c) {
+    char path[4096];
+    fm_json *j = NULL, *out = NULL;
+    if (!c->model_name_or_path || c->train_from_scratch ||
+        fm_path_join(path, sizeof path, c->model_name_or_path, "config.json") != FM_OK || !fm_path_exists(path) ||
+        fm_json_load(&j, path) != FM_OK) {
+        fm_error_clear();
+        return NULL;
+    }
+    const char *arch = fm_json_str(fm_json_at(fm_json_get(j, "architectures"), 0), NULL);
+    const fm_json *map = fm_json_get(j, "id2label");
+    bool use = arch && strstr(arch, "ForSequenceClassification") && fm_json_is_object(map);
+    out = use ? fm_json_new_array() : NULL;
+    for (size_t i = 0; use && i < fm_json_size(map); i++) {
+        char id[24];
+        size_t n = 0;
+        snprintf(id, sizeof id, "%zu", i);
+        const char *name = fm_json_str(fm_json_get(map, id), &n);
+        use = name && fm_json_append(out, fm_json_new_strn(name, n)) == FM_OK;
+    }
+    if (!use) {
+        fm_json_free(out);
+        out = NULL;
+    }
+    fm_json_free(j);
+    return out;
+}
+
+/* Rows that carry what is learned: packed as examples. `labels` (or NULL) fixes the ids of labels. */
+static fm_status make_examples(fm_trainer *r, const fm_strlist *files, double val_size, const char *name,
+                               const fm_json *labels, char *dir, size_t cap) {
+    static const int long_rows[] = {FM_LONG_REFUSE, FM_LONG_DROP, FM_LONG_CUT};
+    static const char *const formats[] = {"auto", "txt", "jsonl", "csv", "tsv"};
+    const fm_train_config *c = r->cfg;
+    char cache[4096];
+    if (!c->tokenizer && !c->model_name_or_path) {
+        fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "stage %s needs a tokenizer", r->choice.objective->name);
+        return fm_error_hint("set tokenizer, or model_name_or_path to start from a model that has one");
+    }
+    FM_TRY(fm_path_join(cache, sizeof cache, c->output_dir, "cache"));
+    FM_TRY(fm_mkdirs(cache));
+    FM_TRY(fm_path_join(dir, cap, cache, name));
+    fm_columns columns = c->columns;
+    columns.text = c->rows.text_column;
+    fm_examples_options o = {.task = r->choice.objective->examples,
+                             .input = *files,
+                             .format = formats[c->rows.format],
+                             .tokenizer = c->tokenizer ? c->tokenizer : c->model_name_or_path,
+                             .output = dir,
+                             .columns = &columns,
+                             .template_ = c->template_,
+                             .train_on = c->train_on,
+                             .problem = c->problem_type,
+                             .labels = labels,
+                             .cutoff_len = c->cutoff_len,
+                             .long_rows = long_rows[c->long_rows],
+                             .val_size = val_size,
+                             .threads = (int)c->threads};
+    fm_examples_report rep;
+    FM_TRY(fm_examples_make(&rep, &o));
+    double share = rep.n_tokens > 0 ? 100.0 * (double)rep.n_trained / (double)rep.n_tokens : 0;
+    if (strcmp(o.task, "chat") == 0) {
+        fm_info("data: %lld examples%s, %lld tokens, %.1f%% of them are learned", (long long)rep.n_examples,
+                rep.reused ? " (made before)" : "", (long long)rep.n_tokens, share);
+    } else {
+        fm_info("data: %lld examples%s, %lld tokens", (long long)rep.n_examples, rep.reused ? " (made before)" : "",
+                (long long)rep.n_tokens);
+    }
+    if (rep.n_bad > 0) {
+        fm_warn("%lld rows were set aside in %s/rejects.jsonl", (long long)rep.n_bad, dir);
+    }
+    if (rep.n_long > 0) {
+        fm_warn("%lld rows are longer than cutoff_len %lld (the longest has %lld tokens): %s", (long long)rep.n_long,
+                (long long)c->cutoff_len, (long long)rep.longest,
+                c->long_rows == 1 ? "dropped" : "their ends are cut off");
+    }
+    return FM_OK;
+}
+
+/* A packed dataset must be of the stage's kind. */
+static fm_status check_kind(const fm_trainer *r, const char *dir) {
+    const char *want = r->choice.objective->examples;
+    const char *task = fm_json_str(fm_json_get(fm_dataset_json(r->data), "task"), NULL);
+    if (!want && fm_dataset_is_examples(r->data)) {
+        FM_FAIL(FM_ERR_CONFIG, "%s holds examples (%s), stage %s learns from plain text", dir, task ? task : "?",
+                r->choice.objective->name);
+    }
+    if (want && (!task || strcmp(task, want) != 0)) {
+        fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "%s holds %s, stage %s needs rows with %s", dir,
+                     task ? task : "packed text", r->choice.objective->name,
+                     strcmp(want, "chat") == 0 ? "questions and answers" : "labels");
+        return fm_error_hint("name the JSONL, JSON or CSV files themselves as dataset");
+    }
+    return FM_OK;
+}
+
 /* The folder that holds a dataset: the one named, or the packed form of what was named. */
-static fm_status resolve(fm_trainer *r, const fm_strlist *list, double val_size, const char *name, char *dir,
-                         size_t cap) {
+static fm_status resolve(fm_trainer *r, const fm_strlist *list, double val_size, const char *name,
+                         const fm_json *labels, char *dir, size_t cap) {
     bool packed = false;
     for (size_t i = 0; i < list->n; i++) {
         const char *item = list->item[i];
@@ -85,6 +182,9 @@ static fm_status resolve(fm_trainer *r, const fm_strlist *list, double val_size,
                          list->item[i], list->n);
             return fm_error_hint("pack all files together: fathom data pack -i A B ...");
         }
+    }
+    if (!packed && r->choice.objective->examples) {
+        return make_examples(r, list, val_size, name, labels, dir, cap);
     }
     if (!packed) {
         return pack_raw(r, list, val_size, name, dir, cap);
@@ -131,7 +231,8 @@ static fm_status find_tokenizer(fm_trainer *r, const char *dir) {
 static fm_status open_eval(fm_trainer *r, const char *train_dir) {
     char dir[4096] = "", part[4096];
     if (r->cfg->eval_dataset.n > 0) {
-        FM_TRY(resolve(r, &r->cfg->eval_dataset, 0, "eval", dir, sizeof dir));
+        const fm_json *labels = fm_json_get(fm_dataset_json(r->data), "labels");
+        FM_TRY(resolve(r, &r->cfg->eval_dataset, 0, "eval", labels, dir, sizeof dir));
         FM_TRY(fm_dataset_part(part, sizeof part, dir, "train"));
     } else {
         FM_TRY(fm_dataset_part(part, sizeof part, train_dir, "val"));
@@ -156,12 +257,20 @@ fm_status fm_trainer_open_data(fm_trainer *r) {
         return fm_error_hint("name a packed folder, or text, JSONL or CSV files");
     }
     char dir[4096], part[4096];
-    FM_TRY(resolve(r, &c->rows.input, c->val_size, "data", dir, sizeof dir));
+    fm_json *labels = r->choice.objective->configure ? known_labels(c) : NULL;
+    fm_status s = resolve(r, &c->rows.input, c->val_size, "data", labels, dir, sizeof dir);
+    fm_json_free(labels);
+    FM_TRY(s);
     FM_TRY(fm_dataset_part(part, sizeof part, dir, "train"));
     FM_TRY(open_one(r, &r->data, part));
+    FM_TRY(check_kind(r, dir));
     FM_TRY(find_tokenizer(r, dir));
     FM_TRY(open_eval(r, dir));
     r->seq_len = (int32_t)c->cutoff_len;
+    if (r->choice.objective->examples) {
+        FM_TRY(fm_sampler_init(&r->sampler, r->data, r->seq_len, (uint64_t)c->seed, c->shuffle));
+        return r->eval_data ? fm_sampler_init(&r->eval_sampler, r->eval_data, r->seq_len, 0, false) : FM_OK;
+    }
     if (fm_dataset_tokens(r->data) < r->seq_len) {
         r->seq_len = (int32_t)FM_MAX(fm_dataset_tokens(r->data), 2);
         fm_warn("the data has %lld tokens, fewer than cutoff_len %lld: windows have %d",

@@ -5,6 +5,7 @@
 
 #include "backend/ceiling.h"
 #include "backend/cpu/cpu.h"
+#include "data/packing.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "model/gguf.h"
@@ -66,6 +67,9 @@ static fm_status model_config(fm_trainer *r, fm_model_config *mc, int32_t data_v
                     (long long)mc->max_position);
         }
     }
+    if (r->choice.objective->configure) {
+        FM_TRY(r->choice.objective->configure(mc, r->data ? fm_dataset_json(r->data) : NULL));
+    }
     double hidden = c->hidden_dropout > 0 ? c->hidden_dropout : c->dropout;
     double attention = c->attention_dropout > 0 ? c->attention_dropout : c->dropout;
     mc->hidden_dropout = hidden;
@@ -75,6 +79,44 @@ static fm_status model_config(fm_trainer *r, fm_model_config *mc, int32_t data_v
     mc->moe.aux_alpha = c->router_aux_loss_coef >= 0 ? c->router_aux_loss_coef : mc->moe.aux_alpha;
     mc->moe.bias_rate = c->moe_bias_update_rate >= 0 ? c->moe_bias_update_rate : r->from_scratch ? 0.001 : 0;
     return FM_OK;
+}
+
+/* The names of the labels go into config.json, in the order of the ids. */
+static fm_status keep_labels(fm_trainer *r) {
+    const fm_json *labels = r->data ? fm_json_get(fm_dataset_json(r->data), "labels") : NULL;
+    size_t n = fm_json_size(labels);
+    if (!r->choice.objective->configure || n == 0) {
+        return FM_OK;
+    }
+    fm_model *m = r->model;
+    m->json = m->json ? m->json : fm_json_new_object();
+    FM_TRY(fm_json_set(m->json, "id2label", fm_json_new_object()));
+    FM_TRY(fm_json_set(m->json, "label2id", fm_json_new_object()));
+    for (size_t i = 0; i < n; i++) {
+        size_t len = 0;
+        char id[24];
+        const char *name = fm_json_str(fm_json_at(labels, i), &len);
+        if (!name) {
+            FM_FAIL(FM_ERR_FORMAT, "%s: label %zu is no text", fm_dataset_dir(r->data), i);
+        }
+        snprintf(id, sizeof id, "%zu", i);
+        FM_TRY(fm_json_set(fm_json_get(m->json, "id2label"), id, fm_json_new_strn(name, len)));
+        FM_TRY(fm_json_set(fm_json_get(m->json, "label2id"), name, fm_json_new_int((int64_t)i)));
+    }
+    return FM_OK;
+}
+
+/* Most segments that a window of the data has. */
+static int32_t max_segments(const fm_trainer *r) {
+    int64_t n = 0;
+    const fm_sampler *both[] = {&r->sampler, &r->eval_sampler};
+    for (size_t i = 0; i < FM_ARRAY_LEN(both); i++) {
+        const fm_packing *p = both[i]->packing;
+        for (int64_t w = 0; p && w < p->n_windows; w++) {
+            n = FM_MAX(n, p->begin[w + 1] - p->begin[w] + 1);
+        }
+    }
+    return (int32_t)n;
 }
 
 fm_status fm_trainer_describe(fm_trainer *r, int32_t data_vocab) {
@@ -91,6 +133,7 @@ fm_status fm_trainer_describe(fm_trainer *r, int32_t data_vocab) {
         FM_TRY(fm_path_join(path, sizeof path, c->model_name_or_path, "config.json"));
         FM_TRY(fm_json_load(&r->model->json, path)); /* keys we do not know are written back */
     }
+    FM_TRY(keep_labels(r));
     FM_TRY(r->choice.finetune->prepare(r->model, c));
     r->params = fm_trained_params(r->model);
     int64_t n = fm_params_numel(r->model->params);
@@ -115,6 +158,7 @@ fm_status fm_trainer_describe(fm_trainer *r, int32_t data_vocab) {
                                     .mlm_probability = c->mlm_probability,
                                     .seq_len = r->seq_len,
                                     .vocab = data_vocab > 0 ? data_vocab : mc.vocab_size,
+                                    .max_segments = max_segments(r),
                                     .batch = c->per_device_train_batch_size,
                                     .accumulation = c->gradient_accumulation_steps,
                                     .gradient_checkpointing = c->gradient_checkpointing,
@@ -277,10 +321,12 @@ static fm_status check_kept(const fm_trainer *r, const fm_kept_plan *kept) {
 
 /* ---- all ------------------------------------------------------------------------------------- */
 
-static fm_status open_objective(fm_trainer *r, void **state, int32_t seq_len) {
+static fm_status open_objective(fm_trainer *r, void **state, const fm_dataset *data, int32_t seq_len) {
     fm_objective_env env = {.model = r->model,
+                            .data = data,
                             .seq_len = seq_len,
                             .vocab = fm_dataset_vocab(r->data),
+                            .balance_labels = r->cfg->class_weight == 1,
                             .label_smoothing = r->cfg->label_smoothing_factor,
                             .z_loss = r->cfg->z_loss,
                             .mlm_probability = r->cfg->mlm_probability,
@@ -373,9 +419,9 @@ fm_status fm_trainer_setup(fm_trainer *r) {
     if (found) {
         fm_info("resumed from %s: step %lld of %lld", r->resumed_from, (long long)r->st.step, (long long)r->n_steps);
     }
-    FM_TRY(open_objective(r, &r->objective, r->seq_len));
+    FM_TRY(open_objective(r, &r->objective, r->data, r->seq_len));
     if (r->eval_data) {
-        FM_TRY(open_objective(r, &r->eval_objective, r->eval_sampler.seq_len));
+        FM_TRY(open_objective(r, &r->eval_objective, r->eval_data, r->eval_sampler.seq_len));
     }
     fm_status s = fm_trainer_make_ctx(r);
     FM_TRY(s == FM_ERR_NO_MEMORY ? fm_trainer_recover(r) : s);
@@ -394,6 +440,8 @@ void fm_trainer_deinit(fm_trainer *r) {
     fm_optim_deinit(&r->optim);
     fm_layer_norms_deinit(&r->layers);
     fm_model_close(r->model);
+    fm_sampler_deinit(&r->sampler);
+    fm_sampler_deinit(&r->eval_sampler);
     fm_dataset_close(r->data);
     fm_dataset_close(r->eval_data);
     fm_pool_free(r->pool);

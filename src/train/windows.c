@@ -3,13 +3,42 @@
 
 #include "train/objective.h"
 
-fm_status fm_windows_open(void **state, const fm_objective_env *env) {
-    fm_windows *w = fm_calloc(1, sizeof *w);
-    *state = w;
+/* Weights of marks, of a dataset whose examples have them. */
+static fm_status read_weights(fm_windows *w, const fm_json *list) {
+    size_t n = fm_json_size(list);
+    if (n < 2 || n > INT16_MAX) {
+        FM_FAIL(FM_ERR_FORMAT, "%s: mark_weights has %zu entries, expected 2 to %d", fm_dataset_dir(w->env.data), n,
+                INT16_MAX);
+    }
+    w->mark_weight = fm_calloc(n, sizeof *w->mark_weight);
+    if (!w->mark_weight) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for an objective");
+    }
+    for (size_t i = 0; i < n; i++) {
+        w->mark_weight[i] = (float)fm_json_num(fm_json_at(list, i), -1);
+        if (!(w->mark_weight[i] >= 0) || w->mark_weight[0] != 0) {
+            FM_FAIL(FM_ERR_FORMAT, "%s: mark_weights: entry %zu is no weight", fm_dataset_dir(w->env.data), i);
+        }
+    }
+    w->n_mark_weights = (int32_t)n;
+    return FM_OK;
+}
+
+fm_status fm_windows_new(fm_windows **out, const fm_objective_env *env) {
+    fm_windows *w = *out = fm_calloc(1, sizeof *w);
     if (!w) {
         FM_FAIL(FM_ERR_NO_MEMORY, "no memory for an objective");
     }
     w->env = *env;
+    const fm_json *weights = env->data ? fm_json_get(fm_dataset_json(env->data), "mark_weights") : NULL;
+    return fm_json_is_null(weights) ? FM_OK : read_weights(w, weights);
+}
+
+fm_status fm_windows_open(void **state, const fm_objective_env *env) {
+    fm_windows *w;
+    fm_status s = fm_windows_new(&w, env);
+    *state = w;
+    FM_TRY(s);
     const fm_model *m = env->model;
     if (m->family->encoder || m->cfg.head.kind != FM_HEAD_LM) {
         (void)fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__,
@@ -29,17 +58,22 @@ static void drop(fm_windows *w) {
     fm_free(w->first);
     fm_free(w->n_trained);
     fm_free(w->offsets);
-    *w = (fm_windows){.env = w->env};
+    fm_free(w->mark);
+    fm_free(w->document);
+    fm_free(w->weight);
+    *w = (fm_windows){.env = w->env, .mark_weight = w->mark_weight, .n_mark_weights = w->n_mark_weights};
 }
 
 void fm_windows_close(void *state) {
-    if (state) {
-        drop(state);
-        fm_free(state);
+    fm_windows *w = state;
+    if (w) {
+        drop(w);
+        fm_free(w->mark_weight);
+        fm_free(w);
     }
 }
 
-static fm_status reserve(fm_windows *w, int64_t n) {
+static fm_status reserve(fm_windows *w, int64_t n, bool examples) {
     if (n <= w->cap) {
         return FM_OK;
     }
@@ -60,32 +94,66 @@ static fm_status reserve(fm_windows *w, int64_t n) {
         drop(w);
         FM_FAIL(FM_ERR_NO_MEMORY, "no memory for a step of %lld windows", (long long)n);
     }
+    if (examples || w->env.max_segments > 0) {
+        bool weights = w->n_mark_weights > 2;
+        w->mark = fm_calloc(tokens, sizeof *w->mark);
+        w->document = fm_calloc(tokens, sizeof *w->document);
+        w->weight = weights ? fm_calloc(tokens, sizeof *w->weight) : NULL;
+        if (!w->mark || !w->document || (weights && !w->weight)) {
+            drop(w);
+            FM_FAIL(FM_ERR_NO_MEMORY, "no memory for a step of %lld windows", (long long)n);
+        }
+    }
     w->cap = n;
     return FM_OK;
 }
 
-/* One document fills a made-up window: the dearest case for attention. */
+/* One document fills a made-up window, but for as many of one token as there may be: the dearest case. */
 static void make_up(fm_windows *w, int64_t i) {
-    int32_t n = w->env.seq_len;
+    int32_t n = w->env.seq_len, more = FM_MIN(FM_MAX(w->env.max_segments - 1, 0), n - 1);
     for (int32_t t = 0; t < n; t++) {
         int64_t k = i * n + t;
         w->ids[k] = (int32_t)((k * 2654435761 + 12345) % w->env.vocab);
         w->pos[k] = t;
         w->targets[k] = (int32_t)((k * 40503 + 99) % w->env.vocab);
     }
-    w->ends[i * n] = n;
-    w->n_ends[i] = 1;
+    for (int32_t k = 0; k <= more; k++) {
+        w->ends[i * n + k] = n - more + k;
+    }
+    w->n_ends[i] = 1 + more;
     w->first[i] = 0;
+}
+
+/* A window of examples; only targets whose mark has a weight stay. */
+static fm_status load_examples(fm_windows *w, fm_sampler *s, int64_t i) {
+    int64_t at = i * w->env.seq_len;
+    FM_TRY(fm_sampler_next_examples(s, w->ids + at, w->pos + at, w->targets + at, w->mark + at, w->document + at,
+                                    w->ends + at, &w->n_ends[i], &w->first[i]));
+    for (int64_t t = at; w->n_mark_weights > 0 && t < at + w->env.seq_len; t++) {
+        int16_t mark = w->targets[t] >= 0 ? w->mark[t + 1] : 0;
+        if (mark < 0 || mark >= w->n_mark_weights) {
+            FM_FAIL(FM_ERR_CORRUPT, "%s: token %lld has mark %d, there are %d weights", fm_dataset_dir(s->data),
+                    (long long)w->first[i], mark, w->n_mark_weights);
+        }
+        float weight = w->mark_weight[mark];
+        w->targets[t] = weight > 0 ? w->targets[t] : -100;
+        if (w->weight) {
+            w->weight[t] = weight;
+        }
+    }
+    return FM_OK;
 }
 
 fm_status fm_windows_load(void *state, fm_sampler *s, int64_t n) {
     fm_windows *w = state;
-    FM_TRY(reserve(w, n));
+    FM_TRY(reserve(w, n, s && s->packing));
     w->n = n;
     for (int64_t i = 0; i < n; i++) {
         int64_t at = i * w->env.seq_len;
         w->n_ends[i] = 0;
-        if (s) {
+        if (s && s->packing) {
+            FM_TRY(load_examples(w, s, i));
+        } else if (s) {
             FM_TRY(fm_sampler_next(s, w->ids + at, w->pos + at, w->targets + at, 0, w->ends + at, &w->n_ends[i],
                                    &w->first[i]));
         } else {
@@ -127,5 +195,6 @@ fm_batch fm_windows_batch(fm_windows *w, int64_t begin, int64_t end) {
                       .ids = w->ids + at,
                       .pos = w->pos + at,
                       .q_offsets = w->offsets,
-                      .targets = w->targets + at};
+                      .targets = w->targets + at,
+                      .loss_weight = w->weight ? w->weight + at : NULL};
 }

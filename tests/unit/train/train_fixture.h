@@ -142,6 +142,9 @@ typedef struct fx_log {
     double loss[512], eval[512], violation[512];
     int64_t n_tokens;
     int n;
+    char metric[8][32]; /* of the last evaluation */
+    double value[8];
+    int n_metrics;
 } fx_log;
 static fm_status fx_begin(void **state, void *user, const fm_train_info *info) {
     (void)info;
@@ -154,6 +157,11 @@ static fm_status fx_event(void *state, const fm_train_event *e) {
     l->eval[e->step] = e->eval_loss;
     l->violation[e->step] = isfinite(e->expert_max_violation) ? e->expert_max_violation : -1;
     l->n_tokens = e->n_tokens;
+    for (int i = 0; i < e->n_metrics && i < 8; i++) {
+        snprintf(l->metric[i], sizeof l->metric[i], "%s", e->metrics[i].name);
+        l->value[i] = e->metrics[i].value;
+        l->n_metrics = e->n_metrics;
+    }
     l->n++;
     return FM_OK;
 }

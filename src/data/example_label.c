@@ -1,0 +1,299 @@
+/* Texts with a label, several labels, or numbers: values of an example.
+ *   label    single: [1] the label's id. several: [n_labels] 0 or 1
+ *   number   [n] the numbers */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "data/examples.h"
+
+#define MAX_LABELS 65536
+
+typedef struct labels {
+    const fm_examples_options *o;
+    const fm_tokenizer *tok;
+    bool numbers, multi, fixed; /* fixed: the names were given */
+    bool some_list, some_plain; /* forms seen by the scan */
+    char **name;                /* [n] */
+    size_t n, cap;
+    size_t n_numbers;
+    fm_tokens ids;
+} labels;
+
+static const fm_cell *cell_of(const fm_rec *row, const char *named, const char *const *usual) {
+    const fm_cell *c = named ? fm_rec_get(row, named) : NULL;
+    for (; !named && *usual && (!c || c->kind == FM_CELL_NULL); usual++) {
+        c = fm_rec_get(row, *usual);
+    }
+    return c && c->kind != FM_CELL_NULL ? c : NULL;
+}
+
+static const fm_cell *label_cell(const labels *k, const fm_rec *row) {
+    static const char *const usual[] = {"label", "labels", "category", "score", NULL};
+    return cell_of(row, k->o->columns->label, usual);
+}
+
+static int find(const labels *k, const char *p, size_t n) {
+    for (size_t i = 0; i < k->n; i++) { /* lists are short; long ones are sorted once known */
+        if (strlen(k->name[i]) == n && memcmp(k->name[i], p, n) == 0) {
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
+static fm_status add_name(labels *k, const char *p, size_t n) {
+    if (n == 0 || find(k, p, n) >= 0) {
+        return FM_OK;
+    }
+    if (k->n == MAX_LABELS || memchr(p, 0, n)) {
+        fm_error_set(FM_ERR_DATA, __FILE__, __LINE__, "the label column has more than %d different values", MAX_LABELS);
+        return fm_error_hint("numbers are learned by stage: reg");
+    }
+    void *q = k->name;
+    FM_TRY(fm_grow(&q, &k->cap, k->n + 1, sizeof *k->name));
+    k->name = q;
+    k->name[k->n] = fm_strndup(p, n);
+    if (!k->name[k->n]) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for labels");
+    }
+    k->n++;
+    return FM_OK;
+}
+
+static fm_status open_kind(void **state, const fm_examples_options *o, const fm_tokenizer *t, bool numbers) {
+    labels *k = fm_calloc(1, sizeof *k);
+    *state = k;
+    if (!k) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for labels");
+    }
+    k->o = o;
+    k->tok = t;
+    k->numbers = numbers;
+    k->multi = o->problem == FM_PROBLEM_TYPE_MULTI;
+    for (size_t i = 0; !numbers && i < fm_json_size(o->labels); i++) {
+        size_t n = 0;
+        const char *name = fm_json_str(fm_json_at(o->labels, i), &n);
+        FM_TRY(name ? add_name(k, name, n) : FM_OK);
+        k->fixed = true;
+    }
+    return FM_OK;
+}
+static fm_status open_label(void **state, const fm_examples_options *o, const fm_tokenizer *t) {
+    return open_kind(state, o, t, false);
+}
+static fm_status open_number(void **state, const fm_examples_options *o, const fm_tokenizer *t) {
+    return open_kind(state, o, t, true);
+}
+
+static void close_label(void *state) {
+    labels *k = state;
+    for (size_t i = 0; k && i < k->n; i++) {
+        fm_free(k->name[i]);
+    }
+    if (k) {
+        fm_free(k->name);
+        fm_tokens_free(&k->ids);
+        fm_free(k);
+    }
+}
+
+/* A list of labels: JSON strings or numbers. NULL when the cell is none. */
+static fm_json *list_of(const fm_cell *c) {
+    fm_json *j = NULL;
+    if (c->kind != FM_CELL_JSON || fm_json_parse(&j, c->text.ptr, c->text.len, "labels") != FM_OK ||
+        !fm_json_is_array(j)) {
+        fm_json_free(j);
+        fm_error_clear();
+        return NULL;
+    }
+    return j;
+}
+
+static fm_status scan(void *state, const fm_rec *row) {
+    labels *k = state;
+    const fm_cell *c = label_cell(k, row);
+    if (!c) {
+        return FM_OK;
+    }
+    fm_json *list = list_of(c);
+    size_t n = list ? fm_json_size(list) : 1;
+    fm_status s = FM_OK;
+    *(list ? &k->some_list : &k->some_plain) = true;
+    if (k->numbers) {
+        k->n_numbers = k->n_numbers ? k->n_numbers : n;
+    } else if (!k->fixed && list) {
+        for (size_t i = 0; i < n && s == FM_OK; i++) {
+            size_t len = 0;
+            const char *name = fm_json_str(fm_json_at(list, i), &len);
+            s = name ? add_name(k, name, len) : FM_OK;
+        }
+    } else if (!k->fixed && k->n < 4096) {
+        s = add_name(k, c->text.ptr, c->text.len);
+    } else if (!k->fixed) {
+        fm_error_set(FM_ERR_DATA, __FILE__, __LINE__, "the label column has more than 4096 different values");
+        s = fm_error_hint("numbers are learned by stage: reg");
+    }
+    fm_json_free(list);
+    return s;
+}
+
+/* Numbers by value, then other names by their bytes: ids do not depend on the order of the rows. */
+static int by_name(const void *a, const void *b) {
+    const char *x = *(char *const *)a, *y = *(char *const *)b;
+    char *ex, *ey;
+    double u = strtod(x, &ex), v = strtod(y, &ey);
+    bool nx = *x && !*ex, ny = *y && !*ey;
+    if (nx && ny && u != v) {
+        return u < v ? -1 : 1;
+    }
+    return nx != ny ? (nx ? -1 : 1) : strcmp(x, y);
+}
+
+static fm_status ready(void *state, uint32_t *n_values) {
+    labels *k = state;
+    if (k->numbers) {
+        *n_values = (uint32_t)k->n_numbers;
+        if (k->n_numbers == 0 || k->n_numbers > MAX_LABELS) {
+            fm_error_set(FM_ERR_DATA, __FILE__, __LINE__, "no row has numbers in its label column");
+            return fm_error_hint("name it with label_column");
+        }
+        return FM_OK;
+    }
+    k->multi |= k->o->problem == FM_PROBLEM_TYPE_AUTO && k->some_list;
+    if (!k->fixed && k->n > 1) {
+        qsort(k->name, k->n, sizeof *k->name, by_name);
+    }
+    if (k->n < (k->multi ? 1U : 2U)) {
+        fm_error_set(FM_ERR_DATA, __FILE__, __LINE__, "%zu different labels were found%s%s", k->n, k->n ? ": " : "",
+                     k->n ? k->name[0] : "");
+        return fm_error_hint("name the column with label_column; two labels or more can be told apart");
+    }
+    *n_values = k->multi ? (uint32_t)k->n : 1;
+    return FM_OK;
+}
+
+static void take_numbers(const labels *k, fm_example *e, const fm_cell *c) {
+    fm_json *list = list_of(c);
+    size_t n = list ? fm_json_size(list) : 1;
+    if (n != k->n_numbers) {
+        e->reason = "it has another number of numbers than the first row";
+    }
+    for (size_t i = 0; i < n && !e->reason; i++) {
+        double v = NAN;
+        bool ok = list ? fm_json_is_number(fm_json_at(list, i)) : fm_cell_number(c, &v);
+        v = list ? fm_json_num(fm_json_at(list, i), NAN) : v;
+        if (!ok || !isfinite(v)) {
+            e->reason = "its label is no number";
+        }
+        e->values[i] = (float)v;
+    }
+    fm_json_free(list);
+}
+
+static void take_labels(const labels *k, fm_example *e, const fm_cell *c) {
+    fm_json *list = list_of(c);
+    size_t n = list ? fm_json_size(list) : c->text.len > 0;
+    memset(e->values, 0, (k->multi ? k->n : 1) * sizeof *e->values);
+    if (!k->multi && n != 1) {
+        e->reason = n == 0 ? "its label is empty" : "it has several labels (problem_type: multi)";
+    }
+    for (size_t i = 0; i < n && !e->reason; i++) {
+        size_t len = c->text.len;
+        const char *name = list ? fm_json_str(fm_json_at(list, i), &len) : c->text.ptr;
+        int id = name ? find(k, name, len) : -1;
+        if (id < 0) {
+            e->reason = "its label is not among those that are learned";
+        } else if (k->multi) {
+            e->values[id] = 1;
+        } else {
+            e->values[0] = (float)id;
+        }
+    }
+    fm_json_free(list);
+}
+
+static fm_status add_text(labels *k, fm_example *e, const fm_cell *a, const fm_cell *b) {
+    fm_encode_options eo = {.size = sizeof eo, .add_special = true, .n_threads = 1};
+    k->ids.n = 0;
+    if (!b || b->text.len == 0) {
+        FM_TRY(fm_tokenizer_encode(&k->ids, k->tok, a->text.ptr, a->text.len, &eo));
+    } else { /* both on lines of their own */
+        fm_str both = {0};
+        fm_str_append(&both, a->text.ptr, a->text.len);
+        fm_str_putc(&both, '\n');
+        fm_str_append(&both, b->text.ptr, b->text.len);
+        fm_status s = fm_str_check(&both);
+        s = s == FM_OK ? fm_tokenizer_encode(&k->ids, k->tok, both.data, both.len, &eo) : s;
+        fm_str_free(&both);
+        FM_TRY(s);
+    }
+    e->may_cut = true; /* the beginning of a text still says what it is */
+    e->keep_at_end = k->ids.n > 0 && fm_tokenizer_is_special(k->tok, k->ids.ids[k->ids.n - 1]);
+    return fm_example_add(e, k->ids.ids, k->ids.n, 0);
+}
+
+static fm_status make(void *state, fm_example *e, const fm_rec *row) {
+    static const char *const texts[] = {"text", "sentence", "sentence1", "question", "content", NULL};
+    static const char *const pairs[] = {"sentence2", NULL};
+    labels *k = state;
+    const fm_columns *col = k->o->columns;
+    const fm_cell *text = cell_of(row, col->text && strcmp(col->text, "text") != 0 ? col->text : NULL, texts);
+    const fm_cell *label = label_cell(k, row);
+    if (!text || text->text.len == 0 || !label) {
+        e->reason = !label ? "it has no label (label_column)"
+                    : text ? "its text is empty"
+                           : "it has no text (text_column)";
+        return FM_OK;
+    }
+    if (k->numbers) {
+        take_numbers(k, e, label);
+    } else {
+        take_labels(k, e, label);
+    }
+    e->n_bytes = (int64_t)text->text.len;
+    return e->reason ? FM_OK : add_text(k, e, text, cell_of(row, col->text_pair, pairs));
+}
+
+static fm_status describe(const void *state, fm_json *o) {
+    const labels *k = state;
+    FM_TRY(fm_json_set(o, "problem",
+                       fm_json_new_str(k->numbers ? "regression"
+                                       : k->multi ? "multi_label_classification"
+                                                  : "single_label_classification")));
+    if (k->numbers) {
+        return fm_json_set(o, "n_numbers", fm_json_new_int((int64_t)k->n_numbers));
+    }
+    FM_TRY(fm_json_set(o, "labels", fm_json_new_array()));
+    fm_json *list = fm_json_get(o, "labels");
+    for (size_t i = 0; i < k->n; i++) {
+        FM_TRY(fm_json_append(list, fm_json_new_str(k->name[i])));
+    }
+    return FM_OK;
+}
+
+extern const fm_example_task fm_example_task_label, fm_example_task_number;
+const fm_example_task fm_example_task_label = {
+    .name = "label",
+    .summary = "texts with one or several labels",
+    .needs_scan = true,
+    .open = open_label,
+    .close = close_label,
+    .scan = scan,
+    .ready = ready,
+    .make = make,
+    .describe = describe,
+};
+const fm_example_task fm_example_task_number = {
+    .name = "number",
+    .summary = "texts with numbers",
+    .needs_scan = true,
+    .open = open_number,
+    .close = close_label,
+    .scan = scan,
+    .ready = ready,
+    .make = make,
+    .describe = describe,
+};
