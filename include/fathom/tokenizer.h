@@ -1,4 +1,4 @@
-/* Byte-level BPE tokenizers: open, save, train, encode, decode, report.
+/* Tokenizers: open, save, train, encode, decode, report.
  *
  * A tokenizer is read-only after it was opened or trained: any number of threads may encode and decode
  * with one object at the same time (each call borrows a private piece cache that the object keeps).
@@ -44,8 +44,9 @@ typedef struct fm_token_batch {
 FM_API void fm_tokens_free(fm_tokens *t);
 FM_API void fm_token_batch_free(fm_token_batch *b);
 
-/* Opens `path`: a tokenizer.json, or a folder that holds one. A tokenizer_config.json (special tokens, chat
- * template) and a chat_template.jinja beside it are read too when they exist.
+/* Opens `path`: a tokenizer.json, a SentencePiece model (tokenizer.model), a GGUF file, or a folder that holds one of
+ * the first two or the files from before them (vocab.txt; vocab.json and merges.txt). What stands beside it is read
+ * too: tokenizer_config.json (special tokens, chat template), special_tokens_map.json, chat_template.jinja.
  * FM_ERR_UNSUPPORTED names a model, normalizer, pre-tokenizer or decoder that is not known. */
 FM_API FM_MUST_CHECK fm_status fm_tokenizer_open(fm_tokenizer **out, const char *path);
 /* The same from memory; `name` is for messages. config may be NULL. */
@@ -72,7 +73,8 @@ FM_API int32_t fm_tokenizer_unk(const fm_tokenizer *t);
 FM_API const char *fm_tokenizer_chat_template(const fm_tokenizer *t);
 /* Sets or (NULL) removes it. Not while other threads use t. */
 FM_API FM_MUST_CHECK fm_status fm_tokenizer_set_chat_template(fm_tokenizer *t, const char *text);
-/* Name of the splitting pattern: "gpt2", "llama3", "qwen2", "deepseek_v3", "none". */
+/* Name of the splitting pattern of byte-level BPE: "gpt2", "llama3", "qwen2", "deepseek_v3", "deepseek_llm",
+ * "deepseek_coder", "none"; "other" for what is split in another way. */
 FM_API const char *fm_tokenizer_pattern(const fm_tokenizer *t);
 
 /* ---- Encoding ----------------------------------------------------------------------------------- */
@@ -88,6 +90,10 @@ typedef struct fm_encode_options {
  * not special are always recognised. */
 FM_API FM_MUST_CHECK fm_status fm_tokenizer_encode(fm_tokens *out, const fm_tokenizer *t, const char *text, size_t n,
                                                    const fm_encode_options *opt);
+/* Appends the ids of two texts as the file pairs them (BERT: [CLS] a [SEP] b [SEP]) and, when types is not NULL, a
+ * token type id for each. Without a template, or without add_special, b follows a, with types 0 and 1. */
+FM_API FM_MUST_CHECK fm_status fm_tokenizer_encode_pair(fm_tokens *out, fm_tokens *types, const fm_tokenizer *t,
+                                                        fm_text a, fm_text b, const fm_encode_options *opt);
 /* Encodes texts[n_texts] on several threads; order is kept and the result does not depend on n_threads. */
 FM_API FM_MUST_CHECK fm_status fm_tokenizer_encode_batch(fm_token_batch *out, const fm_tokenizer *t,
                                                          const fm_text *texts, size_t n_texts,

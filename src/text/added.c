@@ -41,6 +41,20 @@ static fm_status add_token(fm_added_set *s, const char *text, size_t n, int32_t 
     return FM_OK;
 }
 
+/* A token that is looked for in normalised text is normalised, too. */
+static fm_status add_normalized(fm_added_set *s, const fm_tokenizer *t, const fm_tok_entry *e, int32_t index) {
+    fm_norm_scratch scratch = {0};
+    const uint8_t *p = (const uint8_t *)t->blob.data + e->off;
+    size_t n = e->len;
+    bool at_zero = true;
+    fm_status st = fm_norm_run(&t->norm, &scratch, &p, &n, &at_zero);
+    if (st == FM_OK && n) {
+        st = add_token(s, (const char *)p, n, index);
+    }
+    fm_norm_scratch_free(&scratch);
+    return st;
+}
+
 fm_status fm_added_set_build(fm_added_set *s, const fm_tokenizer *t, bool normalized) {
     uint32_t root;
     s->only_first = -1;
@@ -48,8 +62,13 @@ fm_status fm_added_set_build(fm_added_set *s, const fm_tokenizer *t, bool normal
     for (size_t i = 0; i < t->n_added; i++) {
         const fm_added_token *a = &t->added[i];
         const fm_tok_entry *e = &t->entry[a->id];
+        /* Unigram of SentencePiece chooses user-defined symbols by their scores. */
+        if (t->spm && t->spm->unigram && !a->special) {
+            continue;
+        }
         if (a->normalized == normalized && e->len) {
-            FM_TRY(add_token(s, t->blob.data + e->off, e->len, (int32_t)i));
+            FM_TRY(normalized && t->norm.n && !t->spm ? add_normalized(s, t, e, (int32_t)i)
+                                                      : add_token(s, t->blob.data + e->off, e->len, (int32_t)i));
         }
     }
     int n_first = 0;

@@ -1,4 +1,4 @@
-/* Inside of the byte-level BPE tokenizer: tables, builder, merging. Public interface: fathom/tokenizer.h. */
+/* Inside of the tokenizer: tables, builder, models. Public interface: fathom/tokenizer.h. */
 #ifndef FM_TEXT_BPE_H
 #define FM_TEXT_BPE_H
 
@@ -10,7 +10,9 @@
 #include "base/pool.h"
 #include "base/str.h"
 #include "fathom/tokenizer.h"
+#include "text/pipe.h"
 #include "text/split.h"
+#include "text/vocab_json.h"
 
 /* ---- Hash tables (open addressing, linear probing) ---------------------------------------------- */
 
@@ -112,9 +114,31 @@ typedef struct fm_merge {
     uint32_t left, right, id;
 } fm_merge;
 
+typedef struct fm_lattice_node {
+    double score; /* of the best way to here */
+    size_t from;  /* where its last token begins; SIZE_MAX = none yet */
+    int32_t id;
+} fm_lattice_node;
+
 typedef struct fm_bpe_worker fm_bpe_worker;
 #define FM_TOK_SLOTS    64
 #define FM_MAX_TEMPLATE 8
+
+/* Appends the ids of one piece. Unknown text is handled as the model says. */
+typedef fm_status (*fm_model_fn)(fm_bpe_worker *w, fm_tokens *out, const uint8_t *p, size_t n);
+
+/* An item of a post-processor's template: ids, or the place of a text. */
+typedef struct fm_template_item {
+    int32_t id;   /* -1: text A, -2: text B */
+    int32_t type; /* token type id */
+} fm_template_item;
+
+typedef struct fm_template {
+    fm_template_item *item;
+    size_t n, cap;
+} fm_template;
+
+typedef struct fm_spm fm_spm;
 
 struct fm_tokenizer {
     fm_str blob;
@@ -135,9 +159,38 @@ struct fm_tokenizer {
     size_t n_added, cap_added;
     fm_added_set raw_set, norm_set; /* matched before / after the normalizer */
 
-    bool nfc;
-    bool add_prefix_space;
+    /* Byte-level BPE: entries are bytes, pieces are merged from bytes. Other models: entries are the vocabulary's
+     * texts. */
+    bool byte_level;
+    bool stream;           /* byte-level whose pre-tokenizer is `split` alone: pieces are not listed first */
+    bool add_prefix_space; /* with stream */
     fm_split_kind split;
+    fm_norm norm;
+    fm_pre pre;
+    fm_dec dec;
+    fm_model_fn model; /* NULL: byte-level BPE */
+    fm_spm *spm;       /* opened from SentencePiece: what its library does beyond tokenizer.json */
+
+    /* BPE over characters */
+    bool byte_fallback;        /* byte_id then holds the tokens "<0x..>" */
+    char *continuing, *ending; /* continuing_subword_prefix (WordPiece, too), end_of_word_suffix; NULL = none */
+    fm_pairmap chars;          /* (code point, 1 not first | 2 last) -> id */
+    bool word_borders;         /* no merge joins U+2581 to what precedes it: words are merged one by one */
+
+    /* Unigram, WordPiece, WordLevel */
+    fm_trie trie;
+    double *score; /* [n_ids] */
+    double unk_score;
+    int32_t continuing_node; /* of the trie, after the prefix; -1 = no token continues a word */
+    size_t max_word_chars;
+
+    fm_template single, pair; /* of the post-processor, when has_template */
+    bool has_template;
+    const float *rank_score; /* [n_rank_score] while it is built: merges into tokens of one score have one rank */
+    size_t n_rank_score;
+    bool template_changed; /* chat_template is no longer what config says */
+    fm_str source;         /* tokenizer.json as it was read; empty when trained here */
+    fm_json *config;       /* tokenizer_config.json, or NULL */
 
     int32_t prefix[FM_MAX_TEMPLATE], suffix[FM_MAX_TEMPLATE]; /* of add_special */
     int n_prefix, n_suffix;
@@ -189,9 +242,11 @@ struct fm_bpe_worker {
     uint64_t *pair;       /* [cap_nodes] rank << 32 | merged id */
     uint64_t *heap;       /* [3 * cap_nodes] rank << 32 | position */
     size_t cap_nodes;
-    fm_str text;     /* normalised text */
-    int32_t *points; /* scratch of the normalizer */
-    size_t cap_points;
+    fm_str text; /* with a blank in front; of spm, the normalised text */
+    fm_norm_scratch scratch;
+    fm_pre_work pre;
+    fm_lattice_node *lattice; /* [cap_lattice], unigram */
+    size_t cap_lattice;
 };
 
 FM_MUST_CHECK fm_status fm_bpe_worker_new(fm_bpe_worker **out, const fm_tokenizer *t);
@@ -199,10 +254,65 @@ void fm_bpe_worker_free(fm_bpe_worker *w);
 /* Borrowed from the tokenizer's slots, or new. */
 FM_MUST_CHECK fm_status fm_bpe_worker_acquire(fm_bpe_worker **out, const fm_tokenizer *t);
 void fm_bpe_worker_release(fm_bpe_worker *w);
-/* Appends the ids of one piece; `end` is the end of readable memory (>= p + n). */
+/* Appends the ids of one piece, from the cache or the model; `end` is the end of readable memory (>= p + n). */
 FM_MUST_CHECK fm_status fm_bpe_piece(fm_bpe_worker *w, fm_tokens *out, const uint8_t *p, size_t n, const uint8_t *end);
 /* Pieces of plain text (no added tokens). */
 FM_MUST_CHECK fm_status fm_bpe_plain(fm_bpe_worker *w, fm_tokens *out, const uint8_t *p, size_t n);
+
+/* Merging of ids that are there already: w->node[0 .. n) after fm_bpe_reserve (n <= what was asked for). */
+FM_MUST_CHECK fm_status fm_bpe_reserve(fm_bpe_worker *w, size_t n);
+FM_MUST_CHECK fm_status fm_bpe_merge(fm_bpe_worker *w, fm_tokens *out, size_t n);
+FM_MUST_CHECK fm_status fm_tokens_reserve(fm_tokens *out, size_t more);
+FM_MUST_CHECK fm_status fm_tokens_push(fm_tokens *out, int32_t id);
+
+/* ---- Other models (each file: build its tables from the filled tokenizer, run) -------------------- */
+
+FM_MUST_CHECK fm_status fm_bpe_chars_build(fm_tokenizer *t);
+FM_MUST_CHECK fm_status fm_bpe_chars_run(fm_bpe_worker *w, fm_tokens *out, const uint8_t *p, size_t n);
+FM_MUST_CHECK fm_status fm_unigram_build(fm_tokenizer *t);
+FM_MUST_CHECK fm_status fm_unigram_run(fm_bpe_worker *w, fm_tokens *out, const uint8_t *p, size_t n);
+FM_MUST_CHECK fm_status fm_wordpiece_build(fm_tokenizer *t);
+FM_MUST_CHECK fm_status fm_wordpiece_run(fm_bpe_worker *w, fm_tokens *out, const uint8_t *p, size_t n);
+FM_MUST_CHECK fm_status fm_wordlevel_run(fm_bpe_worker *w, fm_tokens *out, const uint8_t *p, size_t n);
+/* Tokens that plain text may become (not the special ones), sorted into t->trie. */
+FM_MUST_CHECK fm_status fm_vocab_trie_build(fm_tokenizer *t);
+/* The ids of the bytes of p[n] when each has a token "<0x..>"; false otherwise. */
+bool fm_bytes_have_ids(const fm_tokenizer *t, const uint8_t *p, size_t n);
+
+/* ---- SentencePiece (sentencepiece.c) -------------------------------------------------------------- */
+
+/* What the SentencePiece library does that a tokenizer.json cannot say. */
+struct fm_spm {
+    bool unigram;
+    bool dummy_prefix, extra_blanks, escape, suffix; /* extra_blanks: runs of blanks become one */
+    fm_charsmap *map;                                /* or NULL */
+    double max_score;
+    fm_trie user;  /* user-defined symbols; n 0 = none */
+    uint8_t *type; /* [n_types] FM_TOKEN_NORMAL ... of each id */
+    float *score;  /* [n_types] */
+    size_t n_types;
+};
+void fm_spm_free(fm_spm *s);
+/* Normalises into w->text. */
+FM_MUST_CHECK fm_status fm_spm_normalize(fm_bpe_worker *w, const uint8_t **p, size_t *n);
+
+/* ---- Loading (tokenizer_load.c) --------------------------------------------------------------------- */
+
+typedef struct fm_tok_extras {
+    fm_spm *spm;        /* taken, also on failure */
+    const float *score; /* [n_score] by id, or NULL: merges into tokens of one score have one rank (SentencePiece) */
+    size_t n_score;
+} fm_tok_extras;
+
+/* As fm_tokenizer_parse. config (may be NULL) is taken, also on failure; extras may be NULL. */
+FM_MUST_CHECK fm_status fm_tok_parse(fm_tokenizer **out, const char *json, size_t n, fm_json *config, const char *name,
+                                     const fm_tok_extras *extras);
+/* A SentencePiece model as tokenizer.json and tokenizer_config.json, as transformers converts it, and its rules. */
+FM_MUST_CHECK fm_status fm_spm_read(fm_str *json, fm_str *config, fm_spm **spm, const void *data, size_t n,
+                                    const char *name);
+bool fm_spm_is_model(const void *data, size_t n);
+/* Files from before tokenizer.json: vocab.json with merges.txt, or vocab.txt. FM_ERR_NOT_FOUND when `dir` has none. */
+FM_MUST_CHECK fm_status fm_slow_vocab_read(fm_str *json, const char *dir, const fm_json *config);
 
 /* ---- Counting pre-tokens -------------------------------------------------------------------------- */
 

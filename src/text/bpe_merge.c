@@ -40,7 +40,9 @@ void fm_bpe_worker_free(fm_bpe_worker *w) {
     fm_free(w->pair);
     fm_free(w->heap);
     fm_str_free(&w->text);
-    fm_free(w->points);
+    fm_norm_scratch_free(&w->scratch);
+    fm_pre_work_free(&w->pre);
+    fm_free(w->lattice);
     fm_free(w);
 }
 
@@ -95,13 +97,19 @@ static void first_pairs(const fm_bpe_worker *w, uint64_t *pair, const uint32_t *
     }
 }
 
-static fm_status reserve(fm_tokens *out, size_t more) {
+fm_status fm_tokens_reserve(fm_tokens *out, size_t more) {
     if (out->cap - out->n >= more) {
         return FM_OK;
     }
     void *p = out->ids;
     FM_TRY(fm_grow(&p, &out->cap, out->n + more, sizeof(*out->ids)));
     out->ids = p;
+    return FM_OK;
+}
+
+fm_status fm_tokens_push(fm_tokens *out, int32_t id) {
+    FM_TRY(fm_tokens_reserve(out, 1));
+    out->ids[out->n++] = id;
     return FM_OK;
 }
 
@@ -123,16 +131,13 @@ static size_t first_ids(const fm_tokenizer *t, uint32_t *ids, const uint8_t *p, 
     return k;
 }
 
-static size_t merge_short(const fm_bpe_worker *w, int32_t *out, const uint8_t *p, size_t len) {
-    uint32_t id[SHORT_MAX];
-    uint64_t pair[SHORT_MAX];
-    size_t n = first_ids(w->t, id, p, len);
-    first_pairs(w, pair, id, n, p);
+/* Merges id[n] in place with pair[n - 1]; returns how many remain. */
+static size_t merge_array(const fm_bpe_worker *w, uint32_t *id, uint64_t *pair, size_t n) {
     while (n > 1) {
         size_t best = 0;
         uint64_t low = pair[0];
         for (size_t i = 1; i + 1 < n; i++) {
-            if (pair[i] < low) {
+            if (pair[i] >> 32 < low >> 32) { /* of one rank the leftmost */
                 low = pair[i];
                 best = i;
             }
@@ -153,6 +158,15 @@ static size_t merge_short(const fm_bpe_worker *w, int32_t *out, const uint8_t *p
             pair[best - 1] = pair_of(w, id[best - 1], id[best]);
         }
     }
+    return n;
+}
+
+static size_t merge_short(const fm_bpe_worker *w, int32_t *out, const uint8_t *p, size_t len) {
+    uint32_t id[SHORT_MAX];
+    uint64_t pair[SHORT_MAX];
+    size_t n = first_ids(w->t, id, p, len);
+    first_pairs(w, pair, id, n, p);
+    n = merge_array(w, id, pair, n);
     for (size_t i = 0; i < n; i++) {
         out[i] = (int32_t)id[i];
     }
@@ -185,7 +199,7 @@ static void heap_push(uint64_t *heap, size_t *n, uint64_t v) {
     heap[i] = v;
 }
 
-static fm_status reserve_nodes(fm_bpe_worker *w, size_t n) {
+fm_status fm_bpe_reserve(fm_bpe_worker *w, size_t n) {
     if (n <= w->cap_nodes) {
         return FM_OK;
     }
@@ -209,12 +223,10 @@ static fm_status reserve_nodes(fm_bpe_worker *w, size_t n) {
 
 /* Each merge pushes at most two candidates, so 3n heap entries are enough. An entry is stale when the
  * pair now at its position has another rank. */
-static fm_status merge_long(fm_bpe_worker *w, fm_tokens *out, const uint8_t *p, size_t len) {
-    FM_TRY(reserve_nodes(w, len));
+static fm_status merge_heap(fm_bpe_worker *w, fm_tokens *out, size_t n) {
     uint32_t *id = w->node, *prev = id + w->cap_nodes, *next = prev + w->cap_nodes;
     uint64_t *pair = w->pair, *heap = w->heap;
-    size_t n = first_ids(w->t, id, p, len), n_heap = 0;
-    first_pairs(w, pair, id, n, p);
+    size_t n_heap = 0;
     for (size_t i = 0; i < n; i++) {
         prev[i] = i ? (uint32_t)(i - 1) : NO_NODE;
         next[i] = i + 1 < n ? (uint32_t)(i + 1) : NO_NODE;
@@ -257,9 +269,44 @@ static fm_status merge_long(fm_bpe_worker *w, fm_tokens *out, const uint8_t *p, 
         }
     }
     for (uint32_t i = 0; n && i != NO_NODE; i = next[i]) {
-        FM_TRY(reserve(out, 1));
+        FM_TRY(fm_tokens_reserve(out, 1));
         out->ids[out->n++] = (int32_t)id[i];
     }
+    return FM_OK;
+}
+
+fm_status fm_bpe_merge(fm_bpe_worker *w, fm_tokens *out, size_t n) {
+    for (size_t i = 0; i + 1 < n; i++) {
+        w->pair[i] = pair_of(w, w->node[i], w->node[i + 1]);
+    }
+    if (n > SHORT_MAX) {
+        return merge_heap(w, out, n);
+    }
+    n = merge_array(w, w->node, w->pair, n);
+    FM_TRY(fm_tokens_reserve(out, n));
+    for (size_t i = 0; i < n; i++) {
+        out->ids[out->n++] = (int32_t)w->node[i];
+    }
+    return FM_OK;
+}
+
+/* A piece that the cache does not have. */
+static fm_status run_model(fm_bpe_worker *w, fm_tokens *out, const uint8_t *p, size_t n) {
+    uint32_t id;
+    if (w->t->model) {
+        return w->t->model(w, out, p, n);
+    }
+    if (w->t->ignore_merges && fm_strtab_get(&w->t->by_bytes, p, n, &id)) {
+        return fm_tokens_push(out, (int32_t)id);
+    }
+    if (n > SHORT_MAX) {
+        FM_TRY(fm_bpe_reserve(w, n));
+        size_t k = first_ids(w->t, w->node, p, n);
+        first_pairs(w, w->pair, w->node, k, p);
+        return merge_heap(w, out, k);
+    }
+    FM_TRY(fm_tokens_reserve(out, n));
+    out->n += merge_short(w, out->ids + out->n, p, n);
     return FM_OK;
 }
 
@@ -281,20 +328,9 @@ static inline uint64_t load_bytes(const uint8_t *p, size_t n, const uint8_t *end
 
 fm_status fm_bpe_piece(fm_bpe_worker *w, fm_tokens *out, const uint8_t *p, size_t n, const uint8_t *end) {
     if (n > FM_PIECE_MAX) {
-        uint32_t id;
-        if (w->t->ignore_merges && fm_strtab_get(&w->t->by_bytes, p, n, &id)) {
-            FM_TRY(reserve(out, 1));
-            out->ids[out->n++] = (int32_t)id;
-            return FM_OK;
-        }
-        if (n > SHORT_MAX) {
-            return merge_long(w, out, p, n);
-        }
-        FM_TRY(reserve(out, n));
-        out->n += merge_short(w, out->ids + out->n, p, n);
-        return FM_OK;
+        return run_model(w, out, p, n);
     }
-    FM_TRY(reserve(out, FM_PIECE_MAX));
+    FM_TRY(fm_tokens_reserve(out, FM_PIECE_IDS));
     int32_t *ids = out->ids + out->n;
     uint64_t key[4] = {load_bytes(p, FM_MIN(n, (size_t)8), end), 0, 0, 0};
     uint64_t h = key[0] * 0x9E3779B97F4A7C15u + n;
@@ -308,17 +344,12 @@ fm_status fm_bpe_piece(fm_bpe_worker *w, fm_tokens *out, const uint8_t *p, size_
         out->n += s->n;
         return FM_OK;
     }
-    uint32_t id;
-    size_t k = 1;
-    if (w->t->ignore_merges && fm_strtab_get(&w->t->by_bytes, p, n, &id)) {
-        ids[0] = (int32_t)id;
-    } else {
-        k = merge_short(w, ids, p, n);
-    }
-    out->n += k;
+    size_t before = out->n;
+    FM_TRY(run_model(w, out, p, n));
+    size_t k = out->n - before;
     if (k <= FM_PIECE_IDS) {
         memcpy(s->key, key, sizeof(key));
-        memcpy(s->ids, ids, sizeof(s->ids));
+        memcpy(s->ids, out->ids + before, k * sizeof(*s->ids));
         s->len = (uint8_t)n;
         s->n = (uint8_t)k;
     }

@@ -1,11 +1,9 @@
-/* Text to ids: added tokens, normalizer, pieces, template. */
+/* Text to ids: added tokens, normalizer, pieces, model, template. */
 #include <string.h>
-#include <utf8proc.h>
 
 #include "base/error.h"
 #include "base/mem.h"
 #include "text/bpe.h"
-#include "text/unicode.h"
 
 void fm_tokens_free(fm_tokens *t) {
     fm_free(t->ids);
@@ -18,93 +16,111 @@ void fm_token_batch_free(fm_token_batch *b) {
     *b = (fm_token_batch){0};
 }
 
-static fm_status push(fm_tokens *out, int32_t id) {
-    if (out->n == out->cap) {
-        void *p = out->ids;
-        FM_TRY(fm_grow(&p, &out->cap, out->n + 1, sizeof(*out->ids)));
-        out->ids = p;
-    }
-    out->ids[out->n++] = id;
-    return FM_OK;
-}
-
-/* NFC. Text below U+0300 is in that form already; what is not valid UTF-8 is left as it is. */
-static fm_status normalize(fm_bpe_worker *w, const uint8_t **p, size_t *n) {
-    const uint8_t *q = *p, *end = q + *n;
-    while (q < end && *q < 0xCC) {
-        q++;
-    }
-    if (q == end || *n > (1u << 30) || !fm_utf8_valid((const char *)*p, *n)) {
+/* Text without added tokens: pieces, then the model. */
+static fm_status encode_plain(fm_bpe_worker *w, fm_tokens *out, const uint8_t *p, size_t n, bool at_zero) {
+    const fm_tokenizer *t = w->t;
+    if (n == 0) {
         return FM_OK;
     }
-    const utf8proc_option_t opt = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
-    utf8proc_ssize_t len = utf8proc_decompose(*p, (utf8proc_ssize_t)*n, NULL, 0, opt);
-    if (len < 0) {
-        return FM_OK;
+    if (t->stream) {
+        if (t->add_prefix_space && p[0] != ' ') {
+            fm_str_clear(&w->text);
+            fm_str_putc(&w->text, ' ');
+            fm_str_append(&w->text, (const char *)p, n);
+            FM_TRY(fm_str_check(&w->text));
+            return fm_bpe_plain(w, out, (const uint8_t *)w->text.data, w->text.len);
+        }
+        return fm_bpe_plain(w, out, p, n);
     }
-    /* One more: reencode writes a NUL after the text. */
-    void *points = w->points;
-    FM_TRY(fm_grow(&points, &w->cap_points, (size_t)len + 1, sizeof(*w->points)));
-    w->points = points;
-    len = utf8proc_decompose(*p, (utf8proc_ssize_t)*n, w->points, len, opt);
-    if (len >= 0) {
-        len = utf8proc_reencode(w->points, len, opt);
-    }
-    if (len >= 0) {
-        *p = (const uint8_t *)w->points;
-        *n = (size_t)len;
+    FM_TRY(fm_pre_run(&t->pre, &w->pre, p, n, at_zero));
+    for (size_t i = 0; i < w->pre.now.n; i++) {
+        const fm_piece *a = &w->pre.now.item[i];
+        FM_TRY(fm_bpe_piece(w, out, a->p, a->n, a->p + a->n));
     }
     return FM_OK;
-}
-
-static fm_status encode_plain(fm_bpe_worker *w, fm_tokens *out, const uint8_t *p, size_t n) {
-    if (w->t->add_prefix_space && n && p[0] != ' ') {
-        fm_str_clear(&w->text);
-        fm_str_putc(&w->text, ' ');
-        fm_str_append(&w->text, (const char *)p, n);
-        FM_TRY(fm_str_check(&w->text));
-        return fm_bpe_plain(w, out, (const uint8_t *)w->text.data, w->text.len);
-    }
-    return fm_bpe_plain(w, out, p, n);
 }
 
 /* Text between the tokens that are matched before the normalizer. */
-static fm_status encode_normalized(fm_bpe_worker *w, fm_tokens *out, const uint8_t *p, size_t n, bool special) {
+static fm_status encode_normalized(fm_bpe_worker *w, fm_tokens *out, const uint8_t *p, size_t n, bool special,
+                                   bool at_zero) {
     const fm_tokenizer *t = w->t;
-    if (t->nfc) {
-        FM_TRY(normalize(w, &p, &n));
+    if (t->spm) {
+        FM_TRY(fm_spm_normalize(w, &p, &n));
+    } else if (t->norm.n) {
+        FM_TRY(fm_norm_run(&t->norm, &w->scratch, &p, &n, &at_zero));
     }
     fm_added_match m;
     size_t pos = 0, from = 0;
     while (fm_added_find(&m, &t->norm_set, t, p, n, from, pos, special)) {
-        FM_TRY(encode_plain(w, out, p + pos, m.start - pos));
-        FM_TRY(push(out, m.id));
+        FM_TRY(encode_plain(w, out, p + pos, m.start - pos, at_zero && pos == 0));
+        FM_TRY(fm_tokens_push(out, m.id));
         pos = m.stop;
         from = m.resume;
     }
-    return encode_plain(w, out, p + pos, n - pos);
+    return encode_plain(w, out, p + pos, n - pos, at_zero && pos == 0);
+}
+
+/* The ids of one text, without what a post-processor adds. */
+static fm_status encode_text(fm_bpe_worker *w, fm_tokens *out, const char *text, size_t n, bool special) {
+    const fm_tokenizer *t = w->t;
+    const uint8_t *p = (const uint8_t *)text;
+    fm_added_match m;
+    size_t pos = 0, from = 0;
+    while (fm_added_find(&m, &t->raw_set, t, p, n, from, pos, special)) {
+        if (m.start > pos) {
+            FM_TRY(encode_normalized(w, out, p + pos, m.start - pos, special, pos == 0));
+        }
+        FM_TRY(fm_tokens_push(out, m.id));
+        pos = m.stop;
+        from = m.resume;
+    }
+    return n > pos ? encode_normalized(w, out, p + pos, n - pos, special, pos == 0) : FM_OK;
 }
 
 static fm_status encode_with(fm_bpe_worker *w, fm_tokens *out, const char *text, size_t n,
                              const fm_encode_options *opt) {
     const fm_tokenizer *t = w->t;
-    const uint8_t *p = (const uint8_t *)text;
+    if (opt->add_special && t->has_template) {
+        for (size_t i = 0; i < t->single.n; i++) {
+            int32_t id = t->single.item[i].id;
+            FM_TRY(id < 0 ? encode_text(w, out, text, n, opt->allow_special) : fm_tokens_push(out, id));
+        }
+        return FM_OK;
+    }
     for (int i = 0; opt->add_special && i < t->n_prefix; i++) {
-        FM_TRY(push(out, t->prefix[i]));
+        FM_TRY(fm_tokens_push(out, t->prefix[i]));
     }
-    fm_added_match m;
-    size_t pos = 0, from = 0;
-    while (fm_added_find(&m, &t->raw_set, t, p, n, from, pos, opt->allow_special)) {
-        FM_TRY(encode_normalized(w, out, p + pos, m.start - pos, opt->allow_special));
-        FM_TRY(push(out, m.id));
-        pos = m.stop;
-        from = m.resume;
-    }
-    if (n > pos) {
-        FM_TRY(encode_normalized(w, out, p + pos, n - pos, opt->allow_special));
-    }
+    FM_TRY(encode_text(w, out, text, n, opt->allow_special));
     for (int i = 0; opt->add_special && i < t->n_suffix; i++) {
-        FM_TRY(push(out, t->suffix[i]));
+        FM_TRY(fm_tokens_push(out, t->suffix[i]));
+    }
+    return FM_OK;
+}
+
+static fm_status fill_types(fm_tokens *types, size_t n, int32_t type) {
+    FM_TRY(fm_tokens_reserve(types, n));
+    for (size_t i = 0; i < n; i++) {
+        types->ids[types->n++] = type;
+    }
+    return FM_OK;
+}
+
+/* Without a template the second text follows the first. */
+static fm_status encode_pair(fm_bpe_worker *w, fm_tokens *out, fm_tokens *types, fm_text a, fm_text b,
+                             const fm_encode_options *opt) {
+    static const fm_template_item bare[] = {{-1, 0}, {-2, 1}};
+    const fm_tokenizer *t = w->t;
+    bool templated = opt->add_special && t->has_template && t->pair.n;
+    const fm_template_item *item = templated ? t->pair.item : bare;
+    size_t n = templated ? t->pair.n : FM_ARRAY_LEN(bare);
+    for (size_t i = 0; i < n; i++) {
+        size_t before = out->n;
+        fm_text x = item[i].id == -1 ? a : b;
+        FM_TRY(item[i].id < 0 ? encode_text(w, out, x.ptr, x.len, opt->allow_special)
+                              : fm_tokens_push(out, item[i].id));
+        if (types) {
+            FM_TRY(fill_types(types, out->n - before, item[i].type));
+        }
     }
     return FM_OK;
 }
@@ -120,6 +136,22 @@ fm_status fm_tokenizer_encode(fm_tokens *out, const fm_tokenizer *t, const char 
     fm_bpe_worker_release(w);
     if (s != FM_OK) {
         out->n = before;
+    }
+    return s;
+}
+
+fm_status fm_tokenizer_encode_pair(fm_tokens *out, fm_tokens *types, const fm_tokenizer *t, fm_text a, fm_text b,
+                                   const fm_encode_options *opt) {
+    fm_bpe_worker *w;
+    FM_TRY(fm_bpe_worker_acquire(&w, t));
+    size_t before = out->n, types_before = types ? types->n : 0;
+    fm_status s = encode_pair(w, out, types, a, b, opt ? opt : &no_options);
+    fm_bpe_worker_release(w);
+    if (s != FM_OK) {
+        out->n = before;
+        if (types) {
+            types->n = types_before;
+        }
     }
     return s;
 }

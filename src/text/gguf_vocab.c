@@ -10,11 +10,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
-#include "text/split.h"
-
-enum { TYPE_UNKNOWN = 2, TYPE_CONTROL = 3, TYPE_USER = 4, TYPE_UNUSED = 5 };
-
-#define SPACE "\xe2\x96\x81" /* U+2581 */
+#include "text/vocab_json.h"
 
 /* tokenizer.ggml.pre -> our split pattern. */
 typedef struct pre_row {
@@ -34,15 +30,9 @@ static const pre_row pres[] = {
     {"deepseek-coder", "deepseek_coder", false, false},
 };
 
-typedef struct token {
-    fm_gguf_text text;
-    int32_t type;
-    float score;
-} token;
-
 typedef struct vocab {
     const fm_gguf *g;
-    token *item;
+    fm_scored_token *item;
     size_t n;
     fm_str *out;
 } vocab;
@@ -80,9 +70,10 @@ static fm_status load_tokens(vocab *v) {
     const uint8_t *at = tokens->value;
     for (size_t i = 0; i < v->n; i++) {
         double type = types ? fm_gguf_item_num(types, i) : 1;
-        v->item[i] = (token){.text = fm_gguf_next_text(&at),
-                             .type = type >= 1 && type <= 6 ? (int32_t)type : 1,
-                             .score = scores ? (float)fm_gguf_item_num(scores, i) : 0};
+        fm_gguf_text text = fm_gguf_next_text(&at);
+        v->item[i] = (fm_scored_token){.text = {text.ptr, text.len},
+                                       .type = type >= 1 && type <= 6 ? (int32_t)type : 1,
+                                       .score = scores ? (float)fm_gguf_item_num(scores, i) : 0};
         if (!fm_utf8_valid(v->item[i].text.ptr, v->item[i].text.len)) {
             FM_FAIL(FM_ERR_FORMAT, "tokenizer.ggml.tokens: token %zu is not UTF-8", i);
         }
@@ -100,47 +91,29 @@ static fm_status special_id(int64_t *out, const vocab *v, const char *name) {
 
 /* ---- parts of tokenizer.json ------------------------------------------------------------------ */
 
-static void put_string(vocab *v, fm_gguf_text t) {
+static void put_string(vocab *v, fm_sv t) {
     fm_str_json(v->out, t.ptr, t.len);
 }
 
-static bool is_added(const token *t) {
-    return t->type == TYPE_CONTROL || t->type == TYPE_USER;
-}
-
-static void put_added(vocab *v) {
-    bool first = true;
-    fm_str_puts(v->out, "\"added_tokens\":[");
-    for (size_t i = 0; i < v->n; i++) {
-        const token *t = &v->item[i];
-        if ((!is_added(t) && t->type != TYPE_UNKNOWN) || t->text.len == 0) {
-            continue;
-        }
-        fm_str_printf(v->out, "%s{\"id\":%zu,\"content\":", first ? "" : ",", i);
-        put_string(v, t->text);
-        fm_str_printf(v->out,
-                      ",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,\"special\":%s}",
-                      t->type == TYPE_USER ? "false" : "true");
-        first = false;
-    }
-    fm_str_puts(v->out, "],");
+static bool is_added(const fm_scored_token *t) {
+    return t->type == FM_TOKEN_CONTROL || t->type == FM_TOKEN_USER;
 }
 
 static void put_vocab(vocab *v, bool word_pieces) {
     bool first = true;
     fm_str_puts(v->out, "\"vocab\":{");
     for (size_t i = 0; i < v->n; i++) {
-        fm_gguf_text t = v->item[i].text;
-        if (v->item[i].type == TYPE_UNUSED || (is_added(&v->item[i]) && !word_pieces)) {
+        fm_sv t = v->item[i].text;
+        if (v->item[i].type == FM_TOKEN_UNUSED || (is_added(&v->item[i]) && !word_pieces)) {
             continue;
         }
         fm_str_puts(v->out, first ? "" : ",");
         first = false;
-        bool begins = t.len >= 3 && memcmp(t.ptr, SPACE, 3) == 0;
+        bool begins = t.len >= 3 && memcmp(t.ptr, FM_SPM_SPACE, 3) == 0;
         if (!word_pieces || is_added(&v->item[i])) {
             put_string(v, t);
         } else if (begins) {
-            put_string(v, (fm_gguf_text){t.ptr + 3, t.len - 3});
+            put_string(v, (fm_sv){t.ptr + 3, t.len - 3});
         } else {
             fm_str piece = {0};
             fm_str_puts(&piece, "##");
@@ -153,67 +126,28 @@ static void put_vocab(vocab *v, bool word_pieces) {
     fm_str_puts(v->out, "}");
 }
 
-static void put_byte_level(fm_str *out, bool use_regex) {
-    fm_str_printf(out, "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":%s}",
-                  use_regex ? "true" : "false");
+static fm_template_part token_part(const vocab *v, int64_t id, int type) {
+    return (fm_template_part){.token = v->item[id].text, .id = id, .type = type};
 }
 
-static void put_pre_tokenizer(vocab *v, fm_split_kind kind) {
-    fm_str_puts(v->out, "\"pre_tokenizer\":");
-    if (strcmp(fm_split_name(kind), "gpt2") == 0) { /* that pattern is ByteLevel's own */
-        put_byte_level(v->out, true);
-    } else {
-        fm_str_puts(v->out, "{\"type\":\"Sequence\",\"pretokenizers\":[");
-        for (int i = 0; i < 4 && fm_split_regex(kind, i); i++) {
-            const char *regex = fm_split_regex(kind, i);
-            fm_str_puts(v->out, "{\"type\":\"Split\",\"pattern\":{\"Regex\":");
-            fm_str_json(v->out, regex, strlen(regex));
-            fm_str_puts(v->out, "},\"behavior\":\"Isolated\",\"invert\":false},");
-        }
-        put_byte_level(v->out, false);
-        fm_str_puts(v->out, "]}");
-    }
-    fm_str_puts(v->out, ",");
-}
-
-/* Beginning and end tokens around one text and around two. */
+/* Beginning and end tokens around one text and around two; -1 = none. */
 static void put_template(vocab *v, int64_t begin, int64_t end) {
-    const int64_t id[2] = {begin, end};
-    fm_str_puts(v->out, "\"post_processor\":{\"type\":\"TemplateProcessing\",");
+    fm_template_part part[2][6];
+    size_t n[2] = {0, 0};
     for (int pair = 0; pair < 2; pair++) {
-        fm_str_puts(v->out, pair ? "\"pair\":[" : "\"single\":[");
-        for (int part = 0; part <= pair; part++) {
-            if (begin >= 0 && (part == 0 || end < 0)) {
-                fm_str_puts(v->out, "{\"SpecialToken\":{\"id\":");
-                put_string(v, v->item[begin].text);
-                fm_str_printf(v->out, ",\"type_id\":%d}},", part);
+        for (int k = 0; k <= pair; k++) {
+            if (begin >= 0 && (k == 0 || end < 0)) {
+                part[pair][n[pair]++] = token_part(v, begin, k);
             }
-            fm_str_printf(v->out, "{\"Sequence\":{\"id\":\"%s\",\"type_id\":%d}}", part ? "B" : "A", part);
+            part[pair][n[pair]++] = (fm_template_part){.type = k, .seq = k ? 'B' : 'A'};
             if (end >= 0) {
-                fm_str_puts(v->out, ",{\"SpecialToken\":{\"id\":");
-                put_string(v, v->item[end].text);
-                fm_str_printf(v->out, ",\"type_id\":%d}}", part);
+                part[pair][n[pair]++] = token_part(v, end, k);
             }
-            fm_str_puts(v->out, part < pair ? "," : "");
         }
-        fm_str_puts(v->out, "],");
     }
-    fm_str_puts(v->out, "\"special_tokens\":{");
-    bool first = true;
-    for (int i = 0; i < 2; i++) {
-        if (id[i] < 0 || (i == 1 && id[0] == id[1])) {
-            continue;
-        }
-        fm_str_puts(v->out, first ? "" : ",");
-        first = false;
-        put_string(v, v->item[id[i]].text);
-        fm_str_puts(v->out, ":{\"id\":");
-        put_string(v, v->item[id[i]].text);
-        fm_str_printf(v->out, ",\"ids\":[%lld],\"tokens\":[", (long long)id[i]);
-        put_string(v, v->item[id[i]].text);
-        fm_str_puts(v->out, "]}");
-    }
-    fm_str_puts(v->out, "}},");
+    fm_str_puts(v->out, "\"post_processor\":");
+    fm_put_template(v->out, part[0], n[0], part[1], n[1]);
+    fm_str_puts(v->out, ",");
 }
 
 /* The flags say which tokens are added; without them llama.cpp's default for the model. */
@@ -230,7 +164,7 @@ static fm_status put_post_processor(vocab *v, bool bos_default, bool byte_level)
         put_template(v, bos, eos);
     } else if (byte_level) {
         fm_str_puts(v->out, "\"post_processor\":");
-        put_byte_level(v->out, true);
+        fm_put_byte_level(v->out, false, true);
         fm_str_puts(v->out, ",");
     } else {
         fm_str_puts(v->out, "\"post_processor\":null,");
@@ -251,7 +185,7 @@ static fm_status put_merges(vocab *v) {
             FM_FAIL(FM_ERR_FORMAT, "tokenizer.ggml.merges: merge %llu is not UTF-8", (unsigned long long)i);
         }
         fm_str_puts(v->out, i ? "," : "");
-        put_string(v, t);
+        put_string(v, (fm_sv){t.ptr, t.len});
     }
     fm_str_puts(v->out, "]}}");
     return FM_OK;
@@ -270,10 +204,12 @@ static fm_status gpt2_json(vocab *v) {
                 pre.ptr ? pre.ptr : "");
     }
     fm_str_puts(v->out, row->nfc ? "\"normalizer\":{\"type\":\"NFC\"}," : "\"normalizer\":null,");
-    put_pre_tokenizer(v, kind);
+    fm_str_puts(v->out, "\"pre_tokenizer\":");
+    fm_put_split(v->out, kind, false);
+    fm_str_puts(v->out, ",");
     FM_TRY(put_post_processor(v, strcmp(row->split, "llama3") == 0, true));
     fm_str_puts(v->out, "\"decoder\":");
-    put_byte_level(v->out, true);
+    fm_put_byte_level(v->out, false, true);
     fm_str_printf(v->out,
                   ",\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,\"continuing_subword_prefix\":null,"
                   "\"end_of_word_suffix\":null,\"fuse_unk\":false,\"byte_fallback\":false,\"ignore_merges\":%s,",
@@ -282,146 +218,28 @@ static fm_status gpt2_json(vocab *v) {
     return put_merges(v);
 }
 
-/* text -> index, open addressing */
-typedef struct index_map {
-    uint32_t *slot; /* index + 1, 0 = free */
-    size_t mask;
-} index_map;
-
-static size_t hash_of(const char *p, size_t n) {
-    uint64_t h = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < n; i++) {
-        h = (h ^ (uint8_t)p[i]) * 0x100000001b3u;
-    }
-    return (size_t)(h ^ h >> 29);
-}
-
-/* Index of the text, or v->n; *free_slot is where it would go. */
-static size_t map_find(const index_map *m, const vocab *v, const char *p, size_t n, size_t *free_slot) {
-    size_t i = hash_of(p, n) & m->mask;
-    for (; m->slot[i]; i = (i + 1) & m->mask) {
-        fm_gguf_text t = v->item[m->slot[i] - 1].text;
-        if (t.len == n && memcmp(t.ptr, p, n) == 0) {
-            *free_slot = i;
-            return m->slot[i] - 1;
-        }
-    }
-    *free_slot = i;
-    return v->n;
-}
-
-static fm_status map_build(index_map *m, const vocab *v) {
-    size_t cap = 16;
-    while (cap < 2 * v->n) {
-        cap *= 2;
-    }
-    *m = (index_map){fm_calloc(cap, sizeof *m->slot), cap - 1};
-    if (!m->slot) {
-        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for an index of %zu tokens", v->n);
-    }
-    for (size_t i = 0; i < v->n; i++) {
-        size_t at;
-        fm_gguf_text t = v->item[i].text;
-        if (!is_added(&v->item[i]) && map_find(m, v, t.ptr, t.len, &at) == v->n) {
-            m->slot[at] = (uint32_t)i + 1;
-        }
-    }
-    return FM_OK;
-}
-
-typedef struct merge {
-    uint32_t left, right, whole;
-    float score;
-} merge;
-
-/* Best score first; of one score longer halves first, as the tokenizers library converts such vocabularies. */
-static int by_score(const void *a, const void *b) {
-    const merge *x = a, *y = b;
-    if (x->score != y->score) {
-        return x->score > y->score ? -1 : 1;
-    }
-    if (x->whole != y->whole) {
-        return x->whole < y->whole ? -1 : 1;
-    }
-    return x->left != y->left ? (x->left < y->left ? -1 : 1) : (x->right > y->right) - (x->right < y->right);
-}
-
-#define MAX_PIECE 256 /* bytes of a token that merges are looked for in; longer ones are separators and the like */
-
-static fm_status find_merges(merge **out, size_t *n, const vocab *v) {
-    index_map map;
-    size_t cap = 0, slot;
-    *out = NULL;
-    *n = 0;
-    FM_TRY(map_build(&map, v));
-    fm_status s = FM_OK;
-    for (size_t i = 0; i < v->n && s == FM_OK; i++) {
-        fm_gguf_text t = v->item[i].text;
-        if (v->item[i].type != 1 || t.len > MAX_PIECE) {
-            continue;
-        }
-        for (size_t k = 1; k < t.len && s == FM_OK; k++) {
-            size_t a = map_find(&map, v, t.ptr, k, &slot);
-            size_t b = a < v->n ? map_find(&map, v, t.ptr + k, t.len - k, &slot) : v->n;
-            if (b < v->n) {
-                s = fm_grow((void **)out, &cap, *n + 1, sizeof **out);
-                if (s == FM_OK) {
-                    (*out)[(*n)++] = (merge){(uint32_t)a, (uint32_t)b, (uint32_t)i, v->item[i].score};
-                }
-            }
-        }
-    }
-    fm_free(map.slot);
-    if (s == FM_OK && *n > 0) {
-        qsort(*out, *n, sizeof **out, by_score);
-    }
-    return s;
-}
-
 static fm_status llama_json(vocab *v) {
     bool prefix;
     int64_t unk;
     FM_TRY(fm_gguf_get_bool(&prefix, v->g, "tokenizer.ggml.add_space_prefix", true));
     FM_TRY(special_id(&unk, v, "unknown"));
     for (size_t i = 0; i < v->n && unk < 0; i++) {
-        unk = v->item[i].type == TYPE_UNKNOWN ? (int64_t)i : unk;
+        unk = v->item[i].type == FM_TOKEN_UNKNOWN ? (int64_t)i : unk;
     }
     fm_str_printf(v->out,
                   "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[%s{\"type\":\"Replace\",\"pattern\":"
-                  "{\"String\":\" \"},\"content\":\"" SPACE "\"}]},\"pre_tokenizer\":null,",
-                  prefix ? "{\"type\":\"Prepend\",\"prepend\":\"" SPACE "\"}," : "");
+                  "{\"String\":\" \"},\"content\":\"" FM_SPM_SPACE "\"}]},\"pre_tokenizer\":null,",
+                  prefix ? "{\"type\":\"Prepend\",\"prepend\":\"" FM_SPM_SPACE "\"}," : "");
     FM_TRY(put_post_processor(v, true, false));
-    fm_str_printf(
-        v->out,
-        "\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"String\":\"" SPACE
-        "\"},\"content\":\" \"},{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"}%s]},\"model\":{\"type\":"
-        "\"BPE\",\"dropout\":null,\"unk_token\":",
-        prefix ? ",{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}" : "");
-    if (unk >= 0) {
-        put_string(v, v->item[unk].text);
-    } else {
-        fm_str_puts(v->out, "null");
-    }
-    fm_str_puts(v->out, ",\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null,\"fuse_unk\":true,"
-                        "\"byte_fallback\":true,\"ignore_merges\":false,");
     for (size_t i = 0; i < v->n; i++) { /* special tokens of these files stand in the vocabulary, too */
-        v->item[i].type = v->item[i].type == TYPE_CONTROL ? 1 : v->item[i].type;
+        v->item[i].type = v->item[i].type == FM_TOKEN_CONTROL ? FM_TOKEN_NORMAL : v->item[i].type;
     }
-    put_vocab(v, false);
-    merge *m;
-    size_t n;
-    fm_status s = find_merges(&m, &n, v);
-    fm_str_puts(v->out, ",\"merges\":[");
-    for (size_t i = 0; i < n && s == FM_OK; i++) {
-        fm_str_puts(v->out, i ? ",[" : "[");
-        put_string(v, v->item[m[i].left].text);
-        fm_str_puts(v->out, ",");
-        put_string(v, v->item[m[i].right].text);
-        fm_str_puts(v->out, "]");
-    }
-    fm_str_puts(v->out, "]}}");
-    fm_free(m);
-    return s;
+    fm_str_puts(v->out, "\"decoder\":");
+    fm_put_spm_decoder(v->out, prefix);
+    fm_str_puts(v->out, ",\"model\":");
+    FM_TRY(fm_put_scored_bpe(v->out, v->item, v->n, unk, true, 1u << FM_TOKEN_USER | 1u << FM_TOKEN_UNUSED));
+    fm_str_puts(v->out, "}");
+    return fm_str_check(v->out);
 }
 
 static fm_status bert_json(vocab *v) {
@@ -490,7 +308,7 @@ static fm_status compose(vocab *v, fm_str *config) {
     FM_TRY(load_tokens(v));
     FM_TRY(put_config(v, config));
     fm_str_puts(v->out, "{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,");
-    put_added(v);
+    fm_put_added_list(v->out, v->item, v->n);
     for (size_t i = 0; i < FM_ARRAY_LEN(kinds); i++) {
         if (equals(model, kinds[i].name)) {
             FM_TRY(kinds[i].json(v));

@@ -23,15 +23,28 @@
     "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+|"               \
     " ?[\\p{P}\\p{S}]+[\\r\\n]*|" SPACES
 
+/* The published file writes the second stage of numbers as a Digits pre-tokenizer, which pretokenize.c knows. */
+#define REGEX_LINE_END   "[\\r\\n]"
+#define REGEX_WIDE       "[\xE4\xB8\x80-\xE9\xBE\xA5\xE0\xA0\x80-\xE4\xB8\x80\xEA\xB0\x80-\xED\x9F\xBF]+"
+#define REGEX_CASED_WORD "\\s?[" FM_REGEX_CASED "]+"
+#define REGEX_MARKS                                                                                                    \
+    "\\s?[!-/"                                                                                                         \
+    ":-~\xEF\xBC\x81-\xEF\xBC\x8F\xEF\xBC\x9A-\xEF\xBD\x9E\xE2\x80\x98-\xE2\x80\x9F\xE3\x80\x80-\xE3\x80\x82]+"
+
+#define MAX_STAGES 7
 static const struct {
     const char *name;
-    const char *regex[4];
+    const char *regex[MAX_STAGES]; /* ends in NULL */
 } splits[FM_SPLIT_COUNT] = {
     [FM_SPLIT_NONE] = {"none", {NULL}},
     [FM_SPLIT_GPT2] = {"gpt2", {REGEX_GPT2}},
     [FM_SPLIT_LLAMA3] = {"llama3", {REGEX_LLAMA3}},
     [FM_SPLIT_QWEN2] = {"qwen2", {REGEX_QWEN2}},
     [FM_SPLIT_DEEPSEEK_V3] = {"deepseek_v3", {REGEX_DS_N, REGEX_DS_CJK, REGEX_DS}},
+    [FM_SPLIT_DEEPSEEK_LLM] = {"deepseek_llm",
+                               {REGEX_LINE_END, REGEX_CASED_WORD, REGEX_MARKS, "\\s+$", REGEX_WIDE, "\\p{N}"}},
+    [FM_SPLIT_DEEPSEEK_CODER] = {"deepseek_coder",
+                                 {REGEX_LINE_END, "\\s?\\p{L}+", "\\s?\\p{P}+", REGEX_WIDE, "\\p{N}"}},
 };
 
 const char *fm_split_name(fm_split_kind kind) {
@@ -53,7 +66,7 @@ fm_split_kind fm_split_find(const char *name) {
 }
 
 const char *fm_split_regex(fm_split_kind kind, int i) {
-    return i >= 0 && i < 4 ? splits[kind].regex[i] : NULL;
+    return i >= 0 && i < MAX_STAGES ? splits[kind].regex[i] : NULL;
 }
 
 unsigned fm_uni_prev(uint32_t *cp, const uint8_t *begin, const uint8_t *p) {
@@ -305,6 +318,9 @@ void fm_splitter_init(fm_splitter *s, fm_split_kind kind, const void *text, size
     s->end = s->p + n;
     s->segment_end = s->p;
     s->kind = kind;
+    for (int k = 0; k < FM_SPLIT_LEVELS; k++) {
+        s->level[k] = s->p;
+    }
 }
 
 size_t fm_splitter_next(fm_splitter *s, const uint8_t **piece) {
@@ -329,6 +345,10 @@ size_t fm_splitter_next(fm_splitter *s, const uint8_t **piece) {
         } else {
             s->p = next_deepseek(p, s->segment_end);
         }
+        break;
+    case FM_SPLIT_DEEPSEEK_LLM:
+    case FM_SPLIT_DEEPSEEK_CODER:
+        s->p = fm_split_levels_next(s->level, s->kind == FM_SPLIT_DEEPSEEK_CODER, p, s->end);
         break;
     case FM_SPLIT_NONE:
     case FM_SPLIT_COUNT:

@@ -10,13 +10,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "text/split_levels.h"
+
 /* X(symbol, name) */
 #define FM_SPLIT_LIST(X)                                                                                               \
     X(FM_SPLIT_NONE, "none")                                                                                           \
     X(FM_SPLIT_GPT2, "gpt2")                                                                                           \
     X(FM_SPLIT_LLAMA3, "llama3")                                                                                       \
     X(FM_SPLIT_QWEN2, "qwen2")                                                                                         \
-    X(FM_SPLIT_DEEPSEEK_V3, "deepseek_v3")
+    X(FM_SPLIT_DEEPSEEK_V3, "deepseek_v3")                                                                             \
+    X(FM_SPLIT_DEEPSEEK_LLM, "deepseek_llm")                                                                           \
+    X(FM_SPLIT_DEEPSEEK_CODER, "deepseek_coder")
 
 typedef enum fm_split_kind {
 #define FM_X(sym, name) sym,
@@ -35,6 +39,7 @@ typedef struct fm_splitter {
     const uint8_t *p, *end;
     const uint8_t *segment_end; /* deepseek_v3: end of the stretch that the third pattern sees */
     fm_split_kind kind;
+    const uint8_t *level[FM_SPLIT_LEVELS]; /* deepseek_llm, deepseek_coder */
 } fm_splitter;
 
 void fm_splitter_init(fm_splitter *s, fm_split_kind kind, const void *text, size_t n);

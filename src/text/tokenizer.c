@@ -17,6 +17,7 @@ fm_status fm_tok_new(fm_tokenizer **out) {
         t->byte_id[b] = -1;
     }
     t->bos = t->eos = t->pad = t->unk = -1;
+    t->byte_level = t->stream = true;
     for (int i = 0; i < FM_TOK_SLOTS; i++) {
         atomic_init(&t->slots[i], NULL);
     }
@@ -43,6 +44,19 @@ void fm_tokenizer_free(fm_tokenizer *t) {
     fm_added_set_free(&t->raw_set);
     fm_added_set_free(&t->norm_set);
     fm_free(t->chat_template);
+    fm_norm_free(&t->norm);
+    fm_pre_free(&t->pre);
+    fm_dec_free(&t->dec);
+    fm_spm_free(t->spm);
+    fm_free(t->continuing);
+    fm_free(t->ending);
+    fm_pairmap_free(&t->chars);
+    fm_trie_free(&t->trie);
+    fm_free(t->score);
+    fm_free(t->single.item);
+    fm_free(t->pair.item);
+    fm_str_free(&t->source);
+    fm_json_free(t->config);
     fm_free(t);
 }
 
@@ -70,11 +84,9 @@ fm_status fm_tok_put(fm_tokenizer *t, int64_t id, const char *bytes, size_t n, u
 }
 
 fm_status fm_tok_put_added(fm_tokenizer *t, const char *content, size_t n, fm_added_token a) {
-    for (size_t i = 0; i < t->n_added; i++) {
-        if (t->added[i].id == a.id) {
-            FM_FAIL(FM_ERR_FORMAT, "added token \"%.*s\": id %d is already taken by another added token",
-                    (int)FM_MIN(n, (size_t)80), content, a.id);
-        }
+    if ((size_t)a.id < t->n_ids && (t->entry[a.id].flags & FM_TOK_ADDED)) {
+        FM_FAIL(FM_ERR_FORMAT, "added token \"%.*s\": id %d is already taken by another added token",
+                (int)FM_MIN(n, (size_t)80), content, a.id);
     }
     FM_TRY(fm_tok_put(t, a.id, content, n, FM_TOK_ADDED | (a.special ? (unsigned)FM_TOK_SPECIAL : 0)));
     void *p = t->added;
@@ -111,20 +123,8 @@ static fm_status build_byte_pairs(fm_tokenizer *t) {
     return FM_OK;
 }
 
-fm_status fm_tok_finish(fm_tokenizer *t) {
-    for (size_t i = 0; i < t->n_ids; i++) {
-        const fm_tok_entry *e = &t->entry[i];
-        const char *bytes = t->blob.data + e->off;
-        if (e->flags & FM_TOK_ADDED) {
-            FM_TRY(fm_strtab_put(&t->by_added, bytes, e->len, (uint32_t)i, NULL));
-        } else if ((e->flags & FM_TOK_VOCAB) && !(e->flags & FM_TOK_LITERAL)) {
-            FM_TRY(fm_strtab_put(&t->by_bytes, bytes, e->len, (uint32_t)i, NULL));
-            if (e->len == 1 && t->byte_id[(uint8_t)bytes[0]] < 0) {
-                t->byte_id[(uint8_t)bytes[0]] = (int32_t)i;
-            }
-        }
-    }
-    /* Some models list characters as added tokens that are also the names of bytes. */
+/* Some models list characters as added tokens that are also the names of bytes. */
+static fm_status name_bytes(fm_tokenizer *t) {
     for (int b = 0; b < 256; b++) {
         fm_str name = {0};
         char byte = (char)b;
@@ -138,12 +138,50 @@ fm_status fm_tok_finish(fm_tokenizer *t) {
         fm_str_free(&name);
         FM_TRY(s);
     }
+    return FM_OK;
+}
+
+/* SentencePiece ranks merges by the score of what they make; the best come first. */
+static bool same_rank(const fm_tokenizer *t, uint32_t a, uint32_t b) {
+    return a < t->n_rank_score && b < t->n_rank_score && t->rank_score[a] == t->rank_score[b];
+}
+
+static fm_status put_pairs(fm_tokenizer *t) {
     FM_TRY(fm_pairmap_reserve(&t->pairs, t->n_merges));
+    uint32_t rank = 0;
     for (size_t r = 0; r < t->n_merges; r++) {
         const fm_merge *m = &t->merges[r];
-        FM_TRY(fm_pairmap_put(&t->pairs, m->left, m->right, (uint32_t)r, m->id));
+        if (r == 0 || !same_rank(t, m->id, t->merges[r - 1].id)) {
+            rank = (uint32_t)r;
+        }
+        FM_TRY(fm_pairmap_put(&t->pairs, m->left, m->right, rank, m->id));
     }
-    FM_TRY(build_byte_pairs(t));
+    return FM_OK;
+}
+
+fm_status fm_tok_finish(fm_tokenizer *t) {
+    for (size_t i = 0; i < t->n_ids; i++) {
+        const fm_tok_entry *e = &t->entry[i];
+        const char *bytes = t->blob.data + e->off;
+        if (e->flags & FM_TOK_ADDED) {
+            FM_TRY(fm_strtab_put(&t->by_added, bytes, e->len, (uint32_t)i, NULL));
+        }
+        if (!t->byte_level) {
+            if (e->flags & FM_TOK_VOCAB) {
+                FM_TRY(fm_strtab_put(&t->by_bytes, bytes, e->len, (uint32_t)i, NULL));
+            }
+        } else if (!(e->flags & FM_TOK_ADDED) && (e->flags & FM_TOK_VOCAB) && !(e->flags & FM_TOK_LITERAL)) {
+            FM_TRY(fm_strtab_put(&t->by_bytes, bytes, e->len, (uint32_t)i, NULL));
+            if (e->len == 1 && t->byte_id[(uint8_t)bytes[0]] < 0) {
+                t->byte_id[(uint8_t)bytes[0]] = (int32_t)i;
+            }
+        }
+    }
+    FM_TRY(put_pairs(t));
+    if (t->byte_level) {
+        FM_TRY(name_bytes(t));
+        FM_TRY(build_byte_pairs(t));
+    }
     FM_TRY(fm_added_set_build(&t->raw_set, t, false));
     return fm_added_set_build(&t->norm_set, t, true);
 }
@@ -200,9 +238,10 @@ fm_status fm_tokenizer_set_chat_template(fm_tokenizer *t, const char *text) {
     }
     fm_free(t->chat_template);
     t->chat_template = copy;
+    t->template_changed = true;
     return FM_OK;
 }
 
 const char *fm_tokenizer_pattern(const fm_tokenizer *t) {
-    return fm_split_name(t->split);
+    return t->byte_level && t->stream ? fm_split_name(t->split) : "other";
 }

@@ -2,27 +2,17 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "text/bpe.h"
-#include "text/gguf_vocab.h"
-
-#define MAX_FILE ((size_t)512 << 20)
 
 typedef struct loader {
     fm_tokenizer *t;
     const char *name; /* of the file, for messages */
     fm_strtab ids;    /* token text as written in the file -> id */
     fm_str scratch;
-    int64_t max_id;    /* ids above are refused */
-    bool has_template; /* the post-processor says what add_special adds */
+    int64_t max_id; /* ids above are refused */
 } loader;
-
-static const char *type_of(const fm_json *o) {
-    const char *s = fm_json_str(fm_json_get(o, "type"), NULL);
-    return s ? s : "";
-}
 
 static fm_status each_vocab(void *arg, const char *key, fm_json *value) {
     loader *l = arg;
@@ -40,6 +30,9 @@ static fm_status each_vocab(void *arg, const char *key, fm_json *value) {
     }
     size_t n = strlen(key);
     FM_TRY(fm_strtab_put(&l->ids, key, n, (uint32_t)id, NULL));
+    if (!l->t->byte_level) {
+        return fm_tok_put(l->t, id, key, n, FM_TOK_VOCAB);
+    }
     fm_str_clear(&l->scratch);
     bool mapped = fm_mapped_to_bytes(&l->scratch, key, n);
     FM_TRY(fm_str_check(&l->scratch));
@@ -51,7 +44,9 @@ static fm_status one_merge(loader *l, size_t i, const char *a, size_t na, const 
     uint32_t ida, idb, id;
     fm_str_clear(&l->scratch);
     fm_str_append(&l->scratch, a, na);
-    fm_str_append(&l->scratch, b, nb);
+    /* The second half of a merge carries the prefix of subwords, the result does not. */
+    size_t skip = l->t->continuing ? FM_MIN(strlen(l->t->continuing), nb) : 0;
+    fm_str_append(&l->scratch, b + skip, nb - skip);
     FM_TRY(fm_str_check(&l->scratch));
     if (!fm_strtab_get(&l->ids, a, na, &ida) || !fm_strtab_get(&l->ids, b, nb, &idb) ||
         !fm_strtab_get(&l->ids, l->scratch.data, l->scratch.len, &id)) {
@@ -86,47 +81,144 @@ static fm_status load_merges(loader *l, const fm_json *merges) {
     return FM_OK;
 }
 
-static fm_status load_model(loader *l, fm_json *model) {
-    if (!fm_json_is_object(model)) {
-        FM_FAIL(FM_ERR_FORMAT, "%s: there is no object \"model\"", l->name);
+static fm_status copy_text(char **out, const fm_json *o, const char *key) {
+    const char *s = fm_json_str(fm_json_get(o, key), NULL);
+    if (s && *s && !(*out = fm_strdup(s))) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for model.%s", key);
     }
-    const char *type = fm_json_get(model, "type") ? type_of(model) : "BPE";
-    if (strcmp(type, "BPE") != 0) {
-        FM_FAIL(FM_ERR_UNSUPPORTED, "%s: model type \"%s\" is not supported, expected BPE", l->name, type);
-    }
-    static const char *const affix[] = {"continuing_subword_prefix", "end_of_word_suffix"};
-    for (int i = 0; i < 2; i++) {
-        const char *s = fm_json_str(fm_json_get(model, affix[i]), NULL);
-        if (s && *s) {
-            FM_FAIL(FM_ERR_UNSUPPORTED, "%s: model.%s \"%s\" is not supported with byte-level BPE", l->name, affix[i],
-                    s);
-        }
-    }
-    if (fm_json_num(fm_json_get(model, "dropout"), 0) != 0) {
-        FM_FAIL(FM_ERR_UNSUPPORTED, "%s: model.dropout is not supported", l->name);
-    }
-    if (fm_json_bool(fm_json_get(model, "byte_fallback"), false)) {
-        FM_FAIL(FM_ERR_UNSUPPORTED, "%s: model.byte_fallback is not supported with byte-level BPE", l->name);
-    }
-    l->t->ignore_merges = fm_json_bool(fm_json_get(model, "ignore_merges"), false);
-    l->t->fuse_unk = fm_json_bool(fm_json_get(model, "fuse_unk"), false);
+    return FM_OK;
+}
+
+static fm_status load_vocab(loader *l, fm_json *model) {
     fm_json *vocab = fm_json_get(model, "vocab");
     if (!fm_json_is_object(vocab)) {
         FM_FAIL(FM_ERR_FORMAT, "%s: model.vocab is not an object", l->name);
     }
-    FM_TRY(fm_json_each(vocab, each_vocab, l));
-    FM_TRY(load_merges(l, fm_json_get(model, "merges")));
-    const char *unk = fm_json_str(fm_json_get(model, "unk_token"), NULL);
+    return fm_json_each(vocab, each_vocab, l);
+}
+
+static fm_status load_unk(loader *l, const fm_json *model) {
     uint32_t id;
-    if (unk) {
-        if (!(l->t->unk_token = fm_strdup(unk))) {
-            FM_FAIL(FM_ERR_NO_MEMORY, "no memory for the unknown token");
-        }
-        if (fm_strtab_get(&l->ids, unk, strlen(unk), &id)) {
-            l->t->unk = (int32_t)id;
-        }
+    FM_TRY(copy_text(&l->t->unk_token, model, "unk_token"));
+    if (l->t->unk_token && fm_strtab_get(&l->ids, l->t->unk_token, strlen(l->t->unk_token), &id)) {
+        l->t->unk = (int32_t)id;
     }
     return FM_OK;
+}
+
+static fm_status load_bpe(loader *l, fm_json *model) {
+    fm_tokenizer *t = l->t;
+    if (fm_json_num(fm_json_get(model, "dropout"), 0) != 0) {
+        FM_FAIL(FM_ERR_UNSUPPORTED, "%s: model.dropout is not supported", l->name);
+    }
+    t->ignore_merges = fm_json_bool(fm_json_get(model, "ignore_merges"), false);
+    t->fuse_unk = fm_json_bool(fm_json_get(model, "fuse_unk"), false);
+    t->byte_fallback = fm_json_bool(fm_json_get(model, "byte_fallback"), false);
+    FM_TRY(copy_text(&t->continuing, model, "continuing_subword_prefix"));
+    FM_TRY(copy_text(&t->ending, model, "end_of_word_suffix"));
+    /* Bytes as characters are an inner matter of the file: the merges work on bytes. */
+    t->byte_level = fm_pre_ends_in_bytes(&t->pre) && !t->byte_fallback && !t->continuing && !t->ending;
+    t->stream = false;
+    if (t->byte_level) {
+        fm_pre_keep_bytes(&t->pre);
+        t->stream = fm_pre_is_known_split(&t->pre, &t->split, &t->add_prefix_space);
+        t->dec.none = false;
+    } else {
+        t->model = fm_bpe_chars_run;
+    }
+    FM_TRY(load_vocab(l, model));
+    FM_TRY(load_merges(l, fm_json_get(model, "merges")));
+    return load_unk(l, model);
+}
+
+static fm_status load_wordpiece(loader *l, fm_json *model) {
+    l->t->model = fm_wordpiece_run;
+    int64_t max = fm_json_int(fm_json_get(model, "max_input_chars_per_word"), 100);
+    l->t->max_word_chars = max < 0 ? 0 : (size_t)max;
+    const fm_json *prefix = fm_json_get(model, "continuing_subword_prefix");
+    if (prefix) {
+        FM_TRY(copy_text(&l->t->continuing, model, "continuing_subword_prefix"));
+    } else if (!(l->t->continuing = fm_strdup("##"))) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for the prefix of word pieces");
+    }
+    FM_TRY(load_vocab(l, model));
+    return load_unk(l, model);
+}
+
+static fm_status load_wordlevel(loader *l, fm_json *model) {
+    l->t->model = fm_wordlevel_run;
+    FM_TRY(load_vocab(l, model));
+    return load_unk(l, model);
+}
+
+static fm_status load_unigram(loader *l, fm_json *model) {
+    fm_tokenizer *t = l->t;
+    const fm_json *vocab = fm_json_get(model, "vocab"), *unk = fm_json_get(model, "unk_id");
+    size_t n = fm_json_size(vocab);
+    if (!fm_json_is_array(vocab)) {
+        FM_FAIL(FM_ERR_FORMAT, "%s: model.vocab of Unigram is not a list", l->name);
+    }
+    t->model = fm_unigram_run;
+    t->fuse_unk = true;
+    t->byte_fallback = fm_json_bool(fm_json_get(model, "byte_fallback"), false);
+    t->score = fm_calloc(FM_MAX(n, (size_t)1), sizeof(*t->score));
+    if (!t->score) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for %zu scores", n);
+    }
+    for (size_t i = 0; i < n; i++) {
+        const fm_json *pair = fm_json_at(vocab, i);
+        size_t len;
+        const char *text = fm_json_str(fm_json_at(pair, 0), &len);
+        if (!text || !fm_json_is_number(fm_json_at(pair, 1))) {
+            FM_FAIL(FM_ERR_FORMAT, "%s: model.vocab[%zu] is not a token with a score", l->name, i);
+        }
+        t->score[i] = fm_json_num(fm_json_at(pair, 1), 0);
+        FM_TRY(fm_strtab_put(&l->ids, text, len, (uint32_t)i, NULL));
+        FM_TRY(fm_tok_put(t, (int64_t)i, text, len, FM_TOK_VOCAB));
+    }
+    int64_t id = fm_json_int(unk, -1);
+    if (!fm_json_is_null(unk) && (id < 0 || (size_t)id >= n)) {
+        FM_FAIL(FM_ERR_FORMAT, "%s: model.unk_id %lld is outside the vocabulary of %zu", l->name, (long long)id, n);
+    }
+    t->unk = (int32_t)id;
+    return FM_OK;
+}
+
+static const struct {
+    const char *type;
+    fm_status (*load)(loader *l, fm_json *model);
+    fm_status (*build)(fm_tokenizer *t); /* after all tokens are known */
+} models[] = {
+    {"BPE", load_bpe, NULL},
+    {"WordPiece", load_wordpiece, fm_wordpiece_build},
+    {"WordLevel", load_wordlevel, NULL},
+    {"Unigram", load_unigram, fm_unigram_build},
+};
+
+/* Old files do not name the type. */
+static const char *model_type(const fm_json *model) {
+    if (fm_json_get(model, "type")) {
+        return fm_part_type(model);
+    }
+    return fm_json_get(model, "merges") || !fm_json_get(model, "vocab") ? "BPE"
+           : fm_json_is_array(fm_json_get(model, "vocab"))              ? "Unigram"
+           : fm_json_get(model, "max_input_chars_per_word")             ? "WordPiece"
+                                                                        : "WordLevel";
+}
+
+static fm_status load_model(loader *l, fm_json *model, size_t *kind) {
+    if (!fm_json_is_object(model)) {
+        FM_FAIL(FM_ERR_FORMAT, "%s: there is no object \"model\"", l->name);
+    }
+    const char *type = model_type(model);
+    for (*kind = 0; *kind < FM_ARRAY_LEN(models); ++*kind) {
+        if (!strcmp(type, models[*kind].type)) {
+            l->t->byte_level = l->t->stream = false;
+            return models[*kind].load(l, model);
+        }
+    }
+    FM_FAIL(FM_ERR_UNSUPPORTED,
+            "%s: model type \"%.80s\" is not supported; known are BPE, WordPiece, WordLevel, Unigram", l->name, type);
 }
 
 static fm_status load_added(loader *l, const fm_json *list) {
@@ -145,165 +237,125 @@ static fm_status load_added(loader *l, const fm_json *list) {
             id = known;
         }
         bool special = fm_json_bool(fm_json_get(o, "special"), false);
+        bool user = l->t->spm && (size_t)id < l->t->spm->n_types && l->t->spm->type[id] == FM_TOKEN_USER;
         fm_added_token a = {
             .id = (int32_t)id,
             .special = special,
             .single_word = fm_json_bool(fm_json_get(o, "single_word"), false),
             .lstrip = fm_json_bool(fm_json_get(o, "lstrip"), false),
             .rstrip = fm_json_bool(fm_json_get(o, "rstrip"), false),
-            .normalized = fm_json_bool(fm_json_get(o, "normalized"), !special),
+            .normalized = fm_json_bool(fm_json_get(o, "normalized"), !special) || user,
         };
         FM_TRY(fm_tok_put_added(l->t, content, n, a));
     }
     return FM_OK;
 }
 
-static fm_status load_normalizer(loader *l, const fm_json *o) {
-    const char *type = type_of(o);
-    if (fm_json_is_null(o)) {
-        return FM_OK;
-    }
-    if (!strcmp(type, "NFC")) {
-        l->t->nfc = true;
-        return FM_OK;
-    }
-    if (!strcmp(type, "Sequence")) {
-        const fm_json *list = fm_json_get(o, "normalizers");
-        for (size_t i = 0; i < fm_json_size(list); i++) {
-            const fm_json *item = fm_json_at(list, i);
-            if (strcmp(type_of(item), "NFC") != 0) {
-                FM_FAIL(FM_ERR_UNSUPPORTED, "%s: normalizer \"%s\" is not supported", l->name, type_of(item));
-            }
-            l->t->nfc = true;
-        }
-        return FM_OK;
-    }
-    FM_FAIL(FM_ERR_UNSUPPORTED, "%s: normalizer \"%s\" is not supported, expected null or NFC", l->name, type);
+/* ---- post-processors ---- */
+
+static fm_status put_item(fm_template *m, int32_t id, int32_t type) {
+    void *p = m->item;
+    FM_TRY(fm_grow(&p, &m->cap, m->n + 1, sizeof(*m->item)));
+    m->item = p;
+    m->item[m->n++] = (fm_template_item){id, type};
+    return FM_OK;
 }
 
-/* Line ends inside a pattern may be written as characters or as escapes. */
-static bool same_regex(const char *known, const char *s) {
-    for (; *s; s++) {
-        if (*s == '\r' || *s == '\n') {
-            if (known[0] != '\\' || known[1] != (*s == '\r' ? 'r' : 'n')) {
-                return false;
-            }
-            known += 2;
-        } else if (*known++ != *s) {
-            return false;
-        }
+static fm_status put_token_item(loader *l, fm_template *m, int64_t id, int32_t type) {
+    if (id < 0 || (uint64_t)id >= l->t->n_ids || !l->t->entry[id].flags) {
+        FM_FAIL(FM_ERR_FORMAT, "%s: the post_processor names id %lld, which the vocabulary of %zu lacks", l->name,
+                (long long)id, l->t->n_ids);
     }
-    return *known == 0;
+    return put_item(m, (int32_t)id, type);
 }
 
-static fm_status load_pre_tokenizer(loader *l, const fm_json *o) {
-    const char *regex[4] = {0};
-    int n_regex = 0;
-    const fm_json *list = !strcmp(type_of(o), "Sequence") ? fm_json_get(o, "pretokenizers") : NULL;
-    size_t n = list ? fm_json_size(list) : !fm_json_is_null(o);
-    bool byte_level = false, use_regex = true;
-    for (size_t i = 0; i < n; i++) {
-        const fm_json *item = list ? fm_json_at(list, i) : o;
-        const char *type = type_of(item);
-        if (!strcmp(type, "ByteLevel") && i + 1 == n) {
-            byte_level = true;
-            use_regex = fm_json_bool(fm_json_get(item, "use_regex"), true);
-            l->t->add_prefix_space = fm_json_bool(fm_json_get(item, "add_prefix_space"), true);
+/* One list of a TemplateProcessing. */
+static fm_status load_list(loader *l, fm_template *m, const fm_json *o, const char *key) {
+    const fm_json *list = fm_json_get(o, key);
+    for (size_t i = 0; i < fm_json_size(list); i++) {
+        const fm_json *part = fm_json_at(list, i);
+        const fm_json *text = fm_json_get(part, "Sequence"), *token = fm_json_get(part, "SpecialToken");
+        int64_t type = fm_json_int(fm_json_get(text ? text : token, "type_id"), 0);
+        if (type < 0 || type > 1 << 20) {
+            FM_FAIL(FM_ERR_FORMAT, "%s: post_processor.%s[%zu] has type_id %lld", l->name, key, i, (long long)type);
+        }
+        const char *name = fm_json_str(fm_json_get(text ? text : token, "id"), NULL);
+        if (text) {
+            FM_TRY(put_item(m, name && !strcmp(name, "B") ? -2 : -1, (int32_t)type));
             continue;
         }
-        const char *behavior = fm_json_str(fm_json_get(item, "behavior"), NULL);
-        const char *pattern = fm_json_str(fm_json_get(fm_json_get(item, "pattern"), "Regex"), NULL);
-        if (strcmp(type, "Split") != 0 || !pattern || !behavior || strcmp(behavior, "Isolated") != 0 ||
-            fm_json_bool(fm_json_get(item, "invert"), false) || n_regex == 4) {
-            FM_FAIL(FM_ERR_UNSUPPORTED,
-                    "%s: pre_tokenizer part %zu (\"%s\", behavior \"%s\", pattern \"%.200s\") is not supported",
-                    l->name, i, type, behavior ? behavior : "", pattern ? pattern : "");
-        }
-        regex[n_regex++] = pattern;
-    }
-    if (!byte_level) {
-        FM_FAIL(FM_ERR_UNSUPPORTED, "%s: pre_tokenizer \"%s\" has no ByteLevel part, so this is not byte-level BPE",
-                l->name, type_of(o));
-    }
-    if (use_regex && n_regex == 0) {
-        l->t->split = FM_SPLIT_GPT2;
-        return FM_OK;
-    }
-    for (int k = 0; k < FM_SPLIT_COUNT && !use_regex; k++) {
-        int i = 0;
-        const char *known;
-        while ((known = fm_split_regex((fm_split_kind)k, i)) && i < n_regex && same_regex(known, regex[i])) {
-            i++;
-        }
-        /* A blank in front of each piece, not of the text, is something no published file asks for. */
-        if (!known && i == n_regex && !(l->t->add_prefix_space && n_regex)) {
-            l->t->split = (fm_split_kind)k;
-            return FM_OK;
-        }
-    }
-    (void)fm_error_set(FM_ERR_UNSUPPORTED, __FILE__, __LINE__,
-                       "%s: the splitting pattern of the pre_tokenizer is not known: \"%.400s\"", l->name,
-                       n_regex ? regex[0] : "(none)");
-    return fm_error_hint("known patterns are those of GPT-2, Llama 3, Qwen 2 and DeepSeek V3");
-}
-
-static fm_status load_decoder(loader *l, const fm_json *o) {
-    const char *type = type_of(o);
-    if (fm_json_is_null(o) || !strcmp(type, "ByteLevel")) {
-        return FM_OK;
-    }
-    const fm_json *list = fm_json_get(o, "decoders");
-    if (!strcmp(type, "Sequence") && fm_json_size(list) == 1 && !strcmp(type_of(fm_json_at(list, 0)), "ByteLevel")) {
-        return FM_OK;
-    }
-    FM_FAIL(FM_ERR_UNSUPPORTED, "%s: decoder \"%s\" is not supported, expected ByteLevel", l->name, type);
-}
-
-/* "single" of a TemplateProcessing: special tokens before and after the text. */
-static fm_status load_template(loader *l, const fm_json *o) {
-    const fm_json *single = fm_json_get(o, "single");
-    bool after = false;
-    l->has_template = true;
-    for (size_t i = 0; i < fm_json_size(single); i++) {
-        const fm_json *item = fm_json_at(single, i);
-        if (fm_json_get(item, "Sequence")) {
-            after = true;
-            continue;
-        }
-        const char *name = fm_json_str(fm_json_get(fm_json_get(item, "SpecialToken"), "id"), NULL);
         const fm_json *ids = name ? fm_json_get(fm_json_get(fm_json_get(o, "special_tokens"), name), "ids") : NULL;
-        int *n = after ? &l->t->n_suffix : &l->t->n_prefix;
-        int32_t *to = after ? l->t->suffix : l->t->prefix;
-        for (size_t k = 0; k < fm_json_size(ids); k++) {
-            int64_t id = fm_json_int(fm_json_at(ids, k), -1);
-            if (*n == FM_MAX_TEMPLATE || id < 0 || (uint64_t)id >= l->t->n_ids || !l->t->entry[id].flags) {
-                FM_FAIL(FM_ERR_FORMAT,
-                        "%s: the template of the post_processor names id %lld (vocabulary %zu) or has more than %d",
-                        l->name, (long long)id, l->t->n_ids, FM_MAX_TEMPLATE);
-            }
-            to[(*n)++] = (int32_t)id;
-        }
         if (!fm_json_size(ids)) {
             FM_FAIL(FM_ERR_FORMAT, "%s: the template of the post_processor names \"%s\", which special_tokens lacks",
                     l->name, name ? name : "?");
         }
+        for (size_t k = 0; k < fm_json_size(ids); k++) {
+            FM_TRY(put_token_item(l, m, fm_json_int(fm_json_at(ids, k), -1), (int32_t)type));
+        }
     }
     return FM_OK;
 }
 
-static fm_status load_post_processor(loader *l, const fm_json *o) {
-    const fm_json *list = !strcmp(type_of(o), "Sequence") ? fm_json_get(o, "processors") : NULL;
-    size_t n = list ? fm_json_size(list) : !fm_json_is_null(o);
-    for (size_t i = 0; i < n; i++) {
-        const fm_json *item = list ? fm_json_at(list, i) : o;
-        const char *type = type_of(item);
-        if (!strcmp(type, "TemplateProcessing")) {
-            FM_TRY(load_template(l, item));
-        } else if (strcmp(type, "ByteLevel") != 0) {
-            FM_FAIL(FM_ERR_UNSUPPORTED, "%s: post_processor \"%s\" is not supported", l->name, type);
+static fm_status load_template(loader *l, const fm_json *o) {
+    FM_TRY(load_list(l, &l->t->single, o, "single"));
+    FM_TRY(load_list(l, &l->t->pair, o, "pair"));
+    for (size_t i = 0; i < l->t->single.n; i++) {
+        if (l->t->single.item[i].id == -2) {
+            FM_FAIL(FM_ERR_FORMAT, "%s: post_processor.single names the second text", l->name);
         }
     }
     return FM_OK;
+}
+
+/* cls A sep, cls A sep B sep; RoBERTa has two separators between and no types. */
+static fm_status load_bert_template(loader *l, const fm_json *o) {
+    fm_tokenizer *t = l->t;
+    bool roberta = !strcmp(fm_part_type(o), "RobertaProcessing");
+    int64_t cls = fm_json_int(fm_json_at(fm_json_get(o, "cls"), 1), -1);
+    int64_t sep = fm_json_int(fm_json_at(fm_json_get(o, "sep"), 1), -1);
+    for (int k = 0; k < 2; k++) {
+        fm_template *m = k ? &t->pair : &t->single;
+        FM_TRY(put_token_item(l, m, cls, 0));
+        FM_TRY(put_item(m, -1, 0));
+        FM_TRY(put_token_item(l, m, sep, 0));
+    }
+    if (roberta) {
+        FM_TRY(put_token_item(l, &t->pair, sep, 0));
+    }
+    FM_TRY(put_item(&t->pair, -2, roberta ? 0 : 1));
+    return put_token_item(l, &t->pair, sep, roberta ? 0 : 1);
+}
+
+static fm_status load_post_processor(loader *l, const fm_json *o, int depth) {
+    static const struct {
+        const char *type;
+        fm_status (*load)(loader *l, const fm_json *o);
+    } kinds[] = {{"TemplateProcessing", load_template},
+                 {"BertProcessing", load_bert_template},
+                 {"RobertaProcessing", load_bert_template},
+                 {"ByteLevel", NULL}}; /* offsets only */
+    if (fm_json_is_null(o)) {
+        return FM_OK;
+    }
+    const char *type = fm_part_type(o);
+    if (!strcmp(type, "Sequence") && depth < 8) {
+        const fm_json *list = fm_json_get(o, "processors");
+        for (size_t i = 0; i < fm_json_size(list); i++) {
+            FM_TRY(load_post_processor(l, fm_json_at(list, i), depth + 1));
+        }
+        return FM_OK;
+    }
+    for (size_t k = 0; k < FM_ARRAY_LEN(kinds); k++) {
+        if (strcmp(type, kinds[k].type) != 0) {
+            continue;
+        }
+        if (kinds[k].load && l->t->has_template) {
+            FM_FAIL(FM_ERR_UNSUPPORTED, "%s: two post_processors that add tokens are not supported", l->name);
+        }
+        l->t->has_template |= kinds[k].load != NULL;
+        return kinds[k].load ? kinds[k].load(l, o) : FM_OK;
+    }
+    FM_FAIL(FM_ERR_UNSUPPORTED, "%s: post_processor \"%.80s\" is not supported", l->name, type);
 }
 
 static int32_t config_token(const loader *l, const fm_json *config, const char *key, int32_t def) {
@@ -319,12 +371,12 @@ static fm_status load_config(loader *l, const fm_json *config) {
     t->bos = config_token(l, config, "bos_token", t->bos);
     t->eos = config_token(l, config, "eos_token", t->eos);
     t->pad = config_token(l, config, "pad_token", t->pad);
-    if (!t->unk_token) {
+    if (t->byte_level && !t->unk_token) {
         t->unk = config_token(l, config, "unk_token", t->unk);
     }
     t->add_bos = fm_json_bool(fm_json_get(config, "add_bos_token"), false);
     t->add_eos = fm_json_bool(fm_json_get(config, "add_eos_token"), false);
-    if (!l->has_template) {
+    if (!t->has_template) {
         if (t->add_bos && t->bos >= 0) {
             t->prefix[t->n_prefix++] = t->bos;
         }
@@ -351,121 +403,64 @@ static fm_status load_all(loader *l, const fm_json *root) {
     }
     fm_json *model = fm_json_get(root, "model");
     const fm_json *added = fm_json_get(root, "added_tokens");
+    size_t kind;
     /* Ids may have holes, but a stray huge one must not size the tables. */
     l->max_id = (int64_t)(4 * (fm_json_size(fm_json_get(model, "vocab")) + fm_json_size(added)) + 65536);
-    FM_TRY(load_model(l, model));
+    FM_TRY(fm_norm_load(&l->t->norm, fm_json_get(root, "normalizer"), l->name));
+    FM_TRY(fm_pre_load(&l->t->pre, fm_json_get(root, "pre_tokenizer"), l->name));
+    FM_TRY(fm_dec_load(&l->t->dec, fm_json_get(root, "decoder"), l->name));
+    FM_TRY(load_model(l, model, &kind));
     FM_TRY(load_added(l, added));
-    FM_TRY(load_normalizer(l, fm_json_get(root, "normalizer")));
-    FM_TRY(load_pre_tokenizer(l, fm_json_get(root, "pre_tokenizer")));
-    FM_TRY(load_decoder(l, fm_json_get(root, "decoder")));
     FM_TRY(fm_tok_finish(l->t));
-    return load_post_processor(l, fm_json_get(root, "post_processor"));
+    if (l->t->model == fm_bpe_chars_run) {
+        FM_TRY(fm_bpe_chars_build(l->t));
+    }
+    if (models[kind].build) {
+        FM_TRY(models[kind].build(l->t));
+    }
+    return load_post_processor(l, fm_json_get(root, "post_processor"), 0);
 }
 
-fm_status fm_tokenizer_parse(fm_tokenizer **out, const char *json, size_t n, const char *config, size_t n_config,
-                             const char *name) {
+fm_status fm_tok_parse(fm_tokenizer **out, const char *json, size_t n, fm_json *config, const char *name,
+                       const fm_tok_extras *extras) {
     loader l = {.name = name};
-    fm_json *root = NULL, *conf = NULL;
+    fm_json *root = NULL;
+    fm_spm *spm = extras ? extras->spm : NULL;
     fm_status s;
     FM_TRY_GOTO(s, done, fm_json_parse(&root, json, n, name));
     FM_TRY_GOTO(s, done, fm_tok_new(&l.t));
+    l.t->spm = spm;
+    spm = NULL;
+    l.t->rank_score = extras ? extras->score : NULL;
+    l.t->n_rank_score = extras ? extras->n_score : 0;
     FM_TRY_GOTO(s, done, load_all(&l, root));
+    l.t->rank_score = NULL;
+    l.t->n_rank_score = 0;
+    fm_str_append(&l.t->source, json, n);
+    FM_TRY_GOTO(s, done, fm_text_end(&l.t->source));
     if (config) {
-        FM_TRY_GOTO(s, done, fm_json_parse(&conf, config, n_config, "tokenizer_config.json"));
-        FM_TRY_GOTO(s, done, load_config(&l, conf));
+        FM_TRY_GOTO(s, done, load_config(&l, config));
+        l.t->template_changed = false;
+        l.t->config = config;
+        config = NULL;
     }
     *out = l.t;
     l.t = NULL;
 done:
+    fm_spm_free(spm);
     fm_json_free(root);
-    fm_json_free(conf);
+    fm_json_free(config);
     fm_strtab_free(&l.ids);
     fm_str_free(&l.scratch);
     fm_tokenizer_free(l.t);
     return s;
 }
 
-/* Reads dir/name when it is there; *text stays NULL otherwise. */
-static fm_status read_beside(char **text, size_t *n, const char *dir, const char *name) {
-    char path[4096];
-    FM_TRY(fm_path_join(path, sizeof(path), dir, name));
-    return fm_path_exists(path) ? fm_file_read(text, n, path, MAX_FILE) : FM_OK;
-}
-
-/* The vocabulary inside a GGUF file. */
-static fm_status open_gguf(fm_tokenizer **out, const char *path) {
-    fm_gguf *g;
-    fm_str json = {0}, config = {0};
-    *out = NULL;
-    FM_TRY(fm_gguf_open(&g, path));
-    fm_status s = fm_gguf_tokenizer_json(&json, &config, g);
-    if (s == FM_OK) {
-        s = fm_tokenizer_parse(out, json.data, json.len, config.data, config.len, path);
-    } else {
-        s = fm_error_context("%s", path);
+fm_status fm_tokenizer_parse(fm_tokenizer **out, const char *json, size_t n, const char *config, size_t n_config,
+                             const char *name) {
+    fm_json *conf = NULL;
+    if (config) {
+        FM_TRY(fm_json_parse(&conf, config, n_config, "tokenizer_config.json"));
     }
-    fm_gguf_text t = {NULL, 0};
-    if (s == FM_OK && *out && !(*out)->chat_template) {
-        s = fm_gguf_get_text(&t, g, "tokenizer.chat_template");
-    }
-    char *template = s == FM_OK && t.ptr ? fm_strndup(t.ptr, t.len) : NULL;
-    if (template) {
-        s = fm_tokenizer_set_chat_template(*out, template);
-    }
-    if (s != FM_OK) {
-        fm_tokenizer_free(*out);
-        *out = NULL;
-    }
-    fm_free(template);
-    fm_str_free(&json);
-    fm_str_free(&config);
-    fm_gguf_close(g);
-    return s;
-}
-
-fm_status fm_tokenizer_open(fm_tokenizer **out, const char *path) {
-    *out = NULL;
-    if (fm_gguf_is_file(path)) {
-        return open_gguf(out, path);
-    }
-    char file[4096], dir[4096] = ".";
-    char *json = NULL, *config = NULL, *jinja = NULL;
-    size_t n = 0, n_config = 0, n_jinja = 0;
-    fm_tokenizer *t = NULL;
-    fm_status s;
-    if (fm_path_is_dir(path)) {
-        FM_TRY(fm_path_join(file, sizeof(file), path, "tokenizer.json"));
-        memcpy(dir, path, strlen(path) + 1); /* shorter than file */
-    } else {
-        size_t len = strlen(path);
-        if (len >= sizeof(file)) {
-            FM_FAIL(FM_ERR_ARGUMENT, "path of %zu bytes is too long", len);
-        }
-        memcpy(file, path, len + 1);
-        const char *slash = strrchr(path, '/');
-        if (slash) {
-            memcpy(dir, path, (size_t)(slash - path));
-            dir[slash == path ? 0 : slash - path] = 0;
-            if (slash == path) {
-                memcpy(dir, "/", 2);
-            }
-        }
-    }
-    FM_TRY_GOTO(s, done, fm_file_read(&json, &n, file, MAX_FILE));
-    FM_TRY_GOTO(s, done, read_beside(&config, &n_config, dir, "tokenizer_config.json"));
-    FM_TRY_GOTO(s, done, fm_tokenizer_parse(&t, json, n, config, n_config, file));
-    if (!t->chat_template) {
-        FM_TRY_GOTO(s, done, read_beside(&jinja, &n_jinja, dir, "chat_template.jinja"));
-        if (jinja) {
-            FM_TRY_GOTO(s, done, fm_tokenizer_set_chat_template(t, jinja));
-        }
-    }
-    *out = t;
-    t = NULL;
-done:
-    fm_free(json);
-    fm_free(config);
-    fm_free(jinja);
-    fm_tokenizer_free(t);
-    return s;
+    return fm_tok_parse(out, json, n, conf, name, NULL);
 }

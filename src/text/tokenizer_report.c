@@ -124,6 +124,10 @@ fm_status fm_tokenizer_report(fm_tokenizer_report_row *rows, const fm_tokenizer 
                               fm_text_next_fn next, void *user, const fm_tokenizer_report_options *opt) {
     static const fm_tokenizer_report_options defaults = {.size = sizeof(fm_tokenizer_report_options)};
     opt = opt ? opt : &defaults;
+    if (!t->byte_level || !t->stream) {
+        FM_FAIL(FM_ERR_UNSUPPORTED,
+                "a report by size is for byte-level BPE with a known split, not for this tokenizer");
+    }
     fm_pool *pool = NULL;
     fm_word_counter *words = NULL;
     fm_bpe_train_info info = {0};

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "text/bpe.h"
+#include "text/vocab_json.h"
 
 /* The text of a token as the file has it. */
 static void put_token(fm_str *out, const fm_tokenizer *t, uint32_t id) {
@@ -41,84 +42,32 @@ static void put_added(fm_str *out, fm_str *scratch, const fm_tokenizer *t) {
     fm_str_puts(out, t->n_added ? "\n  ],\n" : "],\n");
 }
 
-static void put_byte_level(fm_str *out, bool prefix_space, bool use_regex) {
-    fm_str_printf(out, "{\"type\": \"ByteLevel\", \"add_prefix_space\": %s, \"trim_offsets\": true, \"use_regex\": %s}",
-                  bool_text(prefix_space), bool_text(use_regex));
+static fm_template_part token_part(const fm_tokenizer *t, int32_t id, int type) {
+    const fm_tok_entry *e = &t->entry[id]; /* added: its text is as in the file */
+    return (fm_template_part){.token = {t->blob.data + e->off, e->len}, .id = id, .type = type};
 }
 
-static void put_pre_tokenizer(fm_str *out, const fm_tokenizer *t) {
-    fm_str_puts(out, "  \"pre_tokenizer\": ");
-    if (t->split == FM_SPLIT_NONE || t->split == FM_SPLIT_GPT2) {
-        put_byte_level(out, t->add_prefix_space, t->split == FM_SPLIT_GPT2);
-    } else {
-        fm_str_puts(out, "{\"type\": \"Sequence\", \"pretokenizers\": [");
-        const char *regex;
-        for (int i = 0; (regex = fm_split_regex(t->split, i)) != NULL; i++) {
-            fm_str_puts(out, "\n    {\"type\": \"Split\", \"pattern\": {\"Regex\": ");
-            fm_str_json(out, regex, strlen(regex));
-            fm_str_puts(out, "}, \"behavior\": \"Isolated\", \"invert\": false},");
+static void put_post_processor(fm_str *out, const fm_tokenizer *t) {
+    fm_template_part part[2][4 * FM_MAX_TEMPLATE + 2];
+    size_t n[2] = {0, 0};
+    fm_str_puts(out, "  \"post_processor\": ");
+    for (int pair = 0; pair < 2; pair++) {
+        for (int k = 0; k <= pair; k++) {
+            for (int i = 0; i < t->n_prefix; i++) {
+                part[pair][n[pair]++] = token_part(t, t->prefix[i], k);
+            }
+            part[pair][n[pair]++] = (fm_template_part){.type = k, .seq = k ? 'B' : 'A'};
+            for (int i = 0; i < t->n_suffix; i++) {
+                part[pair][n[pair]++] = token_part(t, t->suffix[i], k);
+            }
         }
-        fm_str_puts(out, "\n    ");
-        put_byte_level(out, t->add_prefix_space, false);
-        fm_str_puts(out, "]}");
+    }
+    if (n[0] == 1) {
+        fm_put_byte_level(out, t->add_prefix_space, true);
+    } else {
+        fm_put_template(out, part[0], n[0], part[1], n[1]);
     }
     fm_str_puts(out, ",\n");
-}
-
-static void put_template_side(fm_str *out, fm_str *scratch, const fm_tokenizer *t, const int32_t *ids, int n,
-                              int type) {
-    for (int i = 0; i < n; i++) {
-        fm_str_puts(out, "{\"SpecialToken\": {\"id\": ");
-        put_quoted(out, scratch, t, (uint32_t)ids[i]);
-        fm_str_printf(out, ", \"type_id\": %d}}, ", type);
-    }
-}
-
-static void put_sequence(fm_str *out, fm_str *scratch, const fm_tokenizer *t, const char *name, int type) {
-    put_template_side(out, scratch, t, t->prefix, t->n_prefix, type);
-    fm_str_printf(out, "{\"Sequence\": {\"id\": \"%s\", \"type_id\": %d}}", name, type);
-    if (t->n_suffix) {
-        fm_str_puts(out, ", ");
-        put_template_side(out, scratch, t, t->suffix, t->n_suffix, type);
-        out->len -= 2; /* the last ", " */
-    }
-}
-
-static void put_post_processor(fm_str *out, fm_str *scratch, const fm_tokenizer *t) {
-    fm_str_puts(out, "  \"post_processor\": ");
-    if (!t->n_prefix && !t->n_suffix) {
-        put_byte_level(out, t->add_prefix_space, true);
-        fm_str_puts(out, ",\n");
-        return;
-    }
-    fm_str_puts(out, "{\"type\": \"TemplateProcessing\", \"single\": [");
-    put_sequence(out, scratch, t, "A", 0);
-    fm_str_puts(out, "], \"pair\": [");
-    put_sequence(out, scratch, t, "A", 0);
-    fm_str_puts(out, ", ");
-    put_sequence(out, scratch, t, "B", 1);
-    fm_str_puts(out, "], \"special_tokens\": {");
-    int32_t ids[2 * FM_MAX_TEMPLATE];
-    int n = 0;
-    for (int i = 0; i < t->n_prefix + t->n_suffix; i++) {
-        int32_t id = i < t->n_prefix ? t->prefix[i] : t->suffix[i - t->n_prefix];
-        bool seen = false;
-        for (int k = 0; k < n; k++) {
-            seen |= ids[k] == id;
-        }
-        if (seen) {
-            continue;
-        }
-        fm_str_puts(out, n ? ", " : "");
-        ids[n++] = id;
-        put_quoted(out, scratch, t, (uint32_t)id);
-        fm_str_puts(out, ": {\"id\": ");
-        put_quoted(out, scratch, t, (uint32_t)id);
-        fm_str_printf(out, ", \"ids\": [%d], \"tokens\": [", id);
-        put_quoted(out, scratch, t, (uint32_t)id);
-        fm_str_puts(out, "]}");
-    }
-    fm_str_puts(out, "}},\n");
 }
 
 static void put_model(fm_str *out, fm_str *scratch, const fm_tokenizer *t) {
@@ -205,22 +154,57 @@ static fm_status write_text(fm_str *s, const char *dir, const char *name) {
     return fm_file_write_atomic(path, s->data, s->len);
 }
 
+/* The file that was read, but for a chat template that was changed since. */
+static fm_status put_read_config(fm_str *out, const fm_tokenizer *t) {
+    fm_json *copy = NULL;
+    FM_TRY(fm_json_dump(out, t->config, 2));
+    if (!t->template_changed) {
+        return fm_str_check(out);
+    }
+    FM_TRY(fm_json_parse(&copy, out->data, out->len, "tokenizer_config.json"));
+    fm_json_remove(copy, "chat_template");
+    fm_status s = t->chat_template ? fm_json_set(copy, "chat_template", fm_json_new_str(t->chat_template)) : FM_OK;
+    fm_str_clear(out);
+    if (s == FM_OK) {
+        s = fm_json_dump(out, copy, 2);
+    }
+    fm_json_free(copy);
+    return s;
+}
+
+static void put_json(fm_str *out, fm_str *scratch, const fm_tokenizer *t) {
+    fm_str_puts(out, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n");
+    put_added(out, scratch, t);
+    fm_str_puts(out, "  \"normalizer\": null,\n");
+    fm_str_puts(out, "  \"pre_tokenizer\": ");
+    fm_put_split(out, t->split, t->add_prefix_space);
+    fm_str_puts(out, ",\n");
+    put_post_processor(out, t);
+    fm_str_puts(out, "  \"decoder\": ");
+    fm_put_byte_level(out, true, true);
+    fm_str_puts(out, ",\n");
+    put_model(out, scratch, t);
+}
+
+/* What was read is written back as it was; what was trained here is composed. */
 fm_status fm_tokenizer_save(const fm_tokenizer *t, const char *dir) {
     FM_TRY(fm_mkdirs(dir));
     fm_str out = {0}, scratch = {0};
-    fm_str_puts(&out, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n");
-    put_added(&out, &scratch, t);
-    fm_str_puts(&out, t->nfc ? "  \"normalizer\": {\"type\": \"NFC\"},\n" : "  \"normalizer\": null,\n");
-    put_pre_tokenizer(&out, t);
-    put_post_processor(&out, &scratch, t);
-    fm_str_puts(&out, "  \"decoder\": ");
-    put_byte_level(&out, true, true);
-    fm_str_puts(&out, ",\n");
-    put_model(&out, &scratch, t);
+    if (t->source.len) {
+        fm_str_append(&out, t->source.data, t->source.len);
+    } else {
+        put_json(&out, &scratch, t);
+    }
     fm_status s = write_text(&out, dir, "tokenizer.json");
     if (s == FM_OK) {
         fm_str_clear(&out);
-        put_config(&out, &scratch, t);
+        if (t->config) {
+            s = put_read_config(&out, t);
+        } else {
+            put_config(&out, &scratch, t);
+        }
+    }
+    if (s == FM_OK) {
         s = write_text(&out, dir, "tokenizer_config.json");
     }
     fm_str_free(&out);

@@ -6,6 +6,7 @@ Usage: make_tokenizer_golden.py   (needs: pip install tokenizers)
 import json
 import pathlib
 import random
+import re
 import sys
 
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
@@ -23,6 +24,20 @@ REGEX = {
         "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+|"
         " ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+"],
 }
+
+
+def cased_letters():
+    """The class of DeepSeek LLM's second pattern, from the source, where it stands beside the table that is tested."""
+    text = (DATA.parents[3] / "src/text/split_levels.h").read_text()
+    literal = re.search(r"#define FM_REGEX_CASED((?: *\\\n *\"[^\n]*\")+)", text)[1]
+    raw = "".join(re.findall(r'"([^"]*)"', literal))
+    return re.sub(rb"\\x([0-9A-F]{2})", lambda m: bytes([int(m[1], 16)]), raw.encode()).decode()
+
+
+WIDE = "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
+REGEX["deepseek_llm"] = [r"[\r\n]", rf"\s?[{cased_letters()}]+",
+                         "\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+", r"\s+$", WIDE, r"\p{N}"]
+REGEX["deepseek_coder"] = [r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", WIDE, r"\p{N}"]
 POOL = ([" "] * 8 + list("abzABZ019'\"!#$_-.\t\r\n\x0b\x01\x85\u00a0\u3000\u2028slltrevmdSLTREVMD") +
         ["\r\n", "'s", "'LL", "ſ", "中", "文", "の", "カ", "・", "ー", "\u3099", "\u309b", "〇", "é", "e\u0301", "\u0301",
          "ß", "Ж", "ع", "١", "²", "Ⅷ", "😀", "€", "\u200d", "\u200b", "\ud7ff", "\ue000", "\U000e0001", "龥", "龦", "\u3041",

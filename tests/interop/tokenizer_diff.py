@@ -28,7 +28,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from tokenizer_lib import Fathom
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PATTERNS = ["gpt2", "llama3", "qwen2", "deepseek_v3"]
+PATTERNS = ["gpt2", "llama3", "qwen2", "deepseek_v3", "deepseek_llm", "deepseek_coder"]
 POOL = ([" "] * 8 + list("abzABZ019'\"!#$_-.\t\r\n\x0b\x00\x85\u00a0\u3000\u2028slltrevmdSLTREVMD") +
         ["\r\n", "'s", "'LL", "ſ", "中", "文", "の", "カ", "・", "ー", "\u3099", "\u309b", "〇", "é", "e\u0301", "\u0301",
          "ß", "Ж", "ع", "١", "²", "Ⅷ", "😀", "€", "\u200d", "\u200b", "\ud7ff", "\ue000", "\U000e0001", "龥", "龦", "\u3041",
@@ -59,12 +59,14 @@ class Splitter:
     """split.c alone, compiled here: its functions are not exported from the library."""
 
     class State(ctypes.Structure):
-        _fields_ = [("p", ctypes.c_void_p), ("end", ctypes.c_void_p), ("seg", ctypes.c_void_p), ("kind", ctypes.c_int)]
+        _fields_ = [("p", ctypes.c_void_p), ("end", ctypes.c_void_p), ("seg", ctypes.c_void_p), ("kind", ctypes.c_int),
+                    ("level", ctypes.c_void_p * 6)]
 
     def __init__(self, folder):
         so = f"{folder}/split.so"
         subprocess.run(["cc", "-O2", "-std=gnu17", "-shared", "-fPIC", f"-I{ROOT}/include", f"-I{ROOT}/src",
-                        f"{ROOT}/src/text/split.c", f"{ROOT}/src/text/unicode_tables.c", "-o", so], check=True)
+                        f"{ROOT}/src/text/split.c", f"{ROOT}/src/text/split_levels.c",
+                        f"{ROOT}/src/text/unicode_tables.c", "-o", so], check=True)
         self.c = ctypes.CDLL(so)
         self.c.fm_splitter_next.restype = ctypes.c_size_t
         self.c.fm_split_regex.restype = ctypes.c_char_p
@@ -132,7 +134,7 @@ def merge_list(model):
 
 def check_train(fm, splitter, corpus, texts, folder):
     special = ["<|a|>", "<|ab|>"]
-    for name, size, minimum in zip(PATTERNS, (3000, 20000, 8000, 6000), (0, 2, 3, 0)):
+    for name, size, minimum in zip(PATTERNS, (3000, 20000, 8000, 6000, 5000, 4000), (0, 2, 3, 0, 0, 2)):
         theirs = hf_train(splitter, name, corpus, size, special, minimum)
         for threads in (1, 2, 3):
             ours, _ = fm.train(corpus, size, name, special, minimum, threads)

@@ -130,8 +130,8 @@ static void test_save(void **state) {
     assert_int_equal(fm_tokenizer_bos(again), 0);
     assert_int_equal(fm_tokenizer_pad(again), fm_tokenizer_pad(t));
     assert_string_equal(fm_tokenizer_chat_template(again), fm_tokenizer_chat_template(t));
-    assert_int_equal(again->n_prefix, 1);
-    assert_int_equal(again->n_suffix, 1);
+    assert_true(again->has_template);
+    assert_int_equal(again->single.n, 3);
     fm_tokenizer_free(t);
     fm_tokenizer_free(again);
     ok(fm_remove_tree(dir));
@@ -142,7 +142,7 @@ static void test_decode(void **state) {
     (void)state;
     fm_tokenizer *t;
     ok(fm_tokenizer_open(&t, DATA "hf"));
-    t->nfc = false;
+    fm_norm_free(&t->norm);
     fm_token_decoder *d;
     ok(fm_token_decoder_new(&d, t, NULL));
     fm_tokens ids = {0};
@@ -307,22 +307,29 @@ static void test_bad_files(void **state) {
     refuse("{", FM_ERR_FORMAT, "test.json");
     refuse("[]", FM_ERR_FORMAT, "test.json");
     refuse("{}", FM_ERR_FORMAT, "model");
-    refuse("{\"model\":{\"type\":\"WordLevel\"}}", FM_ERR_UNSUPPORTED, "WordLevel");
+    refuse("{\"model\":{\"type\":\"WordLevel\"}}", FM_ERR_FORMAT, "vocab");
+    refuse("{\"model\":{\"type\":\"Other\"}}", FM_ERR_UNSUPPORTED, "Other");
     refuse("{\"model\":{\"vocab\":{\"a\":0},\"merges\":[\"a c\"]}}", FM_ERR_FORMAT, "merges[0]");
     refuse("{\"model\":{\"vocab\":{\"a\":0},\"merges\":[\"a\"]}}", FM_ERR_FORMAT, "merges[0]");
     refuse("{\"model\":{\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}}", FM_ERR_FORMAT, "\"b\"");
     refuse("{\"model\":{\"vocab\":{\"a\":-1},\"merges\":[]}}", FM_ERR_FORMAT, "-1");
     refuse("{\"model\":{\"vocab\":{\"a\":4000000000},\"merges\":[]}}", FM_ERR_FORMAT, "4000000000");
-    refuse("{" MODEL "}", FM_ERR_UNSUPPORTED, "ByteLevel");
-    refuse("{" MODEL "," PRE ",\"normalizer\":{\"type\":\"Lowercase\"}}", FM_ERR_UNSUPPORTED, "Lowercase");
-    refuse("{" MODEL "," PRE ",\"decoder\":{\"type\":\"Metaspace\"}}", FM_ERR_UNSUPPORTED, "Metaspace");
-    refuse("{" MODEL "," PRE ",\"post_processor\":{\"type\":\"BertProcessing\"}}", FM_ERR_UNSUPPORTED,
-           "BertProcessing");
+    refuse("{" MODEL ",\"pre_tokenizer\":{\"type\":\"Blanks\"}}", FM_ERR_UNSUPPORTED, "pre_tokenizer \"Blanks\"");
+    refuse("{" MODEL "," PRE ",\"normalizer\":{\"type\":\"Upper\"}}", FM_ERR_UNSUPPORTED, "normalizer \"Upper\"");
+    refuse("{" MODEL "," PRE ",\"decoder\":{\"type\":\"Base64\"}}", FM_ERR_UNSUPPORTED, "decoder \"Base64\"");
+    refuse("{" MODEL "," PRE ",\"post_processor\":{\"type\":\"Glue\"}}", FM_ERR_UNSUPPORTED, "post_processor \"Glue\"");
+    refuse("{" MODEL "," PRE ",\"post_processor\":{\"type\":\"BertProcessing\"}}", FM_ERR_FORMAT, "-1");
     refuse("{" MODEL
            ",\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":"
-           "\"\\\\p{Han}+\"},\"behavior\":\"Isolated\"},{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_"
+           "\"(\"},\"behavior\":\"Isolated\"},{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_"
            "regex\":false}]}}",
-           FM_ERR_UNSUPPORTED, "\\p{Han}+");
+           FM_ERR_UNSUPPORTED, "pattern \"(\"");
+    refuse("{\"model\":{\"type\":\"BPE\",\"dropout\":0.1,\"vocab\":{},\"merges\":[]}}", FM_ERR_UNSUPPORTED, "dropout");
+    refuse("{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",0],[\"b\"]]}}", FM_ERR_FORMAT, "vocab[1]");
+    refuse("{\"model\":{\"type\":\"Unigram\",\"unk_id\":2,\"vocab\":[[\"a\",0],[\"b\",0]]}}", FM_ERR_FORMAT,
+           "unk_id 2");
+    refuse("{" MODEL ",\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"////\"}}", FM_ERR_FORMAT,
+           "character map");
     refuse("{" MODEL "," PRE
            ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"x\"}}],"
            "\"special_tokens\":{\"x\":{\"ids\":[99]}}}}",
