@@ -73,7 +73,7 @@ static fm_status add_param(plan *p, int32_t index) {
     }
     switch (place.kind) {
     case FM_GGUF_LEFT_OUT:
-        fm_info("%s has no place in GGUF and is left out", x->name);
+        fm_info("%s has no place in architecture %s and is left out", x->name, p->arch->name);
         return FM_OK;
     case FM_GGUF_EXPERT:
         return add_expert(p, &place, x, index);
@@ -226,7 +226,7 @@ static fm_status write_model(fm_conversion *c, plan *p, fm_gguf_writer *w) {
     FM_TRY(make_plan(p));
     fm_gguf_mix mix = {.base = type->base,
                        .k_m = type->k_m,
-                       .tied = cfg->tied,
+                       .tied = cfg->tied || p->m->family->encoder,
                        .n_layers = cfg->n_layers + cfg->n_mtp,
                        .n_experts = cfg->moe.n_experts,
                        .is_70b = cfg->n_layers == 80 && (p->arch->bit == FM_GGUF_QWEN2 ||

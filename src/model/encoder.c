@@ -126,6 +126,7 @@ static const fm_config_key keys[] = {
 
 fm_status fm_encoder_parse(fm_model_config *cfg, const fm_json *json) {
     const char *kind;
+    bool pooler;
     FM_TRY(fm_config_read_keys(cfg, json, keys));
     FM_TRY(fm_json_get_str(&kind, json, "position_embedding_type", "absolute"));
     if (strcmp(kind, "absolute") != 0) {
@@ -133,6 +134,7 @@ fm_status fm_encoder_parse(fm_model_config *cfg, const fm_json *json) {
     }
     FM_TRY(fm_config_refuse(json, "is_decoder", false));
     FM_TRY(fm_config_refuse(json, "add_cross_attention", false));
+    FM_TRY(fm_json_get_bool(&pooler, json, "add_pooling_layer", true));
     FM_TRY(fm_config_id(&cfg->bos_id, json, "bos_token_id"));
     FM_TRY(fm_config_id(&cfg->eos_id, json, "eos_token_id"));
     FM_TRY(fm_config_id(&cfg->pad_id, json, "pad_token_id"));
@@ -140,6 +142,7 @@ fm_status fm_encoder_parse(fm_model_config *cfg, const fm_json *json) {
         FM_FAIL(FM_ERR_CONFIG, "type_vocab_size: expected at least 1, found %d", (int)cfg->n_types);
     }
     cfg->embedding_dropout = cfg->hidden_dropout;
+    cfg->no_pooler = !pooler;
     cfg->positions = FM_POS_LEARNED;
     cfg->qkv_bias = cfg->o_bias = cfg->mlp_bias = true;
     cfg->n_kv_heads = cfg->n_heads;
@@ -154,6 +157,9 @@ fm_status fm_encoder_write(const fm_model_config *cfg, fm_json *json) {
             cfg->family);
     }
     FM_TRY(fm_config_write_keys(cfg, json, keys));
+    if (cfg->no_pooler) { /* the argument of transformers' BertModel */
+        FM_TRY(fm_json_set(json, "add_pooling_layer", fm_json_new_bool(false)));
+    }
     FM_TRY(fm_config_write_act(json, "hidden_act", cfg->act));
     return fm_config_write_ids(cfg, json);
 }

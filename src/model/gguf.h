@@ -56,6 +56,7 @@ bool fm_gguf_place_of(fm_gguf_place *out, const fm_gguf_arch *arch, const char *
 
 /* config.json as the metadata makes it (owned), with what a fathom.file.config.json in it adds. */
 FM_MUST_CHECK fm_status fm_gguf_config_read(fm_json **json, const fm_gguf_set *set, const fm_gguf_arch *arch);
+int fm_gguf_pooling_number(fm_pooling p); /* of {arch}.pooling_type */
 /* The same from a path, parsed. */
 FM_MUST_CHECK fm_status fm_gguf_config_load(fm_model_config *cfg, const fm_family **family, fm_json **json,
                                             const char *path);

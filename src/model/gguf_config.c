@@ -56,18 +56,23 @@ static full_key key_of(const fm_gguf_arch *arch, const char *rest) {
     return k;
 }
 
-/* The shortest decimal that is this f32: 1e-5 comes back as 1e-5, not as 9.99999975e-06. */
-static double shortest(double v) {
+/* The shortest decimal x for which factor * x is this f32. */
+static double shortest_of(double v, double factor) {
     float f = (float)v;
     for (int digits = 1; digits < 10; digits++) {
         char text[40];
         double back;
-        snprintf(text, sizeof text, "%.*g", digits, (double)f);
-        if (fm_parse_f64(&back, text) == FM_OK && (float)back == f) {
+        snprintf(text, sizeof text, "%.*g", digits, (double)f / factor);
+        if (fm_parse_f64(&back, text) == FM_OK && (float)(factor * back) == f) {
             return back;
         }
     }
-    return v;
+    return v / factor;
+}
+
+/* 1e-5 comes back as 1e-5, not as 9.99999975e-06. */
+static double shortest(double v) {
+    return shortest_of(v, 1);
 }
 
 /* ---- rope ------------------------------------------------------------------------------------ */
@@ -155,7 +160,7 @@ static fm_status read_rope(fm_model_config *cfg, const fm_gguf_set *set, const f
         FM_TRY(fm_gguf_get_num(&r->beta_fast, g, key_of(arch, "rope.scaling.yarn_beta_fast").s, r->beta_fast));
         FM_TRY(fm_gguf_get_num(&r->beta_slow, g, key_of(arch, "rope.scaling.yarn_beta_slow").s, r->beta_slow));
         if (arch->bit == DS2) { /* the key holds a tenth of it */
-            r->mscale = r->mscale_all_dim = shortest((double)(float)(log_mul * 10));
+            r->mscale = r->mscale_all_dim = shortest_of(log_mul, 0.1);
         }
     } else if (!type.ptr || (type.len == 4 && memcmp(type.ptr, "none", 4) == 0)) {
         r->kind = FM_ROPE_NONE;
@@ -237,6 +242,24 @@ static fm_status read_id(int32_t *out, const fm_gguf *g, const char *key) {
     return FM_OK;
 }
 
+static fm_status read_bert(fm_model_config *cfg, const fm_gguf_set *set, const fm_gguf_arch *arch) {
+    const fm_gguf_weight *types;
+    bool causal;
+    FM_TRY(fm_gguf_get_bool(&causal, fm_gguf_set_meta(set), key_of(arch, "attention.causal").s, true));
+    if (causal) {
+        FM_FAIL(FM_ERR_UNSUPPORTED, "metadata key \"%s\": expected false, found true or nothing",
+                key_of(arch, "attention.causal").s);
+    }
+    FM_TRY(fm_gguf_set_get(&types, set, "token_types.weight"));
+    if (types->n_dims > 2 || types->dim[0] > INT32_MAX) {
+        FM_FAIL(FM_ERR_SHAPE, "tensor %s: expected a matrix", types->name);
+    }
+    cfg->n_types = types->n_dims == 2 ? (int32_t)types->dim[0] : 1;
+    cfg->tied = true; /* there is no output matrix to be another */
+    cfg->no_pooler = true;
+    return FM_OK;
+}
+
 /* What the tensors say: sizes and optional parts. */
 static fm_status read_tensors(fm_model_config *cfg, const fm_gguf_set *set, const fm_gguf_arch *arch) {
     const fm_gguf_weight *embed = fm_gguf_set_find(set, "token_embd.weight");
@@ -256,6 +279,8 @@ static fm_status read_tensors(fm_model_config *cfg, const fm_gguf_set *set, cons
         cfg->moe.mixtral_names = true;
     } else if (arch->bit == FM_GGUF_QWEN3MOE) {
         cfg->moe.norm_topk = true;
+    } else if (arch->bit == FM_GGUF_BERT) {
+        return read_bert(cfg, set, arch);
     }
     return FM_OK;
 }
@@ -304,8 +329,10 @@ static fm_status read_config(fm_model_config *cfg, const fm_gguf_set *set, const
     FM_TRY(read_tensors(cfg, set, arch));
     FM_TRY(check_experts(cfg, set, arch));
     FM_TRY(read_rope(cfg, set, arch));
-    FM_TRY(read_id(&cfg->bos_id, g, "tokenizer.ggml.bos_token_id"));
-    FM_TRY(read_id(&cfg->eos_id, g, "tokenizer.ggml.eos_token_id"));
+    if (arch->bit != FM_GGUF_BERT) { /* there they are [CLS] and [SEP], which config.json does not name */
+        FM_TRY(read_id(&cfg->bos_id, g, "tokenizer.ggml.bos_token_id"));
+        FM_TRY(read_id(&cfg->eos_id, g, "tokenizer.ggml.eos_token_id"));
+    }
     return read_id(&cfg->pad_id, g, "tokenizer.ggml.padding_token_id");
 }
 
@@ -335,15 +362,20 @@ static fm_status carried_config(fm_json **out, fm_model_config *cfg, const fm_gg
     return s == FM_OK ? s : fm_error_context(FM_GGUF_FILE_KEY "config.json");
 }
 
+/* The encoder of BERT alone is in files: whatever head the folder had is not. */
 static fm_status set_names(fm_json *json, const fm_family *family) {
-    if (fm_json_get(json, "model_type")) {
+    if (fm_json_get(json, "model_type") && !family->encoder) {
         return FM_OK;
     }
     fm_json *list = fm_json_new_array();
     if (!list) {
         FM_FAIL(FM_ERR_NO_MEMORY, "no memory for config.json");
     }
-    fm_status s = fm_json_append(list, fm_json_new_str(family->architectures[0]));
+    char name[64];
+    fm_head_config none = {.kind = FM_HEAD_NONE};
+    snprintf(name, sizeof name, "%s", family->architectures[0]);
+    fm_status s = family->encoder ? fm_head_architecture(name, sizeof name, family, &none) : FM_OK;
+    s = s == FM_OK ? fm_json_append(list, fm_json_new_str(name)) : s;
     if (s != FM_OK) {
         fm_json_free(list);
         return s;
@@ -369,6 +401,7 @@ fm_status fm_gguf_config_read(fm_json **json, const fm_gguf_set *set, const fm_g
         cfg.moe.routed_scale = 1;
         *json = fm_json_new_object();
     }
+    cfg.n_mtp = 0; /* of these the file's own key counts: not every folder has what its config.json says */
     snprintf(cfg.family, sizeof cfg.family, "%s", family->name);
     fm_status s = *json ? read_config(&cfg, set, arch) : FM_ERR_NO_MEMORY;
     if (s == FM_OK) {
@@ -400,6 +433,15 @@ static fm_status check_exportable(const fm_gguf_arch *arch, const fm_model_confi
     const fm_rope_config *r = &cfg->rope;
     if ((arch->bit & FM_GGUF_DECODERS) && cfg->act != FM_ACT_SILU) {
         FM_FAIL(FM_ERR_UNSUPPORTED, "hidden_act cannot be exported to GGUF: architecture %s has silu only", arch->name);
+    }
+    if (!(arch->bit & FM_GGUF_DECODERS) && cfg->act != FM_ACT_GELU && cfg->act != FM_ACT_GELU_TANH) {
+        FM_FAIL(FM_ERR_UNSUPPORTED, "%s cannot be exported to GGUF: architecture %s has gelu only",
+                arch->bit == FM_GGUF_GPT2 ? "activation_function" : "hidden_act", arch->name);
+    }
+    if (cfg->attn_unscaled || cfg->attn_scale_by_layer) {
+        FM_FAIL(FM_ERR_UNSUPPORTED,
+                "%s cannot be exported to GGUF: llama.cpp divides scores by the root of the head size",
+                cfg->attn_unscaled ? "scale_attn_weights" : "scale_attn_by_inverse_layer_idx");
     }
     if (r->kind == FM_ROPE_DYNAMIC) {
         FM_FAIL(FM_ERR_UNSUPPORTED, "rope_scaling: type dynamic cannot be exported to GGUF");
@@ -485,6 +527,15 @@ static void write_mla(fm_gguf_writer *w, const fm_gguf_arch *arch, const fm_mode
     fm_gguf_put_u32(w, key_of(arch, "expert_gating_func").s, cfg->moe.score == FM_ROUTER_SIGMOID ? 2 : 1);
 }
 
+static fm_status write_bert(fm_gguf_writer *w, const fm_gguf_arch *arch, const fm_model *m) {
+    fm_pooling p;
+    FM_TRY(fm_model_pooling(&p, m));
+    fm_gguf_put_bool(w, key_of(arch, "attention.causal").s, false);
+    fm_gguf_put_u32(w, key_of(arch, "pooling_type").s, fm_gguf_pooling_number(p));
+    fm_gguf_put_u32(w, "tokenizer.ggml.token_type_count", m->cfg.n_types);
+    return FM_OK;
+}
+
 static bool wanted(const key_row *row, const fm_model_config *cfg) {
     size_t moe = AT(moe), moe_end = moe + sizeof cfg->moe;
     bool is_moe = row->offset >= moe && row->offset < moe_end;
@@ -532,5 +583,5 @@ fm_status fm_gguf_config_write(fm_gguf_writer *w, const fm_gguf_arch *arch, cons
     if (cfg->mla.kv_rank > 0) {
         write_mla(w, arch, cfg);
     }
-    return FM_OK;
+    return arch->bit == FM_GGUF_BERT ? write_bert(w, arch, m) : FM_OK;
 }

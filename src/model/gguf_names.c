@@ -113,7 +113,8 @@ static const name_row names[] = {
     {DS2, FM_GGUF_PLAIN, "blk.{l}.nextn.embed_tokens", L "embed_tokens"},
     {DS2, FM_GGUF_PLAIN, "blk.{l}.nextn.shared_head_head", L "shared_head.head"},
     {DS2, FM_GGUF_PLAIN, "blk.{l}.nextn.shared_head_norm", L "shared_head.norm"},
-    /* BERT. The pooler serves next-sentence prediction; llama.cpp pools by itself. */
+    /* BERT: the encoder. The pooler serves next-sentence prediction, llama.cpp pools by itself; the head of a masked
+     * language model has no place. */
     {FM_GGUF_BERT, FM_GGUF_PLAIN, "token_embd", "embeddings.word_embeddings"},
     {FM_GGUF_BERT, FM_GGUF_PLAIN, "token_types", "embeddings.token_type_embeddings"},
     {FM_GGUF_BERT, FM_GGUF_PLAIN, "position_embd", "embeddings.position_embeddings"},
@@ -127,6 +128,10 @@ static const name_row names[] = {
     {FM_GGUF_BERT, FM_GGUF_PLAIN, "blk.{l}.ffn_down", B "output.dense"},
     {FM_GGUF_BERT, FM_GGUF_PLAIN, "blk.{l}.layer_output_norm", B "output.LayerNorm"},
     {FM_GGUF_BERT, FM_GGUF_LEFT_OUT, "pooler", "pooler.dense"},
+    {FM_GGUF_BERT, FM_GGUF_LEFT_OUT, "cls", "cls.predictions"},
+    {FM_GGUF_BERT, FM_GGUF_LEFT_OUT, "cls", "cls.predictions.transform.dense"},
+    {FM_GGUF_BERT, FM_GGUF_LEFT_OUT, "cls", "cls.predictions.transform.LayerNorm"},
+    {FM_GGUF_BERT, FM_GGUF_LEFT_OUT, "cls", "cls.predictions.decoder"},
     /* GPT-2. */
     {FM_GGUF_GPT2, FM_GGUF_PLAIN, "token_embd", "wte"},
     {FM_GGUF_GPT2, FM_GGUF_PLAIN, "position_embd", "wpe"},

@@ -200,21 +200,16 @@ static void put_named_id(fm_gguf_writer *w, const vocab *v, const char *token, c
     }
 }
 
-static fm_status put_word_pieces(fm_gguf_writer *w, const vocab *v, const fm_model *m) {
+static void put_word_pieces(fm_gguf_writer *w, const vocab *v) {
     put_model(w, "bert", "default");
     put_tokens(w, v, false, true);
     put_named_id(w, v, "[CLS]", "tokenizer.ggml.cls_token_id");
+    put_named_id(w, v, "[CLS]", "tokenizer.ggml.bos_token_id"); /* what newer versions read */
+    put_named_id(w, v, "[SEP]", "tokenizer.ggml.eos_token_id");
     put_named_id(w, v, "[SEP]", "tokenizer.ggml.seperator_token_id"); /* llama.cpp's spelling */
     put_named_id(w, v, "[UNK]", "tokenizer.ggml.unknown_token_id");
     put_named_id(w, v, "[PAD]", "tokenizer.ggml.padding_token_id");
     put_named_id(w, v, "[MASK]", "tokenizer.ggml.mask_token_id");
-    for (int i = 0; i < fm_params_count(m->params); i++) {
-        const fm_param *p = fm_params_at(m->params, i);
-        if (strstr(p->name, "token_type_embeddings.weight")) {
-            fm_gguf_put_u32(w, "tokenizer.ggml.token_type_count", p->dim[0]);
-        }
-    }
-    return FM_OK;
 }
 
 /* ---- ids ------------------------------------------------------------------------------------- */
@@ -274,9 +269,10 @@ static void put_no_vocab(fm_gguf_writer *w, const fm_model *m) {
     fm_gguf_put_text(w, "tokenizer.ggml.model", "no_vocab", 8);
     put_id(w, "tokenizer.ggml.bos_token_id", m->cfg.bos_id);
     put_id(w, "tokenizer.ggml.eos_token_id", m->n_eos > 0 ? m->eos[0] : -1);
+    put_id(w, "tokenizer.ggml.padding_token_id", m->cfg.pad_id);
 }
 
-static fm_status put_vocabulary(fm_gguf_writer *w, vocab *v, const fm_model *m, const fm_tokenizer *t) {
+static fm_status put_vocabulary(fm_gguf_writer *w, vocab *v, const fm_model *m) {
     v->model = fm_json_get(v->json, "model");
     const char *type = fm_json_str(fm_json_get(v->model, "type"), NULL);
     fm_json *ids = fm_json_get(v->model, "vocab");
@@ -287,11 +283,16 @@ static fm_status put_vocabulary(fm_gguf_writer *w, vocab *v, const fm_model *m, 
     FM_TRY(fm_json_each(ids, put_vocab, v));
     FM_TRY(put_added(v));
     if (pieces) {
-        return put_word_pieces(w, v, m);
+        put_word_pieces(w, v);
+        return FM_OK;
     }
-    FM_TRY(fm_json_bool(fm_json_get(v->model, "byte_fallback"), false) ? put_sentencepiece(w, v)
-                                                                       : put_byte_level(w, v, t));
-    return put_special(w, m, t);
+    fm_tokenizer *t;
+    FM_TRY(fm_tokenizer_open(&t, m->path));
+    bool bytes = fm_json_bool(fm_json_get(v->model, "byte_fallback"), false);
+    fm_status s = bytes ? put_sentencepiece(w, v) : put_byte_level(w, v, t);
+    s = s == FM_OK ? put_special(w, m, t) : s;
+    fm_tokenizer_free(t);
+    return s;
 }
 
 fm_status fm_gguf_vocab_write(fm_gguf_writer *w, const fm_model *m) {
@@ -303,17 +304,10 @@ fm_status fm_gguf_vocab_write(fm_gguf_writer *w, const fm_model *m) {
         return FM_OK;
     }
     vocab v = {.n = m->cfg.vocab_size};
-    fm_tokenizer *t = NULL;
     FM_TRY(fm_json_load(&v.json, path));
     v.item = fm_calloc((size_t)v.n, sizeof *v.item);
     fm_status s = v.item ? FM_OK : fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "no memory for a vocabulary");
-    if (s == FM_OK) {
-        s = fm_tokenizer_open(&t, m->path);
-    }
-    if (s == FM_OK) {
-        s = put_vocabulary(w, &v, m, t);
-    }
-    fm_tokenizer_free(t);
+    s = s == FM_OK ? put_vocabulary(w, &v, m) : s;
     fm_free(v.item);
     fm_json_free(v.json);
     return s;

@@ -299,7 +299,8 @@ static fm_status add_dense(fm_model *m, fm_head *h, const char *prefix) {
 
 /* The trunk's own pooler; MobileBERT may have none. */
 static fm_status add_pooler(fm_model *m, fm_head *h) {
-    bool without = m->cfg.mobile.embedding_size > 0 && !m->cfg.mobile.activated;
+    bool without = (m->cfg.mobile.embedding_size > 0 && !m->cfg.mobile.activated) ||
+                   (m->cfg.no_pooler && m->cfg.head.kind == FM_HEAD_NONE);
     const char *trunk = m->cfg.head.kind == FM_HEAD_NONE ? "" : m->family->trunk;
     return m->family->encoder && !without ? add_dense(m, h, trunk) : FM_OK;
 }

@@ -53,6 +53,7 @@ typedef struct fm_model_config {
     bool attn_unscaled, attn_scale_by_layer; /* GPT-2: scores not divided by sqrt(Dh); divided by layer + 1 */
     int32_t n_types;                         /* token types (segments) of an encoder's embedding */
     fm_mobile_config mobile;
+    bool no_pooler;                          /* an encoder without a head has no pooler (from GGUF) */
     fm_head_config head;                     /* zero: the family's language model head */
     fm_head_config more_heads[FM_MAX_HEADS]; /* others by name on the same trunk */
     int32_t n_more_heads;
@@ -128,6 +129,12 @@ struct fm_model {
     int32_t n_files;
     char *license; /* or NULL */
 };
+
+/* One vector a text from its hidden states. */
+typedef enum fm_pooling { FM_POOL_MEAN, FM_POOL_CLS, FM_POOL_LAST } fm_pooling;
+/* As the model says: 1_Pooling/config.json of its folder, metadata of its GGUF file; else the mean of an encoder, the
+ * last token of a decoder. */
+FM_MUST_CHECK fm_status fm_model_pooling(fm_pooling *out, const fm_model *m);
 
 const fm_family *fm_family_find(const char *name); /* NULL when unknown */
 

@@ -5,7 +5,7 @@
 
 #include "backend/cpu/cpu.h"
 #include "base/file.h"
-#include "model/model.h"
+#include "model/gguf.h"
 
 /* What is computed of a batch: fn writes `out` on a device that runs, and takes the same memory on the meta device,
  * where out is NULL. */
@@ -194,20 +194,18 @@ const char *fm_model_label(const fm_model *m, int head, int32_t label) {
 
 /* ---- embeddings ------------------------------------------------------------------------------ */
 
-typedef enum pooling { POOL_MEAN, POOL_CLS, POOL_LAST } pooling;
-
 /* sentence-transformers keeps how to pool beside the model. */
-static fm_status pooling_file(pooling *out, const char *path) {
+static fm_status pooling_file(fm_pooling *out, const char *path) {
     static const struct {
         const char *key;
-        pooling p;
+        fm_pooling p;
         bool known;
-    } modes[] = {{"pooling_mode_mean_tokens", POOL_MEAN, true},
-                 {"pooling_mode_cls_token", POOL_CLS, true},
-                 {"pooling_mode_lasttoken", POOL_LAST, true},
-                 {"pooling_mode_max_tokens", POOL_MEAN, false},
-                 {"pooling_mode_mean_sqrt_len_tokens", POOL_MEAN, false},
-                 {"pooling_mode_weightedmean_tokens", POOL_MEAN, false}};
+    } modes[] = {{"pooling_mode_mean_tokens", FM_POOL_MEAN, true},
+                 {"pooling_mode_cls_token", FM_POOL_CLS, true},
+                 {"pooling_mode_lasttoken", FM_POOL_LAST, true},
+                 {"pooling_mode_max_tokens", FM_POOL_MEAN, false},
+                 {"pooling_mode_mean_sqrt_len_tokens", FM_POOL_MEAN, false},
+                 {"pooling_mode_weightedmean_tokens", FM_POOL_MEAN, false}};
     fm_json *json;
     FM_TRY(fm_json_load(&json, path));
     fm_status s = FM_OK;
@@ -231,24 +229,57 @@ static fm_status pooling_file(pooling *out, const char *path) {
     return s;
 }
 
-static fm_status choose_pooling(pooling *out, const fm_model *m, const char *name) {
-    static const char *const names[] = {[POOL_MEAN] = "mean", [POOL_CLS] = "cls", [POOL_LAST] = "last"};
-    char path[4096];
-    *out = m->family->encoder ? POOL_MEAN : POOL_LAST;
-    for (size_t i = 0; name && i < FM_ARRAY_LEN(names); i++) {
-        if (strcmp(name, names[i]) == 0) {
-            *out = (pooling)i;
-            return FM_OK;
+/* Numbers of llama.cpp's enum. */
+static const int gguf_pooling[] = {[FM_POOL_MEAN] = 1, [FM_POOL_CLS] = 2, [FM_POOL_LAST] = 3};
+
+int fm_gguf_pooling_number(fm_pooling p) {
+    return gguf_pooling[p];
+}
+
+static fm_status pooling_of_gguf(fm_pooling *out, const fm_model *m) {
+    const fm_gguf *g = fm_gguf_set_meta(m->gguf);
+    const fm_gguf_arch *arch;
+    char key[64];
+    int64_t n;
+    FM_TRY(fm_gguf_arch_of_file(&arch, g));
+    snprintf(key, sizeof key, "%s.pooling_type", arch->name);
+    FM_TRY(fm_gguf_get_int(&n, g, key, 0));
+    for (size_t i = 0; i < FM_ARRAY_LEN(gguf_pooling); i++) {
+        if (n == gguf_pooling[i]) {
+            *out = (fm_pooling)i;
         }
     }
-    if (name && strcmp(name, "auto") != 0) {
-        FM_FAIL(FM_ERR_ARGUMENT, "pooling: expected auto, mean, cls or last, found \"%s\"", name);
+    if (n < 0 || n > 3) { /* 4 ranks texts by a head */
+        FM_FAIL(FM_ERR_UNSUPPORTED, "%s: expected 0 to 3, found %lld", key, (long long)n);
+    }
+    return FM_OK;
+}
+
+fm_status fm_model_pooling(fm_pooling *out, const fm_model *m) {
+    char path[4096];
+    *out = m->family->encoder ? FM_POOL_MEAN : FM_POOL_LAST;
+    if (m->gguf) {
+        return pooling_of_gguf(out, m);
     }
     if (!m->path || !fm_path_is_dir(m->path)) {
         return FM_OK;
     }
     FM_TRY(fm_path_join(path, sizeof path, m->path, "1_Pooling/config.json"));
     return fm_path_exists(path) ? pooling_file(out, path) : FM_OK;
+}
+
+static fm_status choose_pooling(fm_pooling *out, const fm_model *m, const char *name) {
+    static const char *const names[] = {[FM_POOL_MEAN] = "mean", [FM_POOL_CLS] = "cls", [FM_POOL_LAST] = "last"};
+    for (size_t i = 0; name && i < FM_ARRAY_LEN(names); i++) {
+        if (strcmp(name, names[i]) == 0) {
+            *out = (fm_pooling)i;
+            return FM_OK;
+        }
+    }
+    if (name && strcmp(name, "auto") != 0) {
+        FM_FAIL(FM_ERR_ARGUMENT, "pooling: expected auto, mean, cls or last, found \"%s\"", name);
+    }
+    return fm_model_pooling(out, m);
 }
 
 /* modules.json of sentence-transformers names a Normalize module. */
@@ -273,14 +304,14 @@ static fm_status folder_normalizes(bool *out, const fm_model *m) {
 }
 
 /* One text's vector from its hidden states h [n,d]. */
-static void pool(float *out, const float *h, int32_t n, int64_t d, pooling p, bool normalize) {
+static void pool(float *out, const float *h, int32_t n, int64_t d, fm_pooling p, bool normalize) {
     double squares = 0;
     for (int64_t j = 0; j < d; j++) {
         double v = 0;
-        for (int32_t t = 0; p == POOL_MEAN && t < n; t++) {
+        for (int32_t t = 0; p == FM_POOL_MEAN && t < n; t++) {
             v += (double)h[t * d + j];
         }
-        v = p == POOL_MEAN ? v / n : (double)h[(p == POOL_CLS ? 0 : n - 1) * d + j];
+        v = p == FM_POOL_MEAN ? v / n : (double)h[(p == FM_POOL_CLS ? 0 : n - 1) * d + j];
         out[j] = (float)v;
         squares += v * v;
     }
@@ -291,7 +322,7 @@ static void pool(float *out, const float *h, int32_t n, int64_t d, pooling p, bo
 }
 
 fm_status fm_model_embed(fm_model *m, const fm_texts *texts, const fm_embed_options *o, float *out) {
-    pooling p;
+    fm_pooling p;
     bool normalize = false;
     if (o && o->size != sizeof *o) {
         FM_FAIL(FM_ERR_ARGUMENT, "fm_embed_options: expected size %zu, found %zu", sizeof *o, o->size);

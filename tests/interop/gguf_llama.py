@@ -6,7 +6,8 @@
     venv/bin/python tests/interop/gguf_llama.py build/fathom [case ...]
 
 For each architecture and element type: a random model is written as a Hugging Face folder, converted by Fathom, loaded
-by llama.cpp, and both continue prompts greedily: the tokens must be the same, the logits close. Then
+by llama.cpp, and both continue prompts greedily: the tokens must be the same, the logits close (of BERT: the pooled
+embeddings, and the ids of texts). Then
   - llama.cpp quantises Fathom's F32 file; Fathom's own quantised file must have the same bytes in every tensor,
   - Fathom reads llama.cpp's file and its logits must equal those of its own,
   - the way back to a folder must give the weights bit for bit (F32, BF16).
@@ -70,11 +71,34 @@ CASES = {
              dict(n_embd=256, n_head=4, n_layer=3, n_positions=128, n_ctx=128, activation_function="gelu_new",
                   layer_norm_epsilon=1e-5, tie_word_embeddings=True)),
 }
+BERT = dict(vocab_size=288, hidden_size=256, num_attention_heads=4, intermediate_size=512, num_hidden_layers=3,
+            max_position_embeddings=96, type_vocab_size=2, hidden_act="gelu", layer_norm_eps=1e-12, pad_token_id=0,
+            architectures=["BertModel"], model_type="bert", torch_dtype="float32")
+ENCODERS = {"bert_cls": "pooling_mode_cls_token", "bert_mean": "pooling_mode_mean_tokens"}
+TEXTS = ["the cat sat", "The CAT, sat; on unseenwords!", "caf\u00e9 at the mat", "sat unzzz 42"]
 
 
 def shapes(c, kind):
     """Hugging Face names and shapes."""
     d, v, out = c["hidden_size"], c["vocab_size"], {}
+    if kind == "bert":
+        def pair(name, *shape):
+            out[name + ".weight"], out[name + ".bias"] = shape, shape[:1]
+
+        out["embeddings.word_embeddings.weight"] = (v, d)
+        out["embeddings.position_embeddings.weight"] = (c["max_position_embeddings"], d)
+        out["embeddings.token_type_embeddings.weight"] = (c["type_vocab_size"], d)
+        pair("embeddings.LayerNorm", d)
+        for i in range(c["num_hidden_layers"]):
+            p = f"encoder.layer.{i}."
+            for n in ("self.query", "self.key", "self.value", "output.dense"):
+                pair(p + "attention." + n, d, d)
+            pair(p + "attention.output.LayerNorm", d)
+            pair(p + "intermediate.dense", c["intermediate_size"], d)
+            pair(p + "output.dense", d, c["intermediate_size"])
+            pair(p + "output.LayerNorm", d)
+        pair("pooler.dense", d, d)
+        return out
     if kind == "gpt2":
         e = c["n_embd"]
         out["transformer.wte.weight"] = (v, e)
@@ -141,13 +165,38 @@ def shapes(c, kind):
     return out
 
 
+def write_word_pieces(path):
+    """tokenizer.json of an uncased BERT with 288 tokens."""
+    letters = [chr(i) for i in range(ord("a"), ord("z") + 1)] + list("0123456789.,;!?'-")
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "sat", "on", "mat", "cafe", "at", "##s", "un",
+              "##seen", "##words"] + letters + ["##" + x for x in letters[:26] if x != "s" and x != "z"]
+    tokens += [f"[unused{i}]" for i in range(BERT["vocab_size"] - len(tokens))]
+    special = [dict(id=i, content=tokens[i], single_word=False, lstrip=False, rstrip=False, normalized=False,
+                    special=True) for i in range(5)]
+    around = [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+              {"SpecialToken": {"id": "[SEP]", "type_id": 0}}]
+    t = dict(version="1.0", truncation=None, padding=None, added_tokens=special,
+             normalizer=dict(type="BertNormalizer", clean_text=True, handle_chinese_chars=True, strip_accents=None,
+                             lowercase=True), pre_tokenizer=dict(type="BertPreTokenizer"),
+             post_processor=dict(type="TemplateProcessing", single=around,
+                                 pair=around + [{"Sequence": {"id": "B", "type_id": 1}},
+                                                {"SpecialToken": {"id": "[SEP]", "type_id": 1}}],
+                                 special_tokens={x: dict(id=x, ids=[tokens.index(x)], tokens=[x])
+                                                 for x in ("[CLS]", "[SEP]")}),
+             decoder=dict(type="WordPiece", prefix="##", cleanup=True),
+             model=dict(type="WordPiece", unk_token="[UNK]", continuing_subword_prefix="##",
+                        max_input_chars_per_word=100, vocab={x: i for i, x in enumerate(tokens)}))
+    json.dump(t, open(os.path.join(path, "tokenizer.json"), "w"))
+
+
 def write_model(path, case):
-    arch, kind, more = CASES[case]
-    c = dict(BASE, architectures=[arch], model_type=kind, **more) if kind != "gpt2" else dict(
+    arch, kind, more = CASES[case] if case in CASES else (None, "bert", {})
+    c = dict(BASE, architectures=[arch], model_type=kind, **more) if kind not in ("gpt2", "bert") else dict(
         vocab_size=288, hidden_size=256, bos_token_id=1, eos_token_id=2, torch_dtype="float32", architectures=[arch],
         model_type=kind, **more)
     for k, v in more.items():
         c[k] = v
+    c = dict(BERT) if kind == "bert" else c
     rng = np.random.default_rng(sum(case.encode()))
     w = {}
     for name, shape in shapes(c, kind).items():
@@ -159,6 +208,10 @@ def write_model(path, case):
     os.makedirs(path)
     if kind == "gpt2":
         c.pop("hidden_size")
+    if kind == "bert":
+        write_word_pieces(path)
+        os.makedirs(os.path.join(path, "1_Pooling"))
+        json.dump({ENCODERS[case]: True}, open(os.path.join(path, "1_Pooling", "config.json"), "w"))
     json.dump(c, open(os.path.join(path, "config.json"), "w"), indent=1)
     save_file(w, os.path.join(path, "model.safetensors"), metadata={"format": "pt"})
     return w
@@ -177,8 +230,18 @@ def fathom_logits(model, rows, tmp):
     return np.load(out)
 
 
+def fathom_lines(args, items, key):
+    out = fathom(*args, stdin="".join(json.dumps(x) + "\n" for x in items)).stdout
+    return [json.loads(line)[key] for line in out.splitlines()]
+
+
+def fathom_vectors(model, rows):
+    return np.array(fathom_lines(["logits", model, "--embed", "auto", "--dtype", "f32"], [{"ids": r} for r in rows],
+                                 "embedding"), np.float32)
+
+
 class Llama:
-    def __init__(self, path):
+    def __init__(self, path, embeddings=False):
         llama_cpp.llama_log_set(QUIET, None)
         p = llama_cpp.llama_model_default_params()
         p.n_gpu_layers = 0
@@ -186,7 +249,7 @@ class Llama:
         assert self.model, f"llama.cpp does not load {path}"
         c = llama_cpp.llama_context_default_params()
         c.n_ctx, c.n_threads, c.n_threads_batch, c.type_k, c.type_v = 128, 2, 2, 0, 0  # F32 cache
-        c.flash_attn_type = 0
+        c.flash_attn_type, c.embeddings = 0, embeddings
         self.ctx = llama_cpp.llama_init_from_model(self.model, c)
         assert self.ctx
         self.n_vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model))
@@ -204,6 +267,25 @@ class Llama:
                for i in range(len(ids))]
         llama_cpp.llama_batch_free(b)
         return np.stack(out)
+
+    def embedding(self, ids):
+        """[width], pooled as the file says"""
+        b = llama_cpp.llama_batch_init(len(ids), 0, 1)
+        b.n_tokens = len(ids)
+        for i, t in enumerate(ids):
+            b.token[i], b.pos[i], b.n_seq_id[i], b.logits[i] = t, i, 1, 1
+            b.seq_id[i][0] = 0
+        assert llama_cpp.llama_encode(self.ctx, b) == 0
+        width = llama_cpp.llama_model_n_embd(self.model)
+        out = np.ctypeslib.as_array(llama_cpp.llama_get_embeddings_seq(self.ctx, 0), (width,)).copy()
+        llama_cpp.llama_batch_free(b)
+        return out
+
+    def ids(self, text):
+        data, out = text.encode(), (llama_cpp.llama_token * 256)()
+        vocab = llama_cpp.llama_model_get_vocab(self.model)
+        n = llama_cpp.llama_tokenize(vocab, data, len(data), out, 256, True, False)
+        return list(out[:n])
 
     def close(self):
         llama_cpp.llama_free(self.ctx)
@@ -312,11 +394,51 @@ def run(case, tmp):
     print(f"{case}: largest relative difference of logits: " + ", ".join(line))
 
 
+def run_encoder(case, tmp):
+    """As run(), by embeddings. llama.cpp's gelu is the tanh form out of a table in f16: tolerance 3e-3 in f32."""
+    hf = os.path.join(tmp, case)
+    weights = write_model(hf, case)
+    rng = np.random.default_rng(1)
+    rows = [[2] + [int(t) for t in rng.integers(5, 288, n)] + [3] for n in (1, 30, 62)]
+    ref, line = fathom_vectors(hf, rows), []
+    words = fathom("tokenizer", "encode", hf, stdin="", check=False).returncode == 0
+    f32 = os.path.join(tmp, f"{case}-f32.gguf")
+    for dtype in ("f32", "bf16", "f16", "q8_0", "q4_0", "q4_k_m", "q6_k"):
+        path = os.path.join(tmp, f"{case}-{dtype}.gguf")
+        fathom("convert", hf, path, "--dtype", dtype)
+        mine, ll = fathom_vectors(path, rows), Llama(path, embeddings=True)
+        worst = max(far(ll.embedding(r), v) for r, v in zip(rows, mine))
+        check(worst <= max(TOLERANCE[dtype], 3e-3), f"{case} {dtype}: embeddings differ by {worst:.2g} of the largest")
+        line.append(f"{dtype} {worst:.1e}")
+        if dtype == "f32" and words:
+            texts = [{"text": t} for t in TEXTS]
+            want = fathom_lines(["tokenizer", "encode", hf], texts, "ids")
+            check([ll.ids(t) for t in TEXTS] == want, f"{case}: ids {[ll.ids(t) for t in TEXTS]} instead of {want}")
+            check(fathom_lines(["tokenizer", "encode", path], texts, "ids") == want, f"{case}: ids read from GGUF")
+        ll.close()
+        if dtype in ("f32", "bf16"):
+            check(np.array_equal(mine, ref), f"{case} {dtype}: embeddings from GGUF differ from those of the folder")
+            back, bare = os.path.join(tmp, f"{case}-back-{dtype}"), os.path.join(tmp, f"{case}-bare-{dtype}.gguf")
+            fathom("convert", path, back)
+            w = {} if dtype == "bf16" else load_file(os.path.join(back, "model.safetensors"))
+            for name in weights if w else ():
+                same = name in w and np.array_equal(w[name].view(np.uint32), weights[name].view(np.uint32))
+                check(same != name.startswith("pooler."), f"{case} {dtype}: {name} on the way back")
+            fathom("convert", hf, bare, "--dtype", dtype, "--no-files")
+            check(far(fathom_vectors(bare, rows), ref) < 1e-5, f"{case} {dtype}: metadata alone gives other embeddings")
+            if words: check(fathom_lines(["tokenizer", "encode", bare], [{"text": t} for t in TEXTS], "ids") == want,
+                  f"{case} {dtype}: metadata alone gives other ids")
+        if dtype in FTYPE:
+            other = quantised_same(case, dtype, f32, path, tmp)
+            check(np.array_equal(fathom_vectors(other, rows), mine), f"{case} {dtype}: llama.cpp's file read badly")
+    print(f"{case}: largest relative difference of embeddings: " + ", ".join(line))
+
+
 def main():
-    names = sys.argv[2:] or list(CASES)
+    names = sys.argv[2:] or list(CASES) + list(ENCODERS)
     for case in names:
         with tempfile.TemporaryDirectory() as tmp:
-            run(case, tmp)
+            (run if case in CASES else run_encoder)(case, tmp)
     print(f"llama-cpp-python {llama_cpp.__version__}, gguf {importlib.metadata.version('gguf')}, numpy {np.__version__}: {N_CHECKS} checks passed")
 
 

@@ -118,6 +118,94 @@ static void test_round_trip(void **state) {
     }
 }
 
+/* Mixtures of experts, latent attention with a prediction layer, learned positions: weights keep their bits on the way
+ * to GGUF and back. Configurations that GGUF's own keys cannot say come from the carried config.json. */
+static void test_round_trip_weights(void **state) {
+    FM_UNUSED(state);
+    static const char *const cases[] = {
+        "mixtral", "deepseek", "deepseek_v2", "deepseek_v2_lite", "deepseek_v3", "deepseek_grads/v3_mtp", "heads/gpt2"};
+    for (size_t i = 0; i < FM_ARRAY_LEN(cases); i++) {
+        char folder[256];
+        snprintf(folder, sizeof folder, GOLDEN "%s", cases[i]);
+        const char *file = in_dir("w.gguf"), *back = in_dir("w");
+        fm_convert_options o = {.size = sizeof o, .dtype = "f32", .threads = 2, .overwrite = true, .inexact = true};
+        if (fm_convert(NULL, folder, file, &o) != FM_OK) {
+            fail_msg("%s: %s", folder, fm_error_get().message);
+        }
+        convert(file, back, NULL, false);
+        same_weights(folder, back);
+        assert_true(distance(file, folder) == 0 && distance(back, folder) == 0);
+    }
+}
+
+/* Mean of the hidden states. */
+static void embedding(const char *path, float *out) {
+    static const int32_t ids[N_IDS] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 3}, offsets[2] = {0, N_IDS};
+    fm_model *m;
+    fm_model_options o = {.size = sizeof o, .dtype = "f32", .threads = 1};
+    if (fm_model_open(&m, path, &o) != FM_OK) {
+        fail_msg("%s: %s", path, fm_error_get().message);
+    }
+    assert_int_equal(m->cfg.d_model, 16);
+    fm_texts t = {.size = sizeof t, .ids = ids, .offsets = offsets, .n = 1};
+    assert_int_equal(fm_model_embed(m, &t, NULL, out), FM_OK);
+    fm_model_close(m);
+}
+
+/* BERT: the encoder with its pooling; pooler and head of a masked language model have no place, heads that would
+ * change what the model answers are refused. */
+static void test_bert(void **state) {
+    FM_UNUSED(state);
+    static const char *const cases[] = {"heads/bert", "heads/bert_mlm"};
+    for (size_t i = 0; i < FM_ARRAY_LEN(cases); i++) {
+        char folder[256];
+        float want[16], have[16];
+        fm_model *m;
+        snprintf(folder, sizeof folder, GOLDEN "%s", cases[i]);
+        embedding(folder, want);
+        for (int bare = 0; bare < 2; bare++) {
+            const char *file = in_dir("b.gguf"), *back = in_dir("b");
+            convert(folder, file, "f32", bare);
+            embedding(file, have);
+            assert_memory_equal(have, want, sizeof want);
+            convert(file, back, NULL, false);
+            embedding(back, have);
+            assert_memory_equal(have, want, sizeof want);
+            assert_int_equal(fm_model_load(&m, back, true, FM_F32), FM_OK);
+            assert_true(m->cfg.head.kind == FM_HEAD_NONE && m->cfg.no_pooler);
+            assert_null(fm_params_find(m->params, "pooler.dense.weight"));
+            fm_model_close(m);
+        }
+    }
+}
+
+/* How to pool travels. */
+static void test_pooling(void **state) {
+    FM_UNUSED(state);
+    static const struct {
+        const char *text;
+        fm_pooling want;
+    } cases[] = {{"{\"pooling_mode_cls_token\":true}", FM_POOL_CLS},
+                 {"{\"pooling_mode_mean_tokens\":true}", FM_POOL_MEAN},
+                 {"{\"pooling_mode_lasttoken\":true}", FM_POOL_LAST}};
+    const char *folder = in_dir("pooled"), *file = in_dir("p.gguf");
+    convert(GOLDEN "heads/bert", folder, NULL, false);
+    char path[200];
+    snprintf(path, sizeof path, "%s/1_Pooling", folder);
+    assert_int_equal(fm_mkdirs(path), FM_OK);
+    snprintf(path, sizeof path, "%s/1_Pooling/config.json", folder);
+    for (size_t i = 0; i < FM_ARRAY_LEN(cases); i++) {
+        fm_model *m;
+        fm_pooling p;
+        assert_int_equal(fm_file_write_atomic(path, cases[i].text, strlen(cases[i].text)), FM_OK);
+        convert(folder, file, "f32", true);
+        assert_int_equal(fm_model_load(&m, file, true, FM_F32), FM_OK);
+        assert_int_equal(fm_model_pooling(&p, m), FM_OK);
+        assert_int_equal(p, cases[i].want);
+        fm_model_close(m);
+    }
+}
+
 static void test_types(void **state) {
     FM_UNUSED(state);
     static const struct {
@@ -220,6 +308,9 @@ static void test_refused(void **state) {
     says(fm_convert(NULL, GOLDEN "mistral_window", out, &o), FM_ERR_UNSUPPORTED, "sliding_window");
     says(fm_convert(NULL, GOLDEN "llama_dynamic", out, &o), FM_ERR_UNSUPPORTED, "rope_scaling");
     says(fm_convert(NULL, GOLDEN "llama_bias", out, &o), FM_ERR_UNSUPPORTED, "hidden_act");
+    says(fm_convert(NULL, GOLDEN "heads/gpt2_scaled", out, &o), FM_ERR_UNSUPPORTED, "activation_function");
+    says(fm_convert(NULL, GOLDEN "heads/bert_cls", out, &o), FM_ERR_UNSUPPORTED, "classifier.weight");
+    says(fm_convert(NULL, GOLDEN "heads/bloom", out, &o), FM_ERR_UNSUPPORTED, "bloom");
     assert_false(fm_path_exists(out));
     o.inexact = true;
     assert_int_equal(fm_convert(NULL, GOLDEN "mistral_window", out, &o), FM_OK);
@@ -303,9 +394,12 @@ static void test_mixture(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_types),   cmocka_unit_test(test_foreign),
-        cmocka_unit_test(test_hostile),    cmocka_unit_test(test_refused), cmocka_unit_test(test_cancelled),
-        cmocka_unit_test(test_no_memory),  cmocka_unit_test(test_mixture),
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_round_trip_weights),
+        cmocka_unit_test(test_bert),       cmocka_unit_test(test_pooling),
+        cmocka_unit_test(test_types),      cmocka_unit_test(test_foreign),
+        cmocka_unit_test(test_hostile),    cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_cancelled),  cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_mixture),
     };
     return cmocka_run_group_tests(tests, make, drop);
 }
