@@ -32,7 +32,16 @@ static void tensor_name(char *buf, size_t cap, const char *kind, const fm_param 
 }
 
 /* Calls fn for each vector of the optimizer file. */
-typedef fm_status (*vector_fn)(void *arg, const char *name, fm_param *p, void *data);
+typedef fm_status (*vector_fn)(void *arg, const char *name, fm_param *p, const fm_optim_shape *shape, void *data);
+
+static int64_t bytes_of(const fm_optim_shape *s) {
+    int64_t n = 1;
+    for (int i = 0; i < s->n_dims; i++) {
+        n *= s->dim[i];
+    }
+    return fm_dtype_bytes(s->dtype, n);
+}
+
 static fm_status each_vector(const fm_trainer *r, vector_fn fn, void *arg) {
     char name[512];
     for (int i = 0; i < fm_params_count(r->params); i++) {
@@ -42,25 +51,29 @@ static fm_status each_vector(const fm_trainer *r, vector_fn fn, void *arg) {
         }
         if (has_masters(r)) {
             tensor_name(name, sizeof name, "master", p);
-            FM_TRY(fn(arg, name, p, p->data));
+            fm_optim_shape like = fm_optim_shape_like(p);
+            FM_TRY(fn(arg, name, p, &like, p->data));
         }
         for (int k = 0; k < r->optim.n_states; k++) {
             tensor_name(name, sizeof name, r->choice.optimizer->state_name[k], p);
             void *state = fm_optim_state(&r->optim, p, k);
+            fm_optim_shape shape = fm_optim_state_shape(r->choice.optimizer, p, k);
             if (state) {
-                FM_TRY(fn(arg, name, p, state));
+                FM_TRY(fn(arg, name, p, &shape, state));
             }
         }
     }
     return FM_OK;
 }
 
-static fm_status declare(void *arg, const char *name, fm_param *p, void *data) {
+static fm_status declare(void *arg, const char *name, fm_param *p, const fm_optim_shape *shape, void *data) {
+    FM_UNUSED(p);
     FM_UNUSED(data);
-    return fm_st_writer_declare(arg, name, fm_dtype_acc(p->dtype), p->n_dims, p->dim);
+    return fm_st_writer_declare(arg, name, shape->dtype, shape->n_dims, shape->dim);
 }
-static fm_status put(void *arg, const char *name, fm_param *p, void *data) {
-    return fm_st_writer_put(arg, name, 0, data, fm_dtype_bytes(fm_dtype_acc(p->dtype), p->numel));
+static fm_status put(void *arg, const char *name, fm_param *p, const fm_optim_shape *shape, void *data) {
+    FM_UNUSED(p);
+    return fm_st_writer_put(arg, name, 0, data, bytes_of(shape));
 }
 
 static fm_status save_optimizer(const fm_trainer *r, const char *dir) {
@@ -359,7 +372,7 @@ typedef struct load_job {
     bool masters_only;
 } load_job;
 
-static fm_status load_vector(void *arg, const char *name, fm_param *p, void *data) {
+static fm_status load_vector(void *arg, const char *name, fm_param *p, const fm_optim_shape *shape, void *data) {
     const load_job *j = arg;
     bool master = strncmp(name, "master/", 7) == 0;
     if (j->masters_only && !master) {
@@ -367,9 +380,9 @@ static fm_status load_vector(void *arg, const char *name, fm_param *p, void *dat
     }
     const fm_st_tensor *t;
     FM_TRY(fm_safetensors_get(&t, j->st, name));
-    if (t->dtype != fm_dtype_acc(p->dtype) || t->bytes != fm_dtype_bytes(t->dtype, p->numel)) {
-        FM_FAIL(FM_ERR_SHAPE, "%s: %s has %lld bytes of %s, expected %lld elements", j->dir, name, (long long)t->bytes,
-                t->dtype_name, (long long)p->numel);
+    if (t->dtype != shape->dtype || t->bytes != bytes_of(shape)) {
+        FM_FAIL(FM_ERR_SHAPE, "%s: %s has %lld bytes of %s, expected %lld of %s", j->dir, name, (long long)t->bytes,
+                t->dtype_name, (long long)bytes_of(shape), fm_dtype_get(shape->dtype)->name);
     }
     memcpy(data, t->data, (size_t)t->bytes);
     fm_st_release_pages(t);

@@ -118,7 +118,9 @@ static const fm_option table[] = {
     {"lr_gamma", FM_OPT_FLOAT, F(lr_gamma), "0.316", 0, 1, NULL, NULL, "FACTOR",
      "multistep: factor of each drop (0.316 twice is a tenth)"},
     {"optim", FM_OPT_STR, F(optim), "adamw", 0, 0, NULL, "optimizer", "NAME",
-     "adamw, lion (rates 3 to 10 times lower, betas 0.9 and 0.99), muon (matrices; the rest as adamw), sgd"},
+     "adamw, adamw_8bit (states in 8 bits), adafactor (row and column sums in the place of the second moment, no "
+     "first), "
+     "lion (rates 3 to 10 times lower, betas 0.9 and 0.99), muon (matrices; the rest as adamw), sgd"},
     {"adam_beta1", FM_OPT_FLOAT, F(adam_beta1), "0.9", 0, 0.999999, NULL, "beta1", NULL,
      "AdamW: decay of the mean of gradients"},
     {"adam_beta2", FM_OPT_FLOAT, F(adam_beta2), "0.95", 0, 0.999999, NULL, "beta2", NULL,

@@ -32,8 +32,8 @@ static bool orthogonal(const fm_param *p) {
     return p->n_dims == 2 && p->decay && p->dim[0] > 1 && p->dim[1] > 1 && !has_word(p->name, table);
 }
 
-static bool has_state(const fm_param *p, int k) {
-    return k == 0 || !orthogonal(p);
+static fm_optim_shape shape_of(const fm_param *p, int k) {
+    return k == 0 || !orthogonal(p) ? fm_optim_shape_like(p) : (fm_optim_shape){0};
 }
 
 /* X and its successor, the Gram matrix and its polynomial; and operands in bf16. */
@@ -188,7 +188,7 @@ const fm_optimizer fm_optimizer_muon = {
     .name = "muon",
     .state_name = {"momentum", "exp_avg_sq"},
     .n_states = n_states,
-    .has_state = has_state,
+    .shape_of = shape_of,
     .scratch_bytes = scratch_bytes,
     .update = update,
 };

@@ -41,12 +41,23 @@ static bool trained(const fm_param *p) {
     return !p->tie && !p->frozen;
 }
 
+fm_optim_shape fm_optim_shape_like(const fm_param *p) {
+    fm_optim_shape s = {.dtype = fm_dtype_acc(p->dtype), .n_dims = p->n_dims};
+    memcpy(s.dim, p->dim, sizeof s.dim);
+    return s;
+}
+
+fm_optim_shape fm_optim_state_shape(const fm_optimizer *type, const fm_param *p, int k) {
+    return type->shape_of ? type->shape_of(p, k) : fm_optim_shape_like(p);
+}
+
 static size_t state_bytes(const fm_optimizer *type, const fm_param *p, int k) {
-    if (type->has_state && !type->has_state(p, k)) {
-        return 0;
+    fm_optim_shape s = fm_optim_state_shape(type, p, k);
+    int64_t n = s.n_dims > 0;
+    for (int i = 0; i < s.n_dims; i++) {
+        n *= s.dim[i];
     }
-    size_t n = (size_t)fm_dtype_bytes(fm_dtype_acc(p->dtype), p->numel);
-    return (n + 63) / 64 * 64;
+    return n > 0 ? ((size_t)fm_dtype_bytes(s.dtype, n) + 63) / 64 * 64 : 0;
 }
 
 int64_t fm_optim_bytes(const fm_optimizer *type, const fm_optim_options *o, const fm_params *ps) {

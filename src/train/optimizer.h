@@ -7,7 +7,7 @@
 #include "base/str.h"
 #include "tensor/param.h"
 
-#define FM_MAX_OPT_STATES 2
+#define FM_MAX_OPT_STATES 4
 
 typedef struct fm_optim_options {
     double beta1, beta2, epsilon, momentum, weight_decay, l1, l2;
@@ -19,11 +19,18 @@ typedef struct fm_optim_options {
 typedef struct fm_optim_update {
     const fm_optim_options *o;
     fm_param *p;
-    void *state[FM_MAX_OPT_STATES]; /* [numel] in the gradient's type */
+    void *state[FM_MAX_OPT_STATES]; /* see shape_of; NULL when p has none */
     uint16_t *w_bf16;               /* copy written in the same pass, or NULL */
     double lr, grad_scale, decay, l1, l2;
     int64_t t; /* updates so far with this one, from 1 */
 } fm_optim_update;
+
+/* Type and shape of a state; n_dims 0 = there is none. */
+typedef struct fm_optim_shape {
+    fm_dtype dtype;
+    int n_dims;
+    int64_t dim[FM_MAX_DIMS];
+} fm_optim_shape;
 
 typedef struct fm_optimizer {
     const char *name;
@@ -31,8 +38,8 @@ typedef struct fm_optimizer {
     const char *state_name[FM_MAX_OPT_STATES]; /* as in checkpoints: "exp_avg"; NULL ends */
     /* States that these options need, at most as many as have names. */
     int (*n_states)(const fm_optim_options *o);
-    /* False when parameter p has no state k (it is not stored); NULL = it has all of them. */
-    bool (*has_state)(const fm_param *p, int k);
+    /* State k of parameter p; NULL = the parameter's shape in the gradient's type, for all of them. */
+    fm_optim_shape (*shape_of)(const fm_param *p, int k);
     /* Scratch memory of one update of p beyond what kernels take; NULL = none. */
     int64_t (*scratch_bytes)(const fm_param *p);
     fm_status (*update)(const fm_backend *b, const fm_exec *x, const fm_optim_update *u);
@@ -40,6 +47,10 @@ typedef struct fm_optimizer {
 
 const fm_optimizer *fm_optimizer_find(const char *name); /* NULL when unknown */
 void fm_optimizer_names(fm_str *out);
+
+/* The shape of the parameter in the gradient's type, for optimizers that have it in some cases. */
+fm_optim_shape fm_optim_shape_like(const fm_param *p);
+fm_optim_shape fm_optim_state_shape(const fm_optimizer *type, const fm_param *p, int k);
 
 /* An optimizer at work on a store. */
 typedef struct fm_optim {
