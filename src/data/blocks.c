@@ -16,6 +16,28 @@ fm_status fm_reader_stream(fm_stream **out, const char *path, const fm_reader_op
     return s;
 }
 
+fm_status fm_reader_whole(fm_str *out, bool *too_long, int64_t *consumed, const char *path,
+                          const fm_reader_options *o) {
+    fm_stream *in;
+    *too_long = false;
+    FM_TRY(fm_stream_open(&in, path));
+    fm_status s = FM_OK;
+    for (size_t n = 1; s == FM_OK && n && !*too_long;) {
+        void *p = out->data;
+        s = fm_grow(&p, &out->cap, out->len + FM_READER_BLOCK / 4, 1);
+        if (s == FM_OK) {
+            out->data = p;
+            s = fm_stream_read(in, out->data + out->len, out->cap - out->len - 1, &n);
+            out->len += n;
+            out->data[out->len] = '\0';
+            *too_long = out->len > o->max_row_bytes;
+        }
+    }
+    *consumed = fm_stream_consumed(in);
+    fm_stream_close(in);
+    return s == FM_ERR_CORRUPT && out->len ? FM_OK : s;
+}
+
 fm_status fm_blocks_open(fm_blocks *k, const char *path, const fm_reader_options *o) {
     memset(k, 0, sizeof *k);
     k->line = 1;

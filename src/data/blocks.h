@@ -9,6 +9,11 @@
 /* The stream of an input file, unpacked and as UTF-8. */
 FM_MUST_CHECK fm_status fm_reader_stream(fm_stream **out, const char *path, const fm_reader_options *o);
 
+/* A whole file into *out, unpacked, its bytes as they are. *too_long: it has more than max_row_bytes and is not there.
+ * A file that is damaged inside gives what comes before. */
+FM_MUST_CHECK fm_status fm_reader_whole(fm_str *out, bool *too_long, int64_t *consumed, const char *path,
+                                        const fm_reader_options *o);
+
 typedef struct fm_blocks {
     fm_stream *in;
     fm_str carry; /* the beginning of a line that the last block cut */

@@ -11,7 +11,7 @@ typedef struct fm_job_options {
     fm_strlist input;
     char *output, *output_format, *format;
     char *text_column, *text_template, *record_path, *encoding, *query, *delimiter;
-    int txt_unit;
+    int txt_unit, html;
     bool no_header, repair_utf8, overwrite, strict;
     int64_t max_row_bytes, shard_bytes, seed, threads;
     char *rejects, *licence, *source;

@@ -20,6 +20,7 @@ typedef struct fm_reader_options {
     const char *encoding;      /* NULL: detected */
     const char *query;         /* SQL */
     int txt_unit;              /* fm_txt_unit of io/rows.h */
+    int html;                  /* fm_html_rows_kind of data/html_rows.h */
     char delimiter;            /* 0 = by the name */
     bool no_header;
     bool repair_utf8;     /* bad bytes become U+FFFD instead of refusing the row */

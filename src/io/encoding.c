@@ -239,25 +239,31 @@ static counts count(const char *p, size_t n, const uint8_t set[8192]) {
 }
 
 /* How much of the sample is text under an encoding, from 0 to 1. */
-static double score(const char *name, const char *p, size_t n, const uint8_t set[8192], bool latin) {
+static fm_status score(double *out, const char *name, const char *p, size_t n, const uint8_t set[8192], bool latin) {
     fm_recoder *r = NULL;
     fm_str text = {0};
     counts k = {0};
-    bool ok = fm_recoder_new(&r, name) == FM_OK && fm_recoder_feed(r, &text, p, n, false) == FM_OK;
-    if (ok && text.len) {
+    *out = 0;
+    fm_status s = fm_recoder_new(&r, name);
+    if (s == FM_OK) {
+        s = fm_recoder_feed(r, &text, p, n, false);
+    }
+    if (s == FM_OK && text.len) {
         k = count(text.data, text.len, set);
     }
     fm_str_free(&text);
     fm_recoder_free(r);
-    if (!ok) {
-        fm_error_clear(); /* an encoding this system lacks is not the answer */
-        return 0;
+    if (s == FM_ERR_UNSUPPORTED) { /* an encoding this system lacks is not the answer */
+        fm_error_clear();
+        return FM_OK;
     }
+    FM_TRY(s);
     size_t bad = k.bad + k.controls;
-    if (k.others < 3 || bad * 50 > k.others) {
-        return 0;
+    if (k.others >= 3 && bad * 50 <= k.others) {
+        double common_ones = (double)k.common - 2 * (double)k.odd;
+        *out = (latin ? (double)k.letters : common_ones) / (double)k.others;
     }
-    return latin ? (double)k.letters / (double)k.others : ((double)k.common - 2 * (double)k.odd) / (double)k.others;
+    return FM_OK;
 }
 
 /* UTF-16 without a mark: zeros in one half of the byte pairs, or common characters. */
@@ -276,16 +282,20 @@ static const char *detect_utf16(const char *p, size_t n) {
     return zero[0] * 10 > pairs && zero[1] * 100 < zero[0] ? "UTF-16BE" : NULL;
 }
 
-const char *fm_encoding_detect(const char *p, size_t n, bool whole) {
+fm_status fm_encoding_detect(const char **out, const char *p, size_t n, bool whole) {
+    *out = FM_UTF8;
     if (n >= 4 && memcmp(p, "\xFF\xFE\0\0", 4) == 0) {
-        return "UTF-32LE";
+        *out = "UTF-32LE";
+        return FM_OK;
     }
     if (n >= 2 && (memcmp(p, "\xFF\xFE", 2) == 0 || memcmp(p, "\xFE\xFF", 2) == 0)) {
-        return *p == '\xFF' ? "UTF-16LE" : "UTF-16BE";
+        *out = *p == '\xFF' ? "UTF-16LE" : "UTF-16BE";
+        return FM_OK;
     }
     const char *wide = detect_utf16(p, FM_MIN(n, SAMPLE_BYTES) & ~(size_t)1);
     if (wide) {
-        return wide;
+        *out = wide;
+        return FM_OK;
     }
     /* The sample begins where the text first leaves ASCII. */
     size_t first = 0;
@@ -305,23 +315,23 @@ const char *fm_encoding_detect(const char *p, size_t n, bool whole) {
         q += len ? len : 1;
     }
     if (bad == 0 || good > 4 * bad) { /* a third of GB18030 pairs look like UTF-8 */
-        return FM_UTF8;
+        return FM_OK;
     }
     static const char *const candidates[] = {"GB18030", "BIG5-HKSCS",   "CP932", "EUC-JP",
                                              "CP949",   "WINDOWS-1251", "KOI8-R"};
     uint8_t set[8192];
     mark_common(set);
-    const char *best = FM_UTF8;
-    double most = 0.15;
+    double most = 0.15, v;
     for (size_t i = 0; i < FM_ARRAY_LEN(candidates); i++) {
-        double v = score(candidates[i], s, k, set, false);
+        FM_TRY(score(&v, candidates[i], s, k, set, false));
         if (v > most) {
             most = v;
-            best = candidates[i];
+            *out = candidates[i];
         }
     }
-    if (most < 0.4 && score("WINDOWS-1252", s, k, set, true) > 0.6) {
-        return "WINDOWS-1252";
+    if (most < 0.4) {
+        FM_TRY(score(&v, "WINDOWS-1252", s, k, set, true));
+        *out = v > 0.6 ? "WINDOWS-1252" : *out;
     }
-    return best;
+    return FM_OK;
 }

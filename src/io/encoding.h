@@ -17,7 +17,7 @@ FM_MUST_CHECK fm_status fm_encoding_find(const char **out, const char *label, bo
 /* The likely encoding of the beginning of a text: by its byte order mark, as UTF-8 when it is (or mostly is) that, else
  * the one of UTF-16, GB18030, Big5, Shift-JIS, EUC-JP, EUC-KR, windows-1251, KOI8-R and windows-1252 under which
  * the characters are those that texts are made of. FM_UTF8 when none is convincing. `whole`: the text ends at n. */
-const char *fm_encoding_detect(const char *p, size_t n, bool whole);
+FM_MUST_CHECK fm_status fm_encoding_detect(const char **out, const char *p, size_t n, bool whole);
 
 typedef struct fm_recoder fm_recoder;
 FM_MUST_CHECK fm_status fm_recoder_new(fm_recoder **out, const char *iconv_name);

@@ -1,12 +1,11 @@
 /* Page codecs of Parquet. Snappy and LZ4 blocks are small formats with untrusted lengths; they are read here, checked
  * at every step. Brotli comes from its library when that is installed. */
-#include <dlfcn.h>
-#include <pthread.h>
 #include <string.h>
 #include <zlib.h>
 #include <zstd.h>
 
 #include "base/mem.h"
+#include "io/inflate.h"
 #include "io/parquet_meta.h"
 
 /* Copies `len` bytes that begin `back` bytes before out[at]; they may overlap. */
@@ -153,19 +152,9 @@ static bool lz4_hadoop(uint8_t *out, size_t n, const uint8_t *p, size_t packed) 
     return at == n && packed == 0;
 }
 
-static void *z_alloc(void *opaque, unsigned n, unsigned size) {
-    FM_UNUSED(opaque);
-    return fm_calloc(n, size);
-}
-
-static void z_free(void *opaque, void *p) {
-    FM_UNUSED(opaque);
-    fm_free(p);
-}
-
 /* Joined members are one page. */
 static bool gunzip(uint8_t *out, size_t n, const uint8_t *p, size_t packed) {
-    z_stream z = {.zalloc = z_alloc, .zfree = z_free};
+    z_stream z = {.zalloc = fm_z_alloc, .zfree = fm_z_free};
     if (inflateInit2(&z, 15 + 32) != Z_OK) {
         return false;
     }
@@ -183,16 +172,6 @@ static bool gunzip(uint8_t *out, size_t n, const uint8_t *p, size_t packed) {
     bool ok = rc == Z_STREAM_END && z.avail_out == 0;
     inflateEnd(&z);
     return ok;
-}
-
-typedef int (*brotli_fn)(size_t packed, const uint8_t *in, size_t *n, uint8_t *out);
-static brotli_fn brotli;
-static pthread_once_t brotli_once = PTHREAD_ONCE_INIT;
-
-static void find_brotli(void) {
-    void *lib = dlopen("libbrotlidec.so.1", RTLD_NOW | RTLD_LOCAL);
-    void *sym = lib ? dlsym(lib, "BrotliDecoderDecompress") : NULL;
-    memcpy(&brotli, &sym, sizeof brotli);
 }
 
 fm_status fm_pq_unpack(uint8_t *out, size_t n, const uint8_t *in, size_t packed, int codec, const char *name) {
@@ -221,14 +200,11 @@ fm_status fm_pq_unpack(uint8_t *out, size_t n, const uint8_t *in, size_t packed,
         ok = lz4_hadoop(out, n, in, packed) || lz4_block(out, n, in, packed);
         break;
     case PQ_BROTLI: {
-        pthread_once(&brotli_once, find_brotli);
-        if (!brotli) {
-            fm_error_set(FM_ERR_UNSUPPORTED, __FILE__, __LINE__, "'%s' is packed with brotli, whose library is missing",
-                         name);
-            return fm_error_hint("install libbrotli1");
+        fm_status s = fm_brotli_exact(out, n, in, packed);
+        if (s != FM_OK) {
+            return fm_error_context("'%s'", name);
         }
-        size_t got = n;
-        ok = brotli(packed, in, &got, out) == 1 && got == n;
+        ok = true;
         break;
     }
     default:

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "io/encoding.h"
+#include "io/inflate.h"
 
 #define IN_BYTES   ((size_t)1 << 17)
 #define LOOK_BYTES ((size_t)1 << 16) /* looked at to tell the encoding */
@@ -35,16 +36,6 @@ struct fm_stream {
     size_t head_at, text_at;
     uint8_t in[IN_BYTES];
 };
-
-static void *z_alloc(void *opaque, unsigned n, unsigned size) {
-    FM_UNUSED(opaque);
-    return fm_calloc(n, size);
-}
-
-static void z_free(void *opaque, void *p) {
-    FM_UNUSED(opaque);
-    fm_free(p);
-}
 
 /* Appends to the input buffer (which is moved to its start when all was used). */
 static fm_status fill(fm_stream *s) {
@@ -69,8 +60,8 @@ static fm_status start(fm_stream *s) {
         FM_TRY(fill(s));
     }
     if (s->in_len >= 2 && s->in[0] == 0x1f && s->in[1] == 0x8b) {
-        s->z.zalloc = z_alloc;
-        s->z.zfree = z_free;
+        s->z.zalloc = fm_z_alloc;
+        s->z.zfree = fm_z_free;
         if (inflateInit2(&s->z, 15 + 16) != Z_OK) {
             FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate the gzip reader for '%s'", s->name);
         }
@@ -232,7 +223,10 @@ fm_status fm_stream_recode(fm_stream *s, const char *encoding) {
     }
     fm_error_clear();
     if (!name) {
-        name = s->head.len ? fm_encoding_detect(s->head.data, s->head.len, at_end) : FM_UTF8;
+        name = FM_UTF8;
+        if (s->head.len) {
+            FM_TRY(fm_encoding_detect(&name, s->head.data, s->head.len, at_end));
+        }
         if (strcmp(name, FM_UTF8) != 0) {
             fm_info("%s: read as %s (--encoding names another)", s->name, name);
         }

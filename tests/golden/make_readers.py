@@ -2,7 +2,7 @@
 """Small files of the formats that `fathom data` reads, and their rows as JSON lines (<file>.rows) as other programs see them.
 
   make_readers.py [NAME]      writes tests/unit/data/readers/
-Needs: pip install pyarrow
+Needs: pip install pyarrow warcio
 The versions that wrote them are in versions.txt beside them.
 """
 import base64
@@ -20,7 +20,7 @@ versions = {}
 def rows(name, items):
     with open(os.path.join(out, name + ".rows"), "w", encoding="utf-8", newline="\n") as f:
         for r in items:
-            f.write(json.dumps(r, ensure_ascii=False, separators=(",", ":")) + "\n")
+            f.write((r if isinstance(r, str) else json.dumps(r, ensure_ascii=False, separators=(",", ":"))) + "\n")
 
 
 def parquet():
@@ -63,7 +63,94 @@ def parquet():
     open(p, "w", encoding="utf-8", newline="\n").write(s)
 
 
-makers = {"parquet": parquet}
+PAGE = """<!DOCTYPE html><html lang="en"><head><title> My  page &amp; more</title><style>x{}</style><script>var a="<p>no</p>";</script></head>
+<body class="has-sidebar"><header><h1>Site</h1><nav><ul><li><a href=/>Home</a><li><a href=/a>About</a></ul></nav></header>
+<div class="content"><h2>A heading</h2><p>This is the first paragraph of the article, which is long enough to count as content, with commas, and a full stop.
+<p>A second one with a <a href=x>link</a> inside and enough words to be kept because it is text that somebody wrote to be read.<br>after a break
+<ul><li>one item<li>two items</ul><pre>  code {
+    x = 1;
+  }</pre>
+<table><tr><th>Name<th>Value<tr><td>a<td>1</table>
+<div style="display: none">hidden words</div>
+<p>short end.</p></div>
+<div id="sidebar"><p>Related stories that are not part of the article, long enough to be taken as text, if there was no class.</div>
+<footer>Copyright 2024 by somebody, all rights reserved, and so on and on for a long time with many words in it.</footer></body></html>
+"""
+PAGE_TEXT = """A heading
+
+This is the first paragraph of the article, which is long enough to count as content, with commas, and a full stop.
+
+A second one with a link inside and enough words to be kept because it is text that somebody wrote to be read.
+after a break
+
+- one item
+- two items
+
+  code {
+    x = 1;
+  }
+
+Name | Value
+a | 1
+
+short end."""
+CHINESE = "<html><head><meta charset=gb2312><title>新闻</title></head><body><div id=nav><a href=/>首页</a> <a href=/n>新闻</a></div><div>" \
+          "<p>今天上午，研究人员发表了一项关于语言模型的新研究，结果说明数据的质量比数量更加重要，这一点得到了很多人的同意。</p>" \
+          "<p>他们还说，下一步的工作是把方法用到更多的语言上。</p></div></body></html>"
+CHINESE_TEXT = "今天上午，研究人员发表了一项关于语言模型的新研究，结果说明数据的质量比数量更加重要，这一点得到了很多人的同意。\n\n" \
+               "他们还说，下一步的工作是把方法用到更多的语言上。"
+
+
+def html():
+    """The texts are what a reader of the page would call its content; they are written here by hand."""
+    with open(os.path.join(out, "page.html"), "w") as f:
+        f.write(PAGE)
+    rows("page.html", [{"title": "My page & more", "language": "en", "text": PAGE_TEXT}])
+    with open(os.path.join(out, "gbk.html"), "wb") as f:
+        f.write(CHINESE.encode("gbk"))
+    rows("gbk.html", [{"title": "新闻", "text": CHINESE_TEXT}])
+
+
+def chunked(body):
+    return b"".join(b"%x\r\n%s\r\n" % (len(body[i:i + 100]), body[i:i + 100]) for i in range(0, len(body), 100)) + b"0\r\n\r\n"
+
+
+def warc():
+    import gzip
+    import io
+    import warcio
+    from importlib.metadata import version
+    from warcio.statusandheaders import StatusAndHeaders
+    from warcio.warcwriter import WARCWriter
+    versions["warcio"] = version("warcio")
+    date = {"WARC-Date": "2024-05-06T07:08:09Z"}
+
+    def response(w, url, body, headers, status="200 OK"):
+        w.write_record(w.create_warc_record(url, "response", payload=io.BytesIO(body), warc_headers_dict=dict(date),
+                                            http_headers=StatusAndHeaders(status, headers, protocol="HTTP/1.1")))
+    for name, packed in (("site.warc", False), ("site.warc.gz", True)):
+        with open(os.path.join(out, name), "wb") as f:
+            w = WARCWriter(f, gzip=packed)
+            w.write_record(w.create_warcinfo_record(name, {"software": "make_readers.py"}))
+            response(w, "http://a.test/page", PAGE.encode(), [("Content-Type", "text/html; charset=utf-8")])
+            response(w, "http://a.test/cn", chunked(gzip.compress(CHINESE.encode("gbk"), mtime=0)),
+                     [("Content-Type", "text/html"), ("Content-Encoding", "gzip"), ("Transfer-Encoding", "chunked")])
+            response(w, "http://a.test/none", b"<html>no such page", [("Content-Type", "text/html")], "404 Not Found")
+            response(w, "http://a.test/x.png", b"\x89PNG\0\1", [("Content-Type", "image/png")])
+            response(w, "http://a.test/x.txt", "caf\xe9 and text".encode("latin1"), [("Content-Type", "text/plain; charset=ISO-8859-1")])
+            w.write_record(w.create_warc_record("http://a.test/wet", "conversion", payload=io.BytesIO("plain text\nof a page \u4f60".encode()),
+                                                warc_headers_dict=dict(date, **{"WARC-Identified-Content-Language": "eng"}), warc_content_type="text/plain"))
+        at = date["WARC-Date"]
+        rows(name, [
+            {"url": "http://a.test/page", "date": at, "mime": "text/html", "title": "My page & more", "language": "en", "text": PAGE_TEXT},
+            {"url": "http://a.test/cn", "date": at, "mime": "text/html", "title": "新闻", "text": CHINESE_TEXT},
+            "!the server did not send the page", "!no text content",
+            {"url": "http://a.test/x.txt", "date": at, "mime": "text/plain", "text": "caf\xe9 and text"},
+            {"url": "http://a.test/wet", "date": at, "language": "eng", "mime": "text/plain", "text": "plain text\nof a page \u4f60"},
+        ])
+
+
+makers = {"parquet": parquet, "html": html, "warc": warc}
 for name, make in makers.items():
     if len(sys.argv) < 2 or sys.argv[1] == name:
         make()

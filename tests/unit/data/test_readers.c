@@ -22,6 +22,10 @@ typedef struct sample {
 static const sample samples[] = {
     {.file = "nested.parquet"},
     {.file = "types.parquet"},
+    {.file = "page.html"},
+    {.file = "gbk.html"},
+    {.file = "site.warc"},
+    {.file = "site.warc.gz"},
 };
 
 static fm_reader_options options_of(const sample *s) {

@@ -50,28 +50,45 @@ static void encode(fm_str *out, const char *name, const char *text) {
     iconv_close(cd);
 }
 
+/* A C library without its conversion modules (an emulated one) knows Unicode alone. */
+static void need_modules(void) {
+    iconv_t cd = iconv_open("GB18030", "UTF-8");
+    if (cd == (iconv_t)-1) {
+        skip();
+    }
+    iconv_close(cd);
+}
+
+static const char *detect(const char *p, size_t n, bool whole) {
+    const char *name = NULL;
+    assert_int_equal(fm_encoding_detect(&name, p, n, whole), FM_OK);
+    return name;
+}
+
 static void detects(void **state) {
     (void)state;
+    need_modules();
     for (size_t i = 0; i < FM_ARRAY_LEN(texts); i++) {
         for (int brief = 0; brief < 2; brief++) {
             fm_str s = {0};
             encode(&s, texts[i].name, brief ? texts[i].brief : texts[i].text);
-            assert_string_equal(fm_encoding_detect(s.data, s.len, true), texts[i].name);
+            assert_string_equal(detect(s.data, s.len, true), texts[i].name);
             fm_str_free(&s);
         }
-        assert_string_equal(fm_encoding_detect(texts[i].text, strlen(texts[i].text), true), FM_UTF8);
-        assert_string_equal(fm_encoding_detect(texts[i].text, strlen(texts[i].text) - 1, false), FM_UTF8);
+        assert_string_equal(detect(texts[i].text, strlen(texts[i].text), true), FM_UTF8);
+        assert_string_equal(detect(texts[i].text, strlen(texts[i].text) - 1, false), FM_UTF8);
     }
     /* UTF-8 with a few bad bytes stays UTF-8; so does what is no text at all, and a lone bad byte. */
-    assert_string_equal(fm_encoding_detect("\xE4\xBD\xA0\xE5\xA5\xBD \xFF good \xE4\xBD\xA0", 17, true), FM_UTF8);
-    assert_string_equal(fm_encoding_detect("ok\n\xFF\nok", 7, true), FM_UTF8);
-    assert_string_equal(fm_encoding_detect("\x80\x01\x90\x02\xF5\x03\xFF\x04\xC0", 9, true), FM_UTF8);
-    assert_string_equal(fm_encoding_detect("\xFF\xFEz\0", 4, true), "UTF-16LE");
-    assert_string_equal(fm_encoding_detect("\xFE\xFF\0z", 4, true), "UTF-16BE");
+    assert_string_equal(detect("\xE4\xBD\xA0\xE5\xA5\xBD \xFF good \xE4\xBD\xA0", 17, true), FM_UTF8);
+    assert_string_equal(detect("ok\n\xFF\nok", 7, true), FM_UTF8);
+    assert_string_equal(detect("\x80\x01\x90\x02\xF5\x03\xFF\x04\xC0", 9, true), FM_UTF8);
+    assert_string_equal(detect("\xFF\xFEz\0", 4, true), "UTF-16LE");
+    assert_string_equal(detect("\xFE\xFF\0z", 4, true), "UTF-16BE");
 }
 
 static void in_pieces(void **state) {
     (void)state;
+    need_modules();
     for (size_t i = 0; i < FM_ARRAY_LEN(texts); i++) {
         fm_str s = {0};
         encode(&s, texts[i].name, texts[i].text);
@@ -101,6 +118,7 @@ static void known_bytes(void **state) {
         {"gbk", "a\xFF\xC4\xE3z\xC4", "a\xFF你z\xFF"}, {"shift_jis", "\x83\x65\x83\x58\x83\x67", "テスト"},
     };
     (void)state;
+    need_modules();
     for (size_t i = 0; i < FM_ARRAY_LEN(rows); i++) {
         const char *name;
         fm_recoder *r;
@@ -121,6 +139,7 @@ static void known_bytes(void **state) {
 
 static void streams(void **state) {
     (void)state;
+    need_modules();
     fm_str s = {0}, want = {0}, got = {0};
     for (int i = 0; i < 4000; i++) { /* past what is looked at, with characters across every border */
         fm_str_append(&want, texts[0].text, strlen(texts[0].text));
