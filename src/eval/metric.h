@@ -45,6 +45,16 @@ int fm_ngram_order(const fm_ngram *a, const fm_ngram *b);
 /* Sum of min(count) over the n-grams that both have. */
 uint64_t fm_ngrams_common(const fm_ngram *a, size_t n_a, const fm_ngram *b, size_t n_b);
 
+/* What corpus BLEU sums over rows, and the figure made of it. Counts are exact in a double. */
+#define FM_BLEU_ORDER 4
+typedef struct fm_bleu_counts {
+    double match[FM_BLEU_ORDER], total[FM_BLEU_ORDER];
+    double hyp_len, ref_len;
+} fm_bleu_counts;
+FM_MUST_CHECK fm_status fm_bleu_count(fm_bleu_counts *out, const fm_score_rows *rows, const fm_score_options *o);
+/* precision [FM_BLEU_ORDER] in percent and *bp may be NULL. */
+double fm_bleu_value(const fm_bleu_counts *b, const fm_score_options *o, double *precision, double *bp);
+
 FM_MUST_CHECK fm_status fm_score_add(fm_score *s, const char *name, double value);
 
 typedef fm_status (*fm_metric_fn)(fm_score *out, const fm_score_rows *rows, const fm_score_options *opt);

@@ -4,11 +4,10 @@
 
 #include "eval/metric.h"
 
-#define ORDER 4
+#define ORDER FM_BLEU_ORDER
 
 typedef struct bleu {
-    uint64_t match[ORDER], total[ORDER];
-    uint64_t hyp_len, ref_len;
+    fm_bleu_counts sum;
     fm_cut_text hyp, *ref; /* ref [n_refs] */
     size_t n_refs;
     fm_interner names;
@@ -69,8 +68,8 @@ static fm_status order_counts(bleu *b, int order, size_t n_hyp) {
         n_best = merge_max(b->best, n_best, b->one, n_one);
     }
     FM_TRY(fm_ngrams(&b->mine, &b->cap_mine, &n_mine, b->ids, n_hyp, order));
-    b->match[order - 1] += fm_ngrams_common(b->mine, n_mine, b->best, n_best);
-    b->total[order - 1] += n_hyp >= (size_t)order ? n_hyp - (size_t)order + 1 : 0;
+    b->sum.match[order - 1] += (double)fm_ngrams_common(b->mine, n_mine, b->best, n_best);
+    b->sum.total[order - 1] += n_hyp >= (size_t)order ? (double)(n_hyp - (size_t)order + 1) : 0;
     return FM_OK;
 }
 
@@ -85,8 +84,8 @@ static fm_status add_row(bleu *b, const fm_score_rows *rows, size_t i, fm_cut cu
             closest = len;
         }
     }
-    b->hyp_len += b->hyp.n;
-    b->ref_len += closest;
+    b->sum.hyp_len += (double)b->hyp.n;
+    b->sum.ref_len += (double)closest;
     fm_interner_clear(&b->names);
     FM_TRY(fm_interner_ids(&b->names, &b->hyp, &b->ids, &b->cap_ids));
     for (int order = 1; order <= ORDER; order++) {
@@ -95,20 +94,37 @@ static fm_status add_row(bleu *b, const fm_score_rows *rows, size_t i, fm_cut cu
     return FM_OK;
 }
 
-static fm_status finish(const bleu *b, fm_score *out, const fm_score_options *o) {
-    double precision[ORDER] = {0}, smooth = 1, sum = 0;
+fm_status fm_bleu_count(fm_bleu_counts *out, const fm_score_rows *rows, const fm_score_options *o) {
+    fm_cut cut = o->cut == FM_CUT_DEFAULT ? FM_CUT_13A : o->cut;
+    bleu b = {.n_refs = rows->n_refs};
+    fm_status s = FM_OK;
+    b.ref = fm_calloc(b.n_refs, sizeof *b.ref);
+    if (!b.ref) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for %zu references", b.n_refs);
+    }
+    for (size_t i = 0; i < rows->n && s == FM_OK; i++) {
+        s = add_row(&b, rows, i, cut, o->lowercase);
+    }
+    *out = b.sum;
+    bleu_deinit(&b);
+    return s;
+}
+
+double fm_bleu_value(const fm_bleu_counts *b, const fm_score_options *o, double *precision, double *bp) {
+    double mine[ORDER] = {0}, smooth = 1, sum = 0, penalty = 1;
     double value = o->smooth_value > 0 ? o->smooth_value : o->smooth == FM_SMOOTH_FLOOR ? 0.1 : 1;
     int used = ORDER;
     bool any = false;
-    double bp = 1;
+    precision = precision ? precision : mine;
+    memset(precision, 0, sizeof mine);
     if (b->hyp_len < b->ref_len) {
-        bp = b->hyp_len > 0 ? exp(1 - (double)b->ref_len / (double)b->hyp_len) : 0;
+        penalty = b->hyp_len > 0 ? exp(1 - b->ref_len / b->hyp_len) : 0;
     }
     for (int n = 0; n < ORDER; n++) {
         any = any || b->match[n] > 0;
     }
     for (int n = 0; any && n < ORDER; n++) {
-        double match = (double)b->match[n], total = (double)b->total[n];
+        double match = b->match[n], total = b->total[n];
         if (o->smooth == FM_SMOOTH_ADD_K && n > 0) {
             match += value;
             total += value;
@@ -131,35 +147,33 @@ static fm_status finish(const bleu *b, fm_score *out, const fm_score_options *o)
     for (int n = 0; n < used; n++) {
         sum += precision[n] > 0 ? log(precision[n]) : -9999999999.0;
     }
-    out->value = any ? bp * exp(sum / used) : 0;
+    if (bp) {
+        *bp = penalty;
+    }
+    return any ? penalty * exp(sum / used) : 0;
+}
+
+static fm_status finish(const fm_bleu_counts *b, fm_score *out, const fm_score_options *o) {
+    double precision[ORDER], bp;
+    out->value = fm_bleu_value(b, o, precision, &bp);
     for (int n = 0; n < ORDER; n++) {
         char name[32];
         snprintf(name, sizeof name, "precision_%d", n + 1);
         FM_TRY(fm_score_add(out, name, precision[n]));
     }
     FM_TRY(fm_score_add(out, "brevity_penalty", bp));
-    FM_TRY(fm_score_add(out, "hyp_len", (double)b->hyp_len));
-    return fm_score_add(out, "ref_len", (double)b->ref_len);
+    FM_TRY(fm_score_add(out, "hyp_len", b->hyp_len));
+    return fm_score_add(out, "ref_len", b->ref_len);
 }
 
 fm_status fm_metric_bleu(fm_score *out, const fm_score_rows *rows, const fm_score_options *o) {
     static const char *const smooths[] = {"exp", "floor", "add-k", "none"};
     fm_cut cut = o->cut == FM_CUT_DEFAULT ? FM_CUT_13A : o->cut;
-    bleu b = {.n_refs = rows->n_refs};
-    fm_status s = FM_OK;
-    b.ref = fm_calloc(b.n_refs, sizeof *b.ref);
-    if (!b.ref) {
-        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for %zu references", b.n_refs);
-    }
-    for (size_t i = 0; i < rows->n && s == FM_OK; i++) {
-        s = add_row(&b, rows, i, cut, o->lowercase);
-    }
-    if (s == FM_OK) {
-        s = finish(&b, out, o);
-        snprintf(out->signature, sizeof out->signature, "nrefs:%zu|case:%s|eff:%s|tok:%s|smooth:%s|version:fathom-%s",
-                 rows->n_refs, o->lowercase ? "lc" : "mixed", o->effective_order ? "yes" : "no", fm_cut_name(cut),
-                 smooths[o->smooth], FATHOM_VERSION);
-    }
-    bleu_deinit(&b);
-    return s;
+    fm_bleu_counts b;
+    FM_TRY(fm_bleu_count(&b, rows, o));
+    FM_TRY(finish(&b, out, o));
+    snprintf(out->signature, sizeof out->signature, "nrefs:%zu|case:%s|eff:%s|tok:%s|smooth:%s|version:fathom-%s",
+             rows->n_refs, o->lowercase ? "lc" : "mixed", o->effective_order ? "yes" : "no", fm_cut_name(cut),
+             smooths[o->smooth], FATHOM_VERSION);
+    return FM_OK;
 }
