@@ -55,8 +55,8 @@ static double standard_error(const fm_measure *m, const double *stats, int n_sta
 fm_status fm_bootstrap(fm_interval *out, const fm_measure *m, const double *stats, const double *other, int n_stats,
                        int at, const size_t *row, size_t n, int64_t times, double confidence, uint64_t seed) {
     double sum[FM_MAX_STATS] = {0}, sum_other[FM_MAX_STATS] = {0};
-    *out = (fm_interval){.low = NAN, .high = NAN, .stderr_ = NAN, .difference = NAN, .diff_low = NAN,
-                         .diff_high = NAN, .p = NAN};
+    *out = (fm_interval){
+        .low = NAN, .high = NAN, .stderr_ = NAN, .difference = NAN, .diff_low = NAN, .diff_high = NAN, .p = NAN};
     stats += at;
     other = other ? other + at : NULL;
     for (size_t i = 0; i < n; i++) {

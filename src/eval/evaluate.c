@@ -9,47 +9,75 @@
 #define F(k) .key = #k, .offset = offsetof(fm_eval_config, k)
 static const fm_option rows[] = {
     {F(model), .type = FM_OPT_STR, .aliases = "model_name_or_path", .metavar = "DIR", .help = "The model."},
-    {F(adapter), .type = FM_OPT_STR, .aliases = "adapter_name_or_path", .metavar = "DIR", .help = "PEFT folder whose additions it gets."},
-    {F(task), .type = FM_OPT_STR, .metavar = "NAME|FILE", .help = "A task of `fathom eval list`, or a data file whose columns say what it is."},
+    {F(adapter), .type = FM_OPT_STR, .aliases = "adapter_name_or_path", .metavar = "DIR",
+     .help = "PEFT folder whose additions it gets."},
+    {F(task), .type = FM_OPT_STR, .metavar = "NAME|FILE",
+     .help = "A task of `fathom eval list`, or a data file whose columns say what it is."},
     {F(data), .type = FM_OPT_LIST, .metavar = "PATH", .help = "Rows to score: files, or the folder of a benchmark."},
-    {F(fewshot_data), .type = FM_OPT_LIST, .metavar = "PATH", .help = "Rows that examples are taken from; a benchmark's folder has its own."},
-    {F(num_fewshot), .type = FM_OPT_INT, .def = "-1", .min = -1, .max = 1000, .help = "Examples before each question; -1 = as the task says."},
+    {F(fewshot_data), .type = FM_OPT_LIST, .metavar = "PATH",
+     .help = "Rows that examples are taken from; a benchmark's folder has its own."},
+    {F(num_fewshot), .type = FM_OPT_INT, .def = "-1", .min = -1, .max = 1000,
+     .help = "Examples before each question; -1 = as the task says."},
     {F(split), .type = FM_OPT_STR, .help = "Part of a benchmark's folder: test, val ..."},
     {F(format), .type = FM_OPT_STR, .def = "auto", .help = "Format of the data (`fathom data list` names them)."},
-    {F(columns), .type = FM_OPT_LIST, .metavar = "NAMES", .help = "Names of the columns of files without a header line."},
-    {F(question), .type = FM_OPT_STR, .metavar = "COLUMN", .help = "Column of the question; else question, query, instruction or prompt."},
-    {F(choices), .type = FM_OPT_LIST, .metavar = "COLUMNS", .help = "Columns of the choices, or one column with a list; else choices, options, or A, B, C ..."},
-    {F(answer), .type = FM_OPT_STR, .metavar = "COLUMN", .help = "Column of the answer; else answer, label, gold, answerKey, target, output."},
-    {F(answer_base), .type = FM_OPT_INT, .def = "0", .min = 0, .max = 1, .help = "Answers given as numbers begin with this."},
-    {F(style), .type = FM_OPT_ENUM, .choices = "auto|letters|cloze", .help = "Choices as letters that the prompt lists (MMLU), or the text of each as continuation (cloze)."},
-    {F(prompt), .type = FM_OPT_STR, .metavar = "TEMPLATE", .help = "Prompt of a row, with {column} for its columns, e.g. \"Question: {question}\\nAnswer:\"."},
+    {F(columns), .type = FM_OPT_LIST, .metavar = "NAMES",
+     .help = "Names of the columns of files without a header line."},
+    {F(question), .type = FM_OPT_STR, .metavar = "COLUMN",
+     .help = "Column of the question; else question, query, instruction or prompt."},
+    {F(choices), .type = FM_OPT_LIST, .metavar = "COLUMNS",
+     .help = "Columns of the choices, or one column with a list; else choices, options, or A, B, C ..."},
+    {F(answer), .type = FM_OPT_STR, .metavar = "COLUMN",
+     .help = "Column of the answer; else answer, label, gold, answerKey, target, output."},
+    {F(answer_base), .type = FM_OPT_INT, .def = "0", .min = 0, .max = 1,
+     .help = "Answers given as numbers begin with this."},
+    {F(style), .type = FM_OPT_ENUM, .choices = "auto|letters|cloze",
+     .help = "Choices as letters that the prompt lists (MMLU), or the text of each as continuation (cloze)."},
+    {F(prompt), .type = FM_OPT_STR, .metavar = "TEMPLATE",
+     .help = "Prompt of a row, with {column} for its columns, e.g. \"Question: {question}\\nAnswer:\"."},
     {F(description), .type = FM_OPT_STR, .metavar = "TEMPLATE", .help = "Text before the examples."},
-    {F(target_delimiter), .type = FM_OPT_STR, .metavar = "TEXT", .help = "Between prompt and answer; a blank unless the task says otherwise."},
-    {F(fewshot_delimiter), .type = FM_OPT_STR, .metavar = "TEXT", .help = "Between examples; an empty line unless the task says otherwise."},
+    {F(target_delimiter), .type = FM_OPT_STR, .metavar = "TEXT",
+     .help = "Between prompt and answer; a blank unless the task says otherwise."},
+    {F(fewshot_delimiter), .type = FM_OPT_STR, .metavar = "TEXT",
+     .help = "Between examples; an empty line unless the task says otherwise."},
     {F(apply_chat_template), .type = FM_OPT_BOOL, .help = "Ask by the model's chat template, examples as turns."},
     {F(system), .type = FM_OPT_STR, .metavar = "TEXT", .help = "With the chat template: the system message."},
     {F(text_column), .type = FM_OPT_STR, .def = "text", .metavar = "COLUMN", .help = "ppl: column of the text."},
-    {F(text_template), .type = FM_OPT_STR, .metavar = "TEMPLATE", .help = "ppl: text made of columns, e.g. \"{title}\\n{body}\"."},
+    {F(text_template), .type = FM_OPT_STR, .metavar = "TEMPLATE",
+     .help = "ppl: text made of columns, e.g. \"{title}\\n{body}\"."},
     {F(text_unit), .type = FM_OPT_ENUM, .choices = "file|paragraph|line", .help = "What a text of a .txt file is."},
-    {F(window), .type = FM_OPT_INT, .def = "0", .min = 0, .max = 1e9, .help = "ppl: tokens the model reads at once; 0 = all it can."},
-    {F(stride), .type = FM_OPT_INT, .def = "0", .min = 0, .max = 1e9, .help = "ppl: tokens a sliding window moves by; 0 = disjoint windows."},
-    {F(metrics), .type = FM_OPT_LIST, .metavar = "NAMES", .help = "qa: em, f1, bleu, rouge1, rouge2, rougeL, exact_match_strict, exact_match_flexible."},
-    {F(tokenize), .type = FM_OPT_ENUM, .choices = "default|none|13a|intl|zh|char|word|mixed", .help = "qa: how metrics cut texts; default looks at the references (zh and mixed for Chinese)."},
+    {F(window), .type = FM_OPT_INT, .def = "0", .min = 0, .max = 1e9,
+     .help = "ppl: tokens the model reads at once; 0 = all it can."},
+    {F(stride), .type = FM_OPT_INT, .def = "0", .min = 0, .max = 1e9,
+     .help = "ppl: tokens a sliding window moves by; 0 = disjoint windows."},
+    {F(metrics), .type = FM_OPT_LIST, .metavar = "NAMES",
+     .help = "qa: em, f1, bleu, rouge1, rouge2, rougeL, exact_match_strict, exact_match_flexible."},
+    {F(tokenize), .type = FM_OPT_ENUM, .choices = "default|none|13a|intl|zh|char|word|mixed",
+     .help = "qa: how metrics cut texts; default looks at the references (zh and mixed for Chinese)."},
     {F(lowercase), .type = FM_OPT_BOOL, .help = "qa: compare in lower case."},
     {F(normalize), .type = FM_OPT_BOOL, .help = "qa: em and f1 without case, punctuation and articles (SQuAD)."},
-    {F(filter), .type = FM_OPT_STR, .help = "qa: what is taken of an answer: none, strip, first_line, strict, flexible."},
-    {F(max_new_tokens), .type = FM_OPT_INT, .def = "0", .min = 0, .max = 1e6, .help = "qa: length of an answer at most; 0 = as the task says, else 256."},
+    {F(filter), .type = FM_OPT_STR,
+     .help = "qa: what is taken of an answer: none, strip, first_line, strict, flexible."},
+    {F(max_new_tokens), .type = FM_OPT_INT, .def = "0", .min = 0, .max = 1e6,
+     .help = "qa: length of an answer at most; 0 = as the task says, else 256."},
     {F(stop), .type = FM_OPT_LIST, .metavar = "TEXTS", .help = "qa: an answer ends before the first of these."},
-    {F(max_samples), .type = FM_OPT_INT, .aliases = "limit", .def = "0", .min = 0, .max = 1e12, .help = "Score only the first rows of each subject; 0 = all."},
-    {F(compare), .type = FM_OPT_STR, .metavar = "DIR", .help = "A second model on the same rows: paired differences with intervals."},
-    {F(compare_adapter), .type = FM_OPT_STR, .metavar = "DIR", .help = "PEFT folder of the second model (compare may then be left out: the same base)."},
-    {F(slice_by), .type = FM_OPT_LIST, .metavar = "COLUMNS", .help = "Figures for each value of these columns; length and language are made from the question."},
-    {F(terms), .type = FM_OPT_LIST, .metavar = "WORDS", .help = "Figures for the rows whose question has each of these."},
+    {F(max_samples), .type = FM_OPT_INT, .aliases = "limit", .def = "0", .min = 0, .max = 1e12,
+     .help = "Score only the first rows of each subject; 0 = all."},
+    {F(compare), .type = FM_OPT_STR, .metavar = "DIR",
+     .help = "A second model on the same rows: paired differences with intervals."},
+    {F(compare_adapter), .type = FM_OPT_STR, .metavar = "DIR",
+     .help = "PEFT folder of the second model (compare may then be left out: the same base)."},
+    {F(slice_by), .type = FM_OPT_LIST, .metavar = "COLUMNS",
+     .help = "Figures for each value of these columns; length and language are made from the question."},
+    {F(terms), .type = FM_OPT_LIST, .metavar = "WORDS",
+     .help = "Figures for the rows whose question has each of these."},
     {F(worst), .type = FM_OPT_INT, .def = "10", .min = 0, .max = 1e6, .help = "Worst rows to show."},
-    {F(bootstrap), .type = FM_OPT_INT, .def = "1000", .min = 0, .max = 1e6, .help = "Resamples behind intervals; 0 = none."},
-    {F(confidence), .type = FM_OPT_FLOAT, .def = "0.95", .min = 0.5, .max = 0.9999, .help = "Share of resamples inside an interval."},
+    {F(bootstrap), .type = FM_OPT_INT, .def = "1000", .min = 0, .max = 1e6,
+     .help = "Resamples behind intervals; 0 = none."},
+    {F(confidence), .type = FM_OPT_FLOAT, .def = "0.95", .min = 0.5, .max = 0.9999,
+     .help = "Share of resamples inside an interval."},
     {F(seed), .type = FM_OPT_INT, .def = "42", .help = "Of the resamples."},
-    {F(rows_output), .type = FM_OPT_STR, .aliases = "output|o", .metavar = "FILE.jsonl", .help = "A line for each row: scores, answers, likelihoods."},
+    {F(rows_output), .type = FM_OPT_STR, .aliases = "output|o", .metavar = "FILE.jsonl",
+     .help = "A line for each row: scores, answers, likelihoods."},
     {F(batch_tokens), .type = FM_OPT_INT, .def = "1024", .min = 1, .max = 1e6, .help = "Tokens of one forward pass."},
     {F(dtype), .type = FM_OPT_STR, .def = "auto", .help = "Precision: auto, bf16, f32."},
     {F(threads), .type = FM_OPT_INT, .def = "0", .min = 0, .max = 4096, .help = "Threads; 0 = all."},
@@ -120,7 +148,8 @@ static fm_status unknown_task(const char *name) {
     }
     int near = fm_nearest_name(name, names, n);
     (void)fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "\"%s\" is no task and no file", name);
-    return near >= 0 ? fm_error_hint("did you mean %s?", names[near]) : fm_error_hint("'fathom eval list' names the tasks");
+    return near >= 0 ? fm_error_hint("did you mean %s?", names[near])
+                     : fm_error_hint("'fathom eval list' names the tasks");
 }
 
 /* A file's columns say what it is. */
@@ -185,7 +214,8 @@ static fm_status load_data(fm_eval *e) {
     if (!e->task) {
         e->task = guess_task(e);
         if (!e->task) {
-            (void)fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "%s: the columns do not say what to do with it", c->task);
+            (void)fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "%s: the columns do not say what to do with it",
+                               c->task);
             return fm_error_hint("--task mc, qa or ppl with --data %s, and the keys that name columns", c->task);
         }
         fm_info("%s: scored as task %s", c->task, e->task->name);
@@ -193,7 +223,8 @@ static fm_status load_data(fm_eval *e) {
     keep_first(&e->table, c->max_samples);
     int64_t shots = c->num_fewshot >= 0 ? c->num_fewshot : e->task->num_fewshot;
     if (shots > 0) {
-        bool own = c->fewshot_data.n == 0 && c->data.n == 1 && e->task->fewshot_split && fm_path_is_dir(c->data.item[0]);
+        bool own =
+            c->fewshot_data.n == 0 && c->data.n == 1 && e->task->fewshot_split && fm_path_is_dir(c->data.item[0]);
         if (c->fewshot_data.n == 0 && !own) {
             (void)fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "num_fewshot %lld: there are no examples",
                                (long long)shots);

@@ -68,11 +68,12 @@ static fm_status read_choices(fm_eval *e, const fm_eval_entry *in, fm_sv *out, i
     size_t n_names;
     FM_TRY(fm_eval_pick_list(e, &names, &n_names, &e->cfg->choices, e->task->choices));
     static const char *const lists[] = {"choices", "options", "endings", NULL};
-    const fm_cell *list = n_names == 0 ? first_of(in->rec, NULL, NULL, lists)
+    const fm_cell *list = n_names == 0   ? first_of(in->rec, NULL, NULL, lists)
                           : n_names == 1 ? fm_rec_get_sv(in->rec, names[0])
                                          : NULL;
     if (list) {
-        if (list->kind != FM_CELL_JSON && (list->text.len == 0 || (list->text.ptr[0] != '[' && list->text.ptr[0] != '{'))) {
+        if (list->kind != FM_CELL_JSON &&
+            (list->text.len == 0 || (list->text.ptr[0] != '[' && list->text.ptr[0] != '{'))) {
             return at_row(in, "the choices are no list", "a list of texts, or columns named A, B, C ...");
         }
         FM_TRY(list_choices(e, in, list, out, n));
@@ -169,7 +170,8 @@ static fm_status read_row(fm_eval *e, mc_row *r, const fm_eval_entry *in) {
 
 static fm_status choice_text(fm_eval *e, fm_sv *out, const mc_row *r, int32_t i) {
     char letter = (char)('A' + i);
-    return letters(e) ? fm_bump_sv(&e->arena, out, &letter, 1) : fm_bump_sv(&e->arena, out, r->choice[i].ptr, r->choice[i].len);
+    return letters(e) ? fm_bump_sv(&e->arena, out, &letter, 1)
+                      : fm_bump_sv(&e->arena, out, r->choice[i].ptr, r->choice[i].len);
 }
 
 static fm_status turn(fm_eval *e, fm_eval_turn *out, const fm_eval_entry *in) {
@@ -226,9 +228,9 @@ enum { ACC, ACC_NORM, ACC_BYTES, N_KINDS };
 static const char *const names[N_KINDS] = {"acc", "acc_norm", "acc_bytes"};
 
 static fm_status measures(fm_eval *e) {
-    static const char *const how[N_KINDS] = {
-        "largest sum of log p(choice | question)", "largest sum of log p divided by the characters of the choice",
-        "largest sum of log p divided by the bytes of the choice"};
+    static const char *const how[N_KINDS] = {"largest sum of log p(choice | question)",
+                                             "largest sum of log p divided by the characters of the choice",
+                                             "largest sum of log p divided by the bytes of the choice"};
     for (int k = 0; k < N_KINDS; k++) {
         fm_measure m = {.n_stats = 2};
         int at;
@@ -274,10 +276,12 @@ static fm_status encode_row(const fm_eval_encoder *x, requests *q, const fm_eval
             st = fm_error_set(FM_ERR_DATA, __FILE__, __LINE__, "%s:%lld: choice %d has no tokens of its own", r->file,
                               (long long)r->rec->line, (int)k + 1);
         } else if (st == FM_OK && (int64_t)cont.n > x->limit) {
-            st = fm_error_set(FM_ERR_DATA, __FILE__, __LINE__, "%s:%lld: choice %d has %zu tokens; the model reads %lld",
-                              r->file, (long long)r->rec->line, (int)k + 1, cont.n, (long long)x->limit);
+            st =
+                fm_error_set(FM_ERR_DATA, __FILE__, __LINE__, "%s:%lld: choice %d has %zu tokens; the model reads %lld",
+                             r->file, (long long)r->rec->line, (int)k + 1, cont.n, (long long)x->limit);
         }
-        st = st == FM_OK ? fm_grow((void **)&q->ids.ids, &q->ids.cap, q->ids.n + ctx.n + cont.n, sizeof *q->ids.ids) : st;
+        st = st == FM_OK ? fm_grow((void **)&q->ids.ids, &q->ids.cap, q->ids.n + ctx.n + cont.n, sizeof *q->ids.ids)
+                         : st;
         if (st == FM_OK) {
             if (k == 0) {
                 at = q->ids.n;

@@ -9,9 +9,19 @@
 #define MAX_REFS 64
 
 /* One figure of this kind; a row adds n numbers. */
-typedef enum qa_metric { QA_EM, QA_F1, QA_BLEU, QA_ROUGE1, QA_ROUGE2, QA_ROUGEL, QA_STRICT, QA_FLEXIBLE, QA_N } qa_metric;
-static const char *const metric_names[QA_N] = {"em",     "f1",     "bleu",   "rouge1",
-                                               "rouge2", "rougeL", "exact_match_strict", "exact_match_flexible"};
+typedef enum qa_metric {
+    QA_EM,
+    QA_F1,
+    QA_BLEU,
+    QA_ROUGE1,
+    QA_ROUGE2,
+    QA_ROUGEL,
+    QA_STRICT,
+    QA_FLEXIBLE,
+    QA_N
+} qa_metric;
+static const char *const metric_names[QA_N] = {
+    "em", "f1", "bleu", "rouge1", "rouge2", "rougeL", "exact_match_strict", "exact_match_flexible"};
 
 static fm_status missing(const fm_eval_entry *in, const char *what) {
     (void)fm_error_set(FM_ERR_DATA, __FILE__, __LINE__, "%s:%lld: the row has no %s", in->file,
@@ -182,8 +192,8 @@ static fm_status measures(fm_eval *e) {
                      : k == QA_EM ? "equal to a reference"
                      : k == QA_F1 ? "overlap of tokens with the best reference"
                                   : "F of ROUGE (rouge-score)",
-                     fm_cut_name(o.cut), o.lowercase ? ", lower case" : "", o.normalize ? ", SQuAD's normalisation" : "",
-                     k == QA_BLEU ? "0..100" : "mean over rows, 0..1");
+                     fm_cut_name(o.cut), o.lowercase ? ", lower case" : "",
+                     o.normalize ? ", SQuAD's normalisation" : "", k == QA_BLEU ? "0..100" : "mean over rows, 0..1");
         }
         int at;
         FM_TRY(fm_eval_measure(e, &m, &at));

@@ -21,7 +21,7 @@
 #define SHARED_SHRINK 2                  /* an item that would cut the common beginning to less than 1/2 ends a chunk */
 
 typedef struct seq {
-    size_t rows;       /* its list begins at row_list[rows] */
+    size_t rows;        /* its list begins at row_list[rows] */
     const int32_t *ids; /* tokens this sequence adds, and their positions from `pos` on */
     int32_t n, pos;
     int32_t item; /* of the chunk; -1 = the shared beginning */
@@ -82,8 +82,8 @@ void fm_likelihood_free(fm_likelihood *l) {
     }
     fm_ctx_free(l->c);
     fm_kv_cache_free(l->kv);
-    void *parts[] = {l->shared, l->seqs,  l->row_list,    l->ids,  l->pos,    l->slots, l->q_offsets, l->kv_offsets,
-                     l->table,  l->head_idx, l->head_target, l->span, l->queries};
+    void *parts[] = {l->shared,     l->seqs,  l->row_list, l->ids,         l->pos,  l->slots,  l->q_offsets,
+                     l->kv_offsets, l->table, l->head_idx, l->head_target, l->span, l->queries};
     for (size_t i = 0; i < FM_ARRAY_LEN(parts); i++) {
         fm_free(parts[i]);
     }
@@ -322,8 +322,7 @@ static fm_status add_seq(fm_likelihood *l, size_t before, int32_t pos, const int
     size_t len = (size_t)pos + (size_t)n;
     FM_TRY(fm_grow((void **)&l->row_list, &l->cap_rows, l->n_rows + len, sizeof *l->row_list));
     FM_TRY(fm_grow((void **)&l->seqs, &l->cap_seqs, l->n_seqs + 1, sizeof *l->seqs));
-    l->seqs[l->n_seqs++] =
-        (seq){.rows = l->n_rows, .ids = ids, .n = n, .pos = pos, .item = item, .cont = cont};
+    l->seqs[l->n_seqs++] = (seq){.rows = l->n_rows, .ids = ids, .n = n, .pos = pos, .item = item, .cont = cont};
     memcpy(l->row_list + l->n_rows, l->row_list + before, (size_t)pos * sizeof *l->row_list);
     for (int32_t i = 0; i < n; i++) {
         l->row_list[l->n_rows + (size_t)pos + (size_t)i] = first_row + i;
@@ -354,8 +353,9 @@ static size_t choose_chunk(const fm_likelihood *l, const fm_ll_item *items, size
         conts += cont_tokens(b);
         p = q;
     }
-    if (n == 1) {
-        p = FM_MIN(p, old);
+    if (n == 1) { /* what is there from before, or what the next item will begin with */
+        int32_t next = n_items > 1 ? common(a->context, p, items[1].context, items[1].n_context - 1) : 0;
+        p = FM_MIN(p, FM_MAX(old, next));
     }
     *shared = p < SHARED_LEAST ? 0 : p;
     return n;

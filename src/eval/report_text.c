@@ -131,7 +131,8 @@ static void put_efficiency(fm_str *s, const fm_json *e) {
 
 static fm_status render(fm_str *s, const fm_json *j) {
     table t = {.s = s, .columns = fm_json_get(j, "metrics"), .width = 28};
-    const fm_json *groups = fm_json_get(j, "groups"), *slices = fm_json_get(j, "slices"), *c = fm_json_get(j, "compare");
+    const fm_json *groups = fm_json_get(j, "groups"), *slices = fm_json_get(j, "slices"),
+                  *c = fm_json_get(j, "compare");
     const char *task = fm_json_str(fm_json_get(j, "task"), NULL), *model = fm_json_str(fm_json_get(j, "model"), NULL);
     int64_t n = fm_json_int(fm_json_get(j, "n_rows"), 0), cut = fm_json_int(fm_json_get(j, "n_truncated"), 0);
     fm_str_printf(s, "%s of %s\n\n", task ? task : "", model ? model : "");

@@ -149,7 +149,9 @@ fm_status fm_eval_slices(fm_eval *e, fm_slice_fn fn, void *arg) {
     }
     for (size_t i = 0; i < c->slice_by.n && s == FM_OK; i++) {
         const char *by = c->slice_by.item[i];
-        s = strcmp(by, "length") == 0 ? by_lengths(&w) : strcmp(by, "language") == 0 ? by_language(&w) : by_column(&w, by);
+        s = strcmp(by, "length") == 0     ? by_lengths(&w)
+            : strcmp(by, "language") == 0 ? by_language(&w)
+                                          : by_column(&w, by);
     }
     for (size_t i = 0; i < c->terms.n && s == FM_OK; i++) {
         s = by_term(&w, c->terms.item[i]);

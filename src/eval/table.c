@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "data/reader.h"
+#include "fathom/log.h"
 
 void fm_eval_table_free(fm_eval_table *t) {
     for (size_t i = 0; i < t->n_batches; i++) {

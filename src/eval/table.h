@@ -20,10 +20,10 @@ typedef struct fm_eval_table {
 } fm_eval_table;
 
 typedef struct fm_table_options {
-    const char *format;            /* of fm_reader_find; NULL = "auto" */
-    const fm_sv *columns;          /* [n_columns] names for files without a header line; NULL: they have one */
+    const char *format;   /* of fm_reader_find; NULL = "auto" */
+    const fm_sv *columns; /* [n_columns] names for files without a header line; NULL: they have one */
     size_t n_columns;
-    const char *split;             /* which part of a folder: DIR/split/X_split.csv or DIR/X_split.csv */
+    const char *split; /* which part of a folder: DIR/split/X_split.csv or DIR/X_split.csv */
     int txt_unit;
     const char *(*subject)(const char *stem); /* or NULL */
 } fm_table_options;

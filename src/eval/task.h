@@ -1,5 +1,5 @@
-/* Inside of `fathom eval`. A task is one file (task_<name>.c) and one row of tasks.def; it belongs to one of three kinds,
- * each a file (kind_<name>.c) that makes rows of data into requests, and answers into figures. */
+/* Inside of `fathom eval`. A task is one file (task_<name>.c) and one row of tasks.def; it belongs to one of three
+ * kinds, each a file (kind_<name>.c) that makes rows of data into requests, and answers into figures. */
 #ifndef FM_EVAL_TASK_H
 #define FM_EVAL_TASK_H
 
@@ -65,10 +65,10 @@ typedef struct fm_eval_row {
 
 /* What one model made of the rows. */
 typedef struct fm_eval_scores {
-    double *stats;  /* [n_rows,n_stats] */
-    double *rank;   /* [n_rows] low = bad: order of the worst rows */
-    fm_sv *output;  /* [n_rows] what it said; ptr NULL: nothing to show */
-    int64_t *said;  /* mc: [n_rows] choice */
+    double *stats; /* [n_rows,n_stats] */
+    double *rank;  /* [n_rows] low = bad: order of the worst rows */
+    fm_sv *output; /* [n_rows] what it said; ptr NULL: nothing to show */
+    int64_t *said; /* mc: [n_rows] choice */
     int64_t tokens, saved, generated, n_truncated;
     double seconds, load_seconds, first_token_ms, per_token_ms; /* the last two: generation, else NaN */
     fm_bump arena;

@@ -1,5 +1,5 @@
-/* C-Eval (Huang et al. 2023): DIR/{dev,val}/SUBJECT_{dev,val}.csv (or all in DIR) with header lines. Prompt and scoring are
- * those of lm-evaluation-harness' "ceval-valid"; subjects that C-Eval does not have keep the name of their file. */
+/* C-Eval (Huang et al. 2023): DIR/{dev,val}/SUBJECT_{dev,val}.csv (or all in DIR) with header lines. Prompt and scoring
+ * are those of lm-evaluation-harness' "ceval-valid"; subjects that C-Eval does not have keep the name of their file. */
 #include <string.h>
 
 #include "eval/task.h"

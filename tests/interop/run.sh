@@ -61,6 +61,13 @@ else
     echo "== gguf_llama.py: llama-cpp-python or gguf is missing, skipped"
     skipped=$((skipped + 1))
 fi
+if "$python" -c "import lm_eval" 2> /dev/null; then
+    cmake --build "$build" --target eval_test_evaluate > /dev/null
+    one lm_eval_diff.py "$python" "$here/lm_eval_diff.py" "$fathom"
+else
+    echo "== lm_eval_diff.py: lm_eval is missing, skipped"
+    skipped=$((skipped + 1))
+fi
 one tokenizer_diff.py "$python" "$here/tokenizer_diff.py" --lib "$build/libfathom.so"
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed -eq 0 ] && [ $passed -gt 0 ]
