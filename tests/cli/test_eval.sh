@@ -5,8 +5,8 @@ set -eu
 cd "$tmp"
 data=$top/tests/unit/eval/data/lm_eval
 gzip -dc "$top/recipes/data/state_of_the_union.train.jsonl.gz" | head -n 2 > corpus.jsonl
-run 0 "$fathom" tokenizer train -i corpus.jsonl -o tok --vocab-size 400
-args="params=100k vocab_size=400 dataset=corpus.jsonl tokenizer=tok cutoff_len=128 per_device_train_batch_size=4 max_steps=3 train_from_scratch=true measure_mfu=false"
+run 0 "$fathom" tokenizer train -i corpus.jsonl -o tok --vocab-size 600
+args="params=200k vocab_size=600 dataset=corpus.jsonl tokenizer=tok cutoff_len=128 per_device_train_batch_size=4 max_steps=3 train_from_scratch=true measure_mfu=false"
 # shellcheck disable=SC2086
 run 0 "$fathom" train $args output_dir=one seed=1
 # shellcheck disable=SC2086
