@@ -25,6 +25,7 @@
 /* X(kernel, argument struct) */
 #define FM_KERNEL_LIST(X)                                                                                              \
     X(matmul, fm_matmul_args)                                                                                          \
+    X(quant_matmul, fm_quant_matmul_args)                                                                              \
     X(bias_grad, fm_bias_grad_args)                                                                                    \
     X(embedding_fwd, fm_embedding_args)                                                                                \
     X(embedding_bwd, fm_embedding_bwd_args)                                                                            \
@@ -114,6 +115,23 @@ typedef struct fm_matmul_args {
     const void *bias;     /* [n] or NULL */
     const void *b_packed; /* B as fm_matmul_pack made it, or NULL (then b is read) */
 } fm_matmul_args;
+
+/* C[m,n] = Q(A)[m,k] W[n,k]^T + bias[n], W quantised: blocks of a GGUF type (quant.h), or int8 with a factor a row. Q
+ * rounds each block of 32 elements of a row of A to int8 with a factor of its own (quant_act.h). A and bias are D, C is D
+ * or A. Products are exact integers inside a block; blocks are added in A in order of k. */
+typedef struct fm_quant_matmul_args {
+    int64_t m, n, k;
+    const void *a;
+    int64_t lda;
+    fm_dtype w_dtype;
+    const void *w;        /* [n] rows of blocks as files have them, or int8 [n,k] */
+    const float *w_scale; /* [n], int8 only */
+    const void *w_packed; /* W as fm_backend.quant_pack made it, or NULL (then w is read) */
+    void *c;
+    int64_t ldc;
+    fm_dtype c_dtype;
+    const void *bias; /* [n] or NULL */
+} fm_quant_matmul_args;
 
 /* dbias[n] (A type) (+)= sum over rows of dy [m,n] (D). */
 typedef struct fm_bias_grad_args {

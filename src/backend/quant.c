@@ -83,14 +83,14 @@ static void q5_1_dequantise(const uint8_t *b, float *y, int64_t n_blocks) {
 }
 
 /* Sixteen levels, closer together around zero. */
-static const int8_t iq4_levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+const int8_t fm_iq4_levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
 static void iq4_nl_dequantise(const uint8_t *b, float *y, int64_t n_blocks) {
     for (int64_t i = 0; i < n_blocks; i++, b += 18, y += QK) {
         float d = fm_quant_load_f16(b);
         for (int j = 0; j < HALF; j++) {
-            y[j] = d * (float)iq4_levels[b[2 + j] & 15];
-            y[j + HALF] = d * (float)iq4_levels[b[2 + j] >> 4];
+            y[j] = d * (float)fm_iq4_levels[b[2 + j] & 15];
+            y[j + HALF] = d * (float)fm_iq4_levels[b[2 + j] >> 4];
         }
     }
 }

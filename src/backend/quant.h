@@ -31,6 +31,10 @@ void fm_q6_k_quantise(const float *x, uint8_t *b, int64_t n_blocks);
 
 /* The 6-bit scale and minimum of sub-block j (0 to 7) of q4_k and q5_k, packed in 12 bytes. */
 void fm_k_scale_min(const uint8_t q[12], int j, int *scale, int *min);
+/* Scale j (0 to 15) of q3_k, of its 12 bytes, -32 to 31. */
+int fm_q3_k_scale(const uint8_t *s, int j);
+/* The sixteen levels of iq4_nl. */
+extern const int8_t fm_iq4_levels[16];
 
 static inline float fm_quant_load_f16(const uint8_t *p) {
     return fm_f16_to_f32((uint16_t)(p[0] | p[1] << 8));

@@ -26,7 +26,7 @@ void fm_q2_k_dequantise(const uint8_t *b, float *y, int64_t n_blocks) {
 }
 
 /* Scale j of q3_k: four low bits in the nibbles of bytes 0 to 7, two high bits in bytes 8 to 11. */
-static int q3_scale(const uint8_t *s, int j) {
+int fm_q3_k_scale(const uint8_t *s, int j) {
     int low = j < 8 ? s[j] & 15 : s[j - 8] >> 4;
     return (low | (s[8 + j % 4] >> (j / 4 * 2) & 3) << 4) - 32;
 }
@@ -37,7 +37,7 @@ void fm_q3_k_dequantise(const uint8_t *b, float *y, int64_t n_blocks) {
         for (int j = 0; j < 16; j++) {
             const uint8_t *q = b + 32 + j / 8 * 32 + j % 2 * 16, *high = b + j % 2 * 16;
             int shift = j % 8 / 2 * 2, bit = j / 2;
-            float s = d * (float)q3_scale(b + 96, j);
+            float s = d * (float)fm_q3_k_scale(b + 96, j);
             for (int l = 0; l < 16; l++) {
                 y[16 * j + l] = s * (float)((q[l] >> shift & 3) - (high[l] >> bit & 1 ? 0 : 4));
             }

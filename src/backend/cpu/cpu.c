@@ -4,6 +4,7 @@
 #include <pthread.h>
 
 #include "backend/cpu/providers.h"
+#include "backend/cpu/quant_layout.h"
 #include "backend/cpu/simd/gemm.h"
 #include "base/error.h"
 
@@ -41,6 +42,8 @@ static void add_avx2(fm_backend *b) {
 #undef FM_SIMD_FILE
     b->matmul_pack_bytes = fm_avx2_matmul_pack_bytes;
     b->matmul_pack = fm_avx2_matmul_pack;
+    b->quant_pack_bytes = fm_qp_bytes;
+    b->quant_pack = fm_avx2_quant_pack;
 }
 
 static void add_avx512(fm_backend *b) {
@@ -49,6 +52,8 @@ static void add_avx512(fm_backend *b) {
 #undef FM_SIMD_FILE
     b->matmul_pack_bytes = fm_avx512_matmul_pack_bytes;
     b->matmul_pack = fm_avx512_matmul_pack;
+    b->quant_pack_bytes = fm_qp_bytes;
+    b->quant_pack = fm_avx512_quant_pack;
 }
 #elif defined(__aarch64__)
 static void add_neon(fm_backend *b) {
@@ -57,6 +62,8 @@ static void add_neon(fm_backend *b) {
 #undef FM_SIMD_FILE
     b->matmul_pack_bytes = fm_neon_matmul_pack_bytes;
     b->matmul_pack = fm_neon_matmul_pack;
+    b->quant_pack_bytes = fm_qp_bytes;
+    b->quant_pack = fm_neon_quant_pack;
 }
 #endif
 

@@ -10,6 +10,7 @@
 
 const fm_kernel_row fm_ref_rows[] = {
     ALL(matmul),
+    ALL(quant_matmul),
     ALL(bias_grad),
     ALL(embedding_fwd),
     ALL(embedding_bwd),

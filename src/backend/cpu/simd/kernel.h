@@ -9,6 +9,12 @@
 #include "backend/cpu/simd/vec.h"
 
 #define FM_INLINE static inline __attribute__((always_inline))
+/* Before a short loop over registers: all of its rounds in a row. */
+#ifdef __clang__
+#define FM_UNROLL _Pragma("unroll")
+#else
+#define FM_UNROLL _Pragma("GCC unroll 8")
+#endif
 
 /* Element i of p as f32: VF_N elements, or the first n of them. d is FM_F32, FM_BF16 or FM_F16. */
 FM_INLINE vf vx_load(fm_dtype d, const void *p, int64_t i) {

@@ -6,6 +6,10 @@
  * vf_loadn / vf_storen take 0..VF_N valid lanes: others load 0 and are not written. Rounding to bf16
  * gives the bits of fm_f32_to_bf16, but for f32 subnormals with AVX-512: those become zero, as they do in its bf16
  * products. vf_max and vf_min give the second operand when either is NaN.
+ * vi_dot8(acc, w, a) adds to each lane the sum of its four products of bytes; a is signed, from -127 to 127, w is the
+ * signed byte with the bits of VQ_FLIP turned (what the instruction set multiplies fastest). Turned bytes stand for
+ * w + 128: take 128 times the sum of a off. vi_dot7 is for plain bytes w from 0 to 127. vi_set1_quad repeats four bytes,
+ * vi_load_u8 and vi_load_i8 widen VF_N bytes, vi_store_i8 narrows with saturation.
  * vf_hsum and vf_hmax reduce in one fixed tree. vd_lo and vd_hi widen the two halves of a vf. */
 #ifndef FM_BACKEND_CPU_SIMD_VEC_H
 #define FM_BACKEND_CPU_SIMD_VEC_H

@@ -146,6 +146,45 @@ static inline void vi_transpose4(vi w[4]) {
     w[3] = _mm256_unpackhi_epi64(t1, t3);
 }
 
+/* Bytes in groups of four along each lane, see vec.h. */
+#define VQ_FLIP 0
+static inline vi vi_set1_quad(const int8_t *p) {
+    int32_t quad;
+    memcpy(&quad, p, sizeof quad);
+    return _mm256_set1_epi32(quad);
+}
+static inline vi vi_dot7(vi acc, vi w, vi a) {
+    __m256i pairs = _mm256_maddubs_epi16(w, a);
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+/* |w| a, with the sign of w moved to a: a pair of products stays below 2^15. */
+static inline vi vi_dot8(vi acc, vi w, vi a) {
+    return vi_dot7(acc, _mm256_abs_epi8(w), _mm256_sign_epi8(a, w));
+}
+static inline vi vi_load_u8(const uint8_t *p) {
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)p));
+}
+static inline vi vi_load_i8(const int8_t *p) {
+    return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)p));
+}
+static inline void vi_store_i8(int8_t *p, vi v) {
+    __m128i w = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    _mm_storel_epi64((void *)p, _mm_packs_epi16(w, w));
+}
+static inline vi vi_max(vi a, vi b) {
+    return _mm256_max_epi32(a, b);
+}
+static inline int32_t vi_hsum(vi v) {
+    __m128i q = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    q = _mm_add_epi32(q, _mm_shuffle_epi32(q, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(q, _mm_shuffle_epi32(q, 0xb1)));
+}
+static inline int32_t vi_hmax(vi v) {
+    __m128i q = _mm_max_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    q = _mm_max_epi32(q, _mm_shuffle_epi32(q, 0x4e));
+    return _mm_cvtsi128_si32(_mm_max_epi32(q, _mm_shuffle_epi32(q, 0xb1)));
+}
+
 static inline __m128i vf_narrow_bf16(vf v) {
     __m256i u = _mm256_castps_si256(v);
     __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));

@@ -146,6 +146,38 @@ static inline void vi_transpose4(vi w[4]) {
     w[3] = _mm512_unpackhi_epi64(t1, t3);
 }
 
+/* Bytes in groups of four along each lane, see vec.h. */
+#define VQ_FLIP 0x80
+static inline vi vi_set1_quad(const int8_t *p) {
+    int32_t quad;
+    memcpy(&quad, p, sizeof quad);
+    return _mm512_set1_epi32(quad);
+}
+static inline vi vi_dot8(vi acc, vi w, vi a) {
+    return _mm512_dpbusd_epi32(acc, w, a);
+}
+static inline vi vi_dot7(vi acc, vi w, vi a) {
+    return _mm512_dpbusd_epi32(acc, w, a);
+}
+static inline vi vi_load_u8(const uint8_t *p) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p));
+}
+static inline vi vi_load_i8(const int8_t *p) {
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)p));
+}
+static inline void vi_store_i8(int8_t *p, vi v) {
+    _mm_storeu_si128((void *)p, _mm512_cvtsepi32_epi8(v));
+}
+static inline vi vi_max(vi a, vi b) {
+    return _mm512_max_epi32(a, b);
+}
+static inline int32_t vi_hsum(vi v) {
+    return _mm512_reduce_add_epi32(v);
+}
+static inline int32_t vi_hmax(vi v) {
+    return _mm512_reduce_max_epi32(v);
+}
+
 static inline __m256i vf_narrow_bf16(vf v) {
     return (__m256i)_mm512_cvtneps_pbh(v);
 }

@@ -149,6 +149,51 @@ static inline void vi_transpose4(vi w[4]) {
     w[3] = vreinterpretq_s32_s64(vzip2q_s64(t1, t3));
 }
 
+/* Bytes in groups of four along each lane, see vec.h. */
+#define VQ_FLIP 0
+static inline vi vi_set1_quad(const int8_t *p) {
+    int32_t quad;
+    memcpy(&quad, p, sizeof quad);
+    return vdupq_n_s32(quad);
+}
+static inline vi vi_dot8(vi acc, vi w, vi a) {
+    int8x16_t x = vreinterpretq_s8_s32(w), y = vreinterpretq_s8_s32(a);
+#ifdef __ARM_FEATURE_DOTPROD
+    return vdotq_s32(acc, x, y);
+#else /* two products of a byte by one of at most 127 stay below 2^15 */
+    int16x8_t low = vmull_s8(vget_low_s8(x), vget_low_s8(y)), high = vmull_high_s8(x, y);
+    return vpadalq_s16(acc, vpaddq_s16(low, high));
+#endif
+}
+static inline vi vi_dot7(vi acc, vi w, vi a) {
+    return vi_dot8(acc, w, a);
+}
+static inline vi vi_load_u8(const uint8_t *p) {
+    uint32_t quad;
+    memcpy(&quad, p, sizeof quad);
+    uint16x8_t h = vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(quad)));
+    return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(h)));
+}
+static inline vi vi_load_i8(const int8_t *p) {
+    uint32_t quad;
+    memcpy(&quad, p, sizeof quad);
+    return vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u32(vdup_n_u32(quad)))));
+}
+static inline void vi_store_i8(int8_t *p, vi v) {
+    int16x4_t h = vqmovn_s32(v);
+    uint32_t quad = vget_lane_u32(vreinterpret_u32_s8(vqmovn_s16(vcombine_s16(h, h))), 0);
+    memcpy(p, &quad, sizeof quad);
+}
+static inline vi vi_max(vi a, vi b) {
+    return vmaxq_s32(a, b);
+}
+static inline int32_t vi_hsum(vi v) {
+    return vaddvq_s32(v);
+}
+static inline int32_t vi_hmax(vi v) {
+    return vmaxvq_s32(v);
+}
+
 static inline uint16x4_t vf_narrow_bf16(vf v) {
     uint32x4_t u = vreinterpretq_u32_f32(v);
     uint32x4_t odd = vandq_u32(vshrq_n_u32(u, 16), vdupq_n_u32(1));
