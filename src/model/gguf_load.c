@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backend/quant.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "model/files.h"
@@ -96,6 +97,12 @@ static void split_rows(const fm_gguf_source *s, int64_t row, int64_t n, float *o
     }
 }
 
+/* Row r of ours is this row of a tensor whose q or k rows are permuted. */
+static int64_t row_in_file(const fm_gguf_source *s, int64_t r) {
+    int64_t half = s->w->dim[0] / s->heads / 2; /* row (h, t, j) of ours, t the half of the pair, is (h, j, t) there */
+    return r / (2 * half) * 2 * half + 2 * (r % half) + r / half % 2;
+}
+
 void fm_gguf_source_rows(const fm_gguf_source *s, int64_t row, int64_t n, float *out, float *scratch) {
     if (s->k_b) {
         split_rows(s, row, n, out, scratch);
@@ -105,11 +112,8 @@ void fm_gguf_source_rows(const fm_gguf_source *s, int64_t row, int64_t n, float 
         fm_gguf_read_f32(out, s->w, s->first + row * s->cols, n * s->cols);
         return;
     }
-    /* Row (h, t, j) of ours, t the half of the pair, is row (h, j, t) of the file. */
-    int64_t half = s->w->dim[0] / s->heads / 2;
     for (int64_t i = 0; i < n; i++) {
-        int64_t r = row + i, h = r / (2 * half), t = r / half % 2, j = r % half;
-        fm_gguf_read_f32(out + i * s->cols, s->w, (h * 2 * half + 2 * j + t) * s->cols, s->cols);
+        fm_gguf_read_f32(out + i * s->cols, s->w, row_in_file(s, row + i) * s->cols, s->cols);
     }
 }
 
@@ -117,6 +121,11 @@ void fm_gguf_source_rows(const fm_gguf_source *s, int64_t row, int64_t n, float 
 
 static bool usable_in_place(const fm_gguf_source *s) {
     return s->w && s->heads == 0 && fm_dtype_get(s->w->dtype)->block == 1;
+}
+
+/* A matrix of blocks whose rows are whole blocks. */
+static bool is_blocks(const fm_gguf_source *s, const fm_param *p) {
+    return s->w && p->n_dims == 2 && fm_quant_find(s->w->dtype) && s->cols % fm_dtype_get(s->w->dtype)->block == 0;
 }
 
 static fm_status find_sources(fm_model *m, const fm_gguf_arch *arch) {
@@ -222,6 +231,14 @@ static fm_status fill_part(void *arg, int64_t part, int64_t n_parts, int thread)
     return FM_OK;
 }
 
+/* Permuted rows of blocks, copied in our order. */
+static void copy_blocks(fm_param *p, const fm_gguf_source *s) {
+    int64_t row = fm_dtype_bytes(p->dtype, s->cols);
+    for (int64_t r = 0; r < p->dim[0]; r++) {
+        memcpy((uint8_t *)p->data + r * row, s->w->data + row_in_file(s, r) * row, (size_t)row);
+    }
+}
+
 static fm_status fill_params(fm_model *m, fm_dtype master, fm_pool *pool) {
     FM_ASSERT(master == FM_F32 || master == FM_BF16 || master == FM_F16);
     FM_TRY(fm_params_alloc(m->params, master));
@@ -229,6 +246,11 @@ static fm_status fill_params(fm_model *m, fm_dtype master, fm_pool *pool) {
         fm_param *p = fm_params_at(m->params, i);
         const fm_gguf_source *s = &m->gguf_sources[i];
         if (p->tie || p->storage == FM_STORAGE_MAP || (!s->w && !s->k_b)) {
+            continue;
+        }
+        if (p->own_dtype) {
+            copy_blocks(p, s);
+            fm_param_changed(p);
             continue;
         }
         fill_job j = {.s = s, .p = p, .rows = p->numel / s->cols};
@@ -284,11 +306,19 @@ static fm_status load_weights(fm_model *m, const fm_gguf_arch *arch, fm_gguf_loa
     if (mode == FM_GGUF_LOAD_LAZY) {
         return FM_OK;
     }
-    for (int i = 0; i < fm_params_count(m->params) && mode == FM_GGUF_LOAD_MAP; i++) {
+    bool map = mode == FM_GGUF_LOAD_MAP || mode == FM_GGUF_LOAD_KEEP;
+    for (int i = 0; i < fm_params_count(m->params) && map; i++) {
         fm_param *p = fm_params_at(m->params, i);
         const fm_gguf_source *s = &m->gguf_sources[i];
         uintptr_t address = (uintptr_t)p->source;
-        if (!p->tie && usable_in_place(s) && address % (uintptr_t)fm_dtype_get(p->source_dtype)->block_bytes == 0) {
+        if (!p->tie && mode == FM_GGUF_LOAD_KEEP && is_blocks(s, p)) {
+            if (s->heads) {
+                p->dtype = s->w->dtype;
+                p->own_dtype = true;
+            } else {
+                fm_param_set_external(p, p->source_dtype, (void *)p->source, FM_STORAGE_MAP);
+            }
+        } else if (!p->tie && usable_in_place(s) && address % (uintptr_t)fm_dtype_get(p->source_dtype)->block_bytes == 0) {
             fm_param_set_external(p, p->source_dtype, (void *)p->source, FM_STORAGE_MAP);
         }
     }

@@ -381,7 +381,6 @@ int fm_head_find(const fm_model *m, const char *name) {
 
 /* The product straight into the accumulation type. */
 static fm_status matmul_wide(fm_ctx *c, fm_tensor *x, fm_param *w, fm_param *b, fm_tensor *y) {
-    fm_dtype d = x->dtype;
     int64_t n = w->dim[0], k = w->dim[1];
     fm_tensor *weight = fm_leaf(c, w), *bias = fm_leaf_or_null(c, b);
     if (!weight || (b && !bias)) {
@@ -392,22 +391,11 @@ static fm_status matmul_wide(fm_ctx *c, fm_tensor *x, fm_param *w, fm_param *b, 
                         .k = k,
                         .a = fm_data(c, x),
                         .lda = k,
-                        .ldb = k,
-                        .trans_b = true,
                         .c = fm_data(c, y),
                         .ldc = n,
                         .c_dtype = y->dtype,
                         .bias = fm_data(c, bias)};
-    if (fm_ctx_pack(c) && !fm_ctx_is_meta(c)) {
-        void *packed = NULL;
-        FM_TRY(fm_param_packed(fm_ctx_backend(c), fm_ctx_exec(c), w, d, &packed));
-        a.b_packed = packed;
-    }
-    if (!a.b_packed) {
-        a.b = fm_data(c, weight);
-    }
-    FM_TRY(fm_ctx_status(c));
-    return fm_run(c, FM_K_matmul, d, &a);
+    return fm_weight_product(c, weight, &a, x->dtype);
 }
 
 fm_tensor *fm_product_wide(fm_ctx *c, fm_tensor *x, fm_param *w, fm_param *b) {

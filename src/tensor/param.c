@@ -186,7 +186,7 @@ fm_status fm_params_alloc_mixed(fm_params *ps, fm_dtype dtype, fm_dtype frozen) 
     for (size_t i = 0; i < ps->n; i++) {
         const fm_param *p = ps->item[i];
         if (!p->tie && !p->data) {
-            total += align64((size_t)fm_dtype_bytes(p->frozen ? frozen : dtype, p->numel));
+            total += align64((size_t)fm_dtype_bytes(p->own_dtype ? p->dtype : p->frozen ? frozen : dtype, p->numel));
         }
     }
     if (total == 0) {
@@ -198,7 +198,7 @@ fm_status fm_params_alloc_mixed(fm_params *ps, fm_dtype dtype, fm_dtype frozen) 
     for (size_t i = 0; i < ps->n; i++) {
         fm_param *p = ps->item[i];
         if (!p->tie && !p->data) {
-            p->dtype = p->frozen ? frozen : dtype;
+            p->dtype = p->own_dtype ? p->dtype : p->frozen ? frozen : dtype;
             p->storage = FM_STORAGE_HEAP;
             p->data = at;
             at += align64((size_t)fm_dtype_bytes(p->dtype, p->numel));
@@ -358,8 +358,7 @@ fm_status fm_param_acquire(const fm_backend *b, const fm_exec *x, fm_param *p, f
         p->copy.version = 0;
     }
     if (p->copy.version != p->version) {
-        fm_cast_args a = {.n = p->numel, .to = dtype, .x = p->data, .y = p->copy.data};
-        FM_TRY(fm_kernel_run(b, x, FM_K_cast, p->dtype, &a));
+        FM_TRY(fm_param_rows(b, x, p, 0, p->dim[0], dtype, p->copy.data));
         p->copy.version = p->version;
     }
     *out = p->copy.data;
@@ -409,9 +408,7 @@ static fm_status pack_converted(const fm_backend *b, const fm_exec *x, const fm_
     }
     for (int64_t r = 0; r < n && s == FM_OK; r += PACK_ROWS) {
         int64_t m = FM_MIN(PACK_ROWS, n - r);
-        const uint8_t *src = (const uint8_t *)p->data + fm_dtype_bytes(p->dtype, r * k);
-        fm_cast_args a = {.n = m * k, .to = dtype, .x = src, .y = rows};
-        s = fm_kernel_run(b, x, FM_K_cast, p->dtype, &a);
+        s = fm_param_rows(b, x, p, r, m, dtype, rows);
         if (s == FM_OK) {
             uint8_t *dst = (uint8_t *)p->packed + (r ? b->matmul_pack_bytes(dtype, r, k) : 0);
             s = b->matmul_pack(x, dtype, m, k, rows, k, true, dst);

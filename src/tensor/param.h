@@ -38,7 +38,9 @@ struct fm_param {
     int64_t numel;
     int64_t shard_begin, shard_end; /* rows of dim[0] held by this process; whole range when not sharded */
     int32_t owner;                  /* rank that updates it */
-    fm_dtype dtype;                 /* of data (the master) */
+    fm_dtype dtype;                 /* of data (the master); a block type or int8: only products read it as it is */
+    bool own_dtype;                 /* fm_params_alloc gives it memory of p->dtype */
+    const float *row_scale;         /* [dim0] of an int8 master; not owned */
     fm_storage_kind storage;
     void *data;
     const void *source;    /* a file's elements of source_dtype this was made from, rows in order; or NULL */
@@ -119,5 +121,15 @@ void fm_param_release(fm_param *p);
 /* Packed form of a 2-D weight [n,k] for y = x W^T, or NULL in *out when the backend packs nothing, or when the
  * weight is better read where it is (in a file map: at first, and when packing would take too much memory). */
 FM_MUST_CHECK fm_status fm_param_packed(const fm_backend *b, const fm_exec *x, fm_param *p, fm_dtype dtype, void **out);
+
+/* ---- quantised masters (param_quant.c) ------------------------------------------------------- */
+
+bool fm_param_quantised(const fm_param *p);
+/* Rows [row, row + n) of the master, whatever its type, as dtype (f32, bf16, f16 or f64) into out. */
+FM_MUST_CHECK fm_status fm_param_rows(const fm_backend *b, const fm_exec *x, const fm_param *p, int64_t row, int64_t n,
+                                      fm_dtype dtype, void *out);
+/* C = A W^T + bias for a leaf w [n,k] read in type d: a has m, n, k, a, lda, c, ldc, c_dtype and bias. Where the context
+ * packs weights (inference), quantised ones are multiplied as they are, plain ones in their packed form. */
+FM_MUST_CHECK fm_status fm_weight_product(fm_ctx *c, const fm_tensor *w, fm_matmul_args *a, fm_dtype d);
 
 #endif

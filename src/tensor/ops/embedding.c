@@ -1,5 +1,6 @@
 /* Rows of a table by id. */
 #include "tensor/ops_util.h"
+#include "tensor/param.h"
 
 static fm_status shape(fm_ctx *c, fm_node *n) {
     const fm_tensor *w = n->in[0], *ids = n->in[1];
@@ -10,8 +11,27 @@ static fm_status shape(fm_ctx *c, fm_node *n) {
     return fm_make_out(c, n, w->dtype, 2, (int64_t[]){ids->dim[0], w->dim[1]});
 }
 
+/* Rows of a quantised table, without a copy of the whole. */
+static fm_status quantised_rows(fm_ctx *c, fm_node *n) {
+    const fm_tensor *w = n->in[0], *ids = n->in[1];
+    const int32_t *id = fm_data(c, ids);
+    uint8_t *y = fm_data(c, n->out[0]);
+    FM_TRY(fm_ctx_status(c));
+    if (!y) { /* meta */
+        return FM_OK;
+    }
+    FM_TRY(fm_ids_check("ids", id, ids->dim[0], w->dim[0], NULL));
+    for (int64_t t = 0; t < ids->dim[0]; t++, y += fm_dtype_bytes(w->dtype, w->dim[1])) {
+        FM_TRY(fm_param_rows(fm_ctx_backend(c), fm_ctx_exec(c), w->param, id[t], 1, w->dtype, y));
+    }
+    return FM_OK;
+}
+
 static fm_status forward(fm_ctx *c, fm_node *n) {
     const fm_tensor *w = n->in[0], *ids = n->in[1];
+    if (w->param && fm_param_quantised(w->param)) {
+        return quantised_rows(c, n);
+    }
     fm_embedding_args a = {
         .n_tokens = ids->dim[0],
         .dim = w->dim[1],

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "tensor/ops_util.h"
+#include "tensor/param.h"
 
 static fm_status shape(fm_ctx *c, fm_node *n) {
     const fm_tensor *x = n->in[0], *w = n->in[1];
@@ -30,22 +31,12 @@ static fm_status forward(fm_ctx *c, fm_node *n) {
         .k = w->dim[1],
         .a = fm_data(c, x),
         .lda = w->dim[1],
-        .ldb = w->dim[1],
-        .trans_b = true,
         .c = fm_data(c, n->out[0]),
         .ldc = w->dim[0],
         .c_dtype = x->dtype,
         .bias = fm_data(c, n->in[2]),
     };
-    if (fm_ctx_pack(c) && w->param) {
-        void *packed = NULL;
-        FM_TRY(fm_param_packed(fm_ctx_backend(c), fm_ctx_exec(c), w->param, w->dtype, &packed));
-        a.b_packed = packed;
-    }
-    if (!a.b_packed) {
-        a.b = fm_data(c, w);
-    }
-    return fm_op_run(c, FM_K_matmul, x->dtype, &a);
+    return fm_weight_product(c, w, &a, x->dtype);
 }
 
 /* dx [m,k] (+)= dy [m,n] w [n,k]. The product adds only into the accumulation type, so a narrower dx goes through a
