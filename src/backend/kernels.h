@@ -117,8 +117,8 @@ typedef struct fm_matmul_args {
 } fm_matmul_args;
 
 /* C[m,n] = Q(A)[m,k] W[n,k]^T + bias[n], W quantised: blocks of a GGUF type (quant.h), or int8 with a factor a row. Q
- * rounds each block of 32 elements of a row of A to int8 with a factor of its own (quant_act.h). A and bias are D, C is D
- * or A. Products are exact integers inside a block; blocks are added in A in order of k. */
+ * rounds each block of 32 elements of a row of A to int8 with a factor of its own (quant_act.h). A and bias are D, C is
+ * D or A. Products are exact integers inside a block; blocks are added in A in order of k. */
 typedef struct fm_quant_matmul_args {
     int64_t m, n, k;
     const void *a;

@@ -2,8 +2,8 @@
  *
  *   d = max|x| / 127,  q = round to even(x * (127 / max|x|)),  x ~ d q
  *
- * all in f32. A block whose largest magnitude is below FM_QUANT_ACT_MIN is zero; one that holds NaN or an infinity has a
- * d that is not finite, so that no such row gives a finite result. One definition for every weight type, so that what
+ * all in f32. A block whose largest magnitude is below FM_QUANT_ACT_MIN is zero; one that holds NaN or an infinity has
+ * a d that is not finite, so that no such row gives a finite result. One definition for every weight type, so that what
  * a row gives depends on that row and the weights alone. */
 #ifndef FM_BACKEND_QUANT_ACT_H
 #define FM_BACKEND_QUANT_ACT_H

@@ -318,7 +318,8 @@ static fm_status load_weights(fm_model *m, const fm_gguf_arch *arch, fm_gguf_loa
             } else {
                 fm_param_set_external(p, p->source_dtype, (void *)p->source, FM_STORAGE_MAP);
             }
-        } else if (!p->tie && usable_in_place(s) && address % (uintptr_t)fm_dtype_get(p->source_dtype)->block_bytes == 0) {
+        } else if (!p->tie && usable_in_place(s) &&
+                   address % (uintptr_t)fm_dtype_get(p->source_dtype)->block_bytes == 0) {
             fm_param_set_external(p, p->source_dtype, (void *)p->source, FM_STORAGE_MAP);
         }
     }

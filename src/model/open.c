@@ -16,8 +16,12 @@ static bool cpu_has_bf16(void) {
     return (isa == FM_ISA_AVX512 && i->avx512_bf16) || (isa == FM_ISA_NEON && i->neon_bf16);
 }
 
+static bool by_itself(const char *dtype) {
+    return !dtype || strcmp(dtype, "auto") == 0;
+}
+
 static fm_status choose_dtype(fm_dtype *out, const fm_model *m, const char *name) {
-    if (!name || strcmp(name, "auto") == 0) {
+    if (by_itself(name)) {
         bool narrow = m->stored == FM_BF16 || m->stored == FM_E4M3;
         /* An f32 form of every weight must fit; bf16 ones can be read from the file. */
         bool large = (double)fm_params_numel(m->params) * 4 > 0.5 * (double)fm_mem_available();
@@ -37,7 +41,8 @@ fm_status fm_model_open(fm_model **out, const char *path, const fm_model_options
         FM_FAIL(FM_ERR_ARGUMENT, "fm_model_options: expected size %zu, found %zu", sizeof *opt, opt->size);
     }
     if (fm_gguf_is_file(path)) {
-        FM_TRY(fm_model_load_gguf(&m, path, FM_GGUF_LOAD_KEEP, FM_F32));
+        bool keep = by_itself(opt ? opt->dtype : NULL);
+        FM_TRY(fm_model_load_gguf(&m, path, keep ? FM_GGUF_LOAD_KEEP : FM_GGUF_LOAD_MAP, FM_F32));
     } else {
         FM_TRY(fm_model_load(&m, path, true, FM_F32));
     }

@@ -88,7 +88,8 @@ fm_status fm_param_rows(const fm_backend *b, const fm_exec *x, const fm_param *p
 
 static fm_status quant_packed(const fm_backend *b, const fm_exec *x, fm_param *p, const void **out) {
     *out = NULL;
-    int64_t n = p->dim[0], k = p->numel / p->dim[0], bytes = b->quant_pack_bytes ? b->quant_pack_bytes(p->dtype, n, k) : 0;
+    int64_t n = p->dim[0], k = p->numel / p->dim[0],
+            bytes = b->quant_pack_bytes ? b->quant_pack_bytes(p->dtype, n, k) : 0;
     if (p->packed && p->packed_version == p->version && p->packed_dtype == p->dtype) {
         *out = p->packed;
         return FM_OK;

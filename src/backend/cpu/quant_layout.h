@@ -13,8 +13,8 @@
  * A block's elements are q - off, with off of the row below (8 bits: none; what VQ_FLIP adds is the kernel's business).
  *
  * Groups of four elements of 64 columns lie together: a vector holds a group of VF_N columns, and one instruction
- * multiplies it by the four activations it broadcasts. Types that are not listed, but can be written exactly as one that
- * is, are: q3_k as q6_k, iq4_nl as q8_0. */
+ * multiplies it by the four activations it broadcasts. Types that are not listed, but can be written exactly as one
+ * that is, are: q3_k as q6_k, iq4_nl as q8_0. */
 #ifndef FM_BACKEND_CPU_QUANT_LAYOUT_H
 #define FM_BACKEND_CPU_QUANT_LAYOUT_H
 

@@ -90,8 +90,7 @@ static void put_six(const place *p, int64_t c, const uint8_t *v) {
     for (int h = 0; h < 2; h++) {
         for (int i = 0; i < 4; i++) {
             const uint8_t *e = v + 16 * h + i;
-            p->high[(h * COLS + c) * 4 + i] =
-                (uint8_t)(e[0] >> 4 | e[4] >> 4 << 2 | e[8] >> 4 << 4 | e[12] >> 4 << 6);
+            p->high[(h * COLS + c) * 4 + i] = (uint8_t)(e[0] >> 4 | e[4] >> 4 << 2 | e[8] >> 4 << 4 | e[12] >> 4 << 6);
         }
     }
 }
@@ -262,8 +261,8 @@ fm_status fm_qp_pack(const fm_exec *x, fm_dtype d, int64_t n, int64_t k, const v
         FM_FAIL(FM_ERR_UNSUPPORTED, "weights of type %s and %lld columns have no packed form", fm_dtype_get(d)->name,
                 (long long)k);
     }
-    pack_job p = {.d = d, .n = n, .k = k, .panel_bytes = fm_qp_panel_bytes(l, k), .w = w, .flip = flip,
-                  .packed = packed};
+    pack_job p = {
+        .d = d, .n = n, .k = k, .panel_bytes = fm_qp_panel_bytes(l, k), .w = w, .flip = flip, .packed = packed};
     int64_t panels = (n + COLS - 1) / COLS;
     return fm_pool_run(x->pool, FM_MIN(panels, 4 * (int64_t)fm_pool_threads(x->pool)), pack_part, &p);
 }

@@ -121,6 +121,45 @@ static int run_packed(fm_ctx *c, fm_tensor **in, int64_t n_rows, fm_tensor **out
     return r;
 }
 
+/* With a quantised weight: the harness's w is not read, its shape is. */
+static int run_quantised(fm_ctx *c, fm_tensor **in, int64_t n_rows, fm_tensor **out) {
+    FM_UNUSED(n_rows);
+    static const fm_dtype types[] = {FM_Q8_0, FM_Q4_K};
+    static uint8_t blocks[FM_ARRAY_LEN(types)][16384];
+    int64_t n = in[1]->dim[0], k = in[1]->dim[1];
+    fm_params *ps;
+    int made = 0;
+    fm_ctx_set_pack(c, true);
+    if (fm_params_new(&ps) != FM_OK) {
+        return 0;
+    }
+    for (size_t t = 0; t < FM_ARRAY_LEN(types); t++) {
+        const fm_dtype_info *info = fm_dtype_get(types[t]);
+        int64_t bytes = fm_dtype_bytes(types[t], n * k);
+        FM_ASSERT(bytes > 0 && bytes <= (int64_t)sizeof blocks[0]);
+        for (int64_t i = 0; i < bytes; i++) {
+            blocks[t][i] = (uint8_t)(i * 151 + i / 7);
+        }
+        for (int64_t i = 0; i < bytes; i += info->block_bytes) {
+            fm_store_from_f64(FM_F16, blocks[t] + i, 0, 0.001 * (double)(i % 11 + 1)); /* factors that stay finite */
+            if (types[t] == FM_Q4_K) {
+                fm_store_from_f64(FM_F16, blocks[t] + i, 1, 0.002 * (double)(i % 5));
+            }
+        }
+        fm_param *p = NULL;
+        fm_param_desc d = {.name = info->name, .n_dims = 2, .dim = {n, k}};
+        if (fm_params_add(ps, &d, &p) == FM_OK) {
+            p->frozen = true;
+            fm_param_set_external(p, types[t], blocks[t], FM_STORAGE_EXTERNAL);
+            out[t] = fm_linear(c, in[0], fm_leaf(c, p), in[2]);
+            made += out[t] != NULL;
+        }
+    }
+    fm_ctx_set_pack(c, false);
+    fm_params_free(ps); /* nothing is recorded: neither x nor these have a gradient */
+    return made == (int)FM_ARRAY_LEN(types) ? made : 0;
+}
+
 #define X(...)                                                                                                         \
     { .name = "x", .n_dims = sizeof((int64_t[]){__VA_ARGS__}) / 8, .dim = {__VA_ARGS__}, .rows = true }
 #define W(N, K)                                                                                                        \
@@ -140,6 +179,13 @@ static const fm_op_case cases[] = {
      .run = run},
     {.name = "large", .n_in = 3, .in = {X(131, 259), W(150, 259), B(150)}, .run = run, .row_invariant = true},
     {.name = "deep", .n_in = 2, .in = {X(37, 1031), W(65, 1031)}, .run = run, .row_invariant = true},
+    {.name = "quantised",
+     .n_in = 3,
+     .in = {{.name = "x", .n_dims = 2, .dim = {21, 256}, .rows = true, .no_grad = true},
+            {.name = "w", .n_dims = 2, .dim = {37, 256}, .weight = true, .no_grad = true},
+            {.name = "b", .n_dims = 1, .dim = {37}, .weight = true, .no_grad = true}},
+     .run = run_quantised,
+     .row_invariant = true},
     {.name = "packed", .n_in = 3, .in = {X(35, 96), W(80, 96), B(80)}, .run = run_packed, .row_invariant = true},
 };
 #undef X
@@ -150,7 +196,7 @@ const fm_op fm_op_linear = {
     .name = "linear",
     .formula = "y = x w^T + b",
     .onnx = "Transpose, MatMul, Add",
-    .kernels = {FM_K_matmul, FM_K_bias_grad, FM_KERNEL_COUNT},
+    .kernels = {FM_K_matmul, FM_K_bias_grad, FM_K_quant_matmul, FM_KERNEL_COUNT},
     .shape = shape,
     .forward = forward,
     .backward = backward,

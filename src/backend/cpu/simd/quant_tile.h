@@ -1,9 +1,9 @@
-/* Tiles of quantised products: `mr` rows of activations by NV vectors of columns of one panel (quant_layout.h).
+/* Tiles of quantised products: `mr` rows of activations by `nv` vectors of columns of one panel (quant_layout.h).
  *
  * For each block of 32: exact integer sums of the products, then in f32, lane by lane,
  *   p = sum * d;  f += p * s   [halves of a block apart when they have factors of their own];   f -= d * sum(q) * m
- * in order of k. Nothing depends on mr, so that one row and many have the same bits. Every function here is inlined with
- * constant layout arguments; quant.c makes one tile per layout and number of rows. */
+ * in order of k. Nothing depends on mr, so that one row and many have the same bits. Every function here is inlined
+ * with constant layout arguments; quant.c makes one tile per layout and number of rows. */
 #ifndef FM_BACKEND_CPU_SIMD_QUANT_TILE_H
 #define FM_BACKEND_CPU_SIMD_QUANT_TILE_H
 
@@ -11,33 +11,34 @@
 #include "backend/cpu/simd/kernel.h"
 
 #if defined(FM_SIMD_avx512)
-#define QT_NV 4
-#define QT_MR 6 /* rows of a tile over expanded weights */
+#define QT_NV       4 /* vectors of columns of a tile that unpacks weights as it goes */
+#define QT_NV_FORMS 2 /* and over expanded weights: integer and float sums stay in registers */
+#define QT_MR       6 /* rows over expanded weights */
 #elif defined(FM_SIMD_avx2)
-#define QT_NV 2
-#define QT_MR 4
+#define QT_NV       2
+#define QT_NV_FORMS 2
+#define QT_MR       4
 #else
-#define QT_NV 4
-#define QT_MR 4
+#define QT_NV       4
+#define QT_NV_FORMS 2
+#define QT_MR       4
 #endif
 #define QT_DIRECT 4 /* rows of a tile that unpacks weights as it goes */
-#define QT_COLS   (QT_NV * VF_N)
 
-/* Rows of activations, see quant_act.h. */
+/* A group of mr rows of activations (quant_act.h), side by side: what a tile needs next lies next. */
 typedef struct qt_rows {
-    const int8_t *q;     /* [rows,blocks*32] */
-    const float *d;      /* [rows,blocks] */
-    const float *ds;     /* [rows,blocks] d times the sum of q; layouts with minima only */
-    const int32_t *init; /* [rows,blocks*n_sub] what integer sums begin with, - off * sum of q; or NULL */
-    int64_t blocks;
+    const int8_t *q;     /* [blocks,8,mr,4] */
+    const float *d;      /* [blocks,mr] */
+    const float *ds;     /* [blocks,mr] d times the sum of q; layouts with minima only */
+    const int32_t *init; /* [blocks,n_sub,mr] what integer sums begin with, - off * sum of q; or NULL */
 } qt_rows;
 
 typedef struct qt_args {
     const uint8_t *panel;
     int64_t blocks;
-    qt_rows a;    /* of the tile's first row */
+    qt_rows a;
     int64_t col0; /* of the tile in its panel */
-    float *out;   /* [mr,QT_COLS] */
+    float *out;   /* [mr,nv*VF_N] */
 } qt_args;
 
 /* 32 low halves to bytes, and back together with what lies above them. h: which half of the elements. */
@@ -45,7 +46,7 @@ FM_INLINE vi qt_unpack(int bits, int g, int h, vi x, vi high) {
     vi low = vi_and(h ? vi_shr(x, 4) : x, vi_set1(0x0f0f0f0f));
     if (bits == 5) { /* bit g + 4h to bit 4 */
         int at = g + 4 * h;
-        vi up = at == 0 ? vi_shl(high, 4)
+        vi up = at == 0   ? vi_shl(high, 4)
                 : at == 1 ? vi_shl(high, 3)
                 : at == 2 ? vi_shl(high, 2)
                 : at == 3 ? vi_shl(high, 1)
@@ -87,18 +88,18 @@ FM_INLINE vi qt_dot(int bits, vi acc, vi w, vi a) {
 }
 
 /* Integer sums of half h (n_sub 2) or all of a block. */
-FM_INLINE void qt_sums(int bits, int n_sub, int h, int mr, const uint8_t *quant, const uint8_t *high, const int8_t *q,
-                       int64_t q_stride, vi acc[][QT_NV]) {
+FM_INLINE void qt_sums(int bits, int n_sub, int h, int mr, int nv, const uint8_t *quant, const uint8_t *high,
+                       const int8_t *q, vi acc[][QT_NV]) {
     if (bits >= 7) {
         const int g0 = n_sub == 2 ? 4 * h : 0, g1 = n_sub == 2 ? g0 + 4 : 8;
         FM_UNROLL for (int g = g0; g < g1; g++) {
             vi w[QT_NV];
-            FM_UNROLL for (int v = 0; v < QT_NV; v++) {
+            FM_UNROLL for (int v = 0; v < nv; v++) {
                 w[v] = vi_load(quant + (g * FM_QP_COLS + v * VF_N) * 4);
             }
             FM_UNROLL for (int r = 0; r < mr; r++) {
-                const vi a = vi_set1_quad(q + r * q_stride + 4 * g);
-                FM_UNROLL for (int v = 0; v < QT_NV; v++) {
+                const vi a = vi_set1_quad(q + (g * mr + r) * 4);
+                FM_UNROLL for (int v = 0; v < nv; v++) {
                     acc[r][v] = qt_dot(bits, acc[r][v], w[v], a);
                 }
             }
@@ -109,7 +110,7 @@ FM_INLINE void qt_sums(int bits, int n_sub, int h, int mr, const uint8_t *quant,
     FM_UNROLL for (int g = 0; g < 4; g++) {
         FM_UNROLL for (int half = h0; half < h1; half++) {
             vi w[QT_NV];
-            FM_UNROLL for (int v = 0; v < QT_NV; v++) {
+            FM_UNROLL for (int v = 0; v < nv; v++) {
                 const vi x = vi_load(quant + (g * FM_QP_COLS + v * VF_N) * 4);
                 vi up = x;
                 if (bits == 5) {
@@ -120,8 +121,8 @@ FM_INLINE void qt_sums(int bits, int n_sub, int h, int mr, const uint8_t *quant,
                 w[v] = qt_unpack(bits, g, half, x, up);
             }
             FM_UNROLL for (int r = 0; r < mr; r++) {
-                const vi a = vi_set1_quad(q + r * q_stride + 16 * half + 4 * g);
-                FM_UNROLL for (int v = 0; v < QT_NV; v++) {
+                const vi a = vi_set1_quad(q + ((4 * half + g) * mr + r) * 4);
+                FM_UNROLL for (int v = 0; v < nv; v++) {
                     acc[r][v] = qt_dot(bits, acc[r][v], w[v], a);
                 }
             }
@@ -129,20 +130,21 @@ FM_INLINE void qt_sums(int bits, int n_sub, int h, int mr, const uint8_t *quant,
     }
 }
 
-FM_INLINE void qt_tile(int bits, fm_qp_scale scale, fm_qp_min min, bool init, const int mr, const qt_args *t) {
+FM_INLINE void qt_tile(int bits, fm_qp_scale scale, fm_qp_min min, bool init, const int mr, const int nv,
+                       const qt_args *t) {
     const int per = fm_qp_per(scale), n_sub = scale == FM_QP_I8X2 || scale == FM_QP_F32X2 ? 2 : 1;
-    const int64_t blocks = t->blocks, q_stride = t->a.blocks * FM_QP_BLOCK, d_stride = t->a.blocks;
-    const int64_t col0 = t->col0;
+    const int64_t blocks = t->blocks, col0 = t->col0;
+    qt_rows a = t->a;
     const uint8_t *at = t->panel;
     vf f[QT_MR][QT_NV];
     FM_UNROLL for (int r = 0; r < mr; r++) {
-        FM_UNROLL for (int v = 0; v < QT_NV; v++) {
+        FM_UNROLL for (int v = 0; v < nv; v++) {
             f[r][v] = vf_zero();
         }
     }
     for (int64_t kb = 0; kb < blocks;) {
         vf dv[QT_NV], mv[QT_NV];
-        FM_UNROLL for (int v = 0; v < QT_NV; v++) {
+        FM_UNROLL for (int v = 0; v < nv; v++) {
             dv[v] = per > 1 ? vx_load(FM_F16, at, col0 + v * VF_N) : vf_zero();
             mv[v] = per > 1 && min != FM_QP_NO_MIN ? vx_load(FM_F16, at, FM_QP_COLS + col0 + v * VF_N) : vf_zero();
         }
@@ -153,19 +155,19 @@ FM_INLINE void qt_tile(int bits, fm_qp_scale scale, fm_qp_min min, bool init, co
             FM_UNROLL for (int h = 0; h < n_sub; h++) {
                 vi acc[QT_MR][QT_NV];
                 FM_UNROLL for (int r = 0; r < mr; r++) {
-                    const vi begin = vi_set1(init ? t->a.init[(r * d_stride + kb) * n_sub + h] : 0);
-                    FM_UNROLL for (int v = 0; v < QT_NV; v++) {
+                    const vi begin = vi_set1(init ? a.init[h * mr + r] : 0);
+                    FM_UNROLL for (int v = 0; v < nv; v++) {
                         acc[r][v] = begin;
                     }
                 }
-                qt_sums(bits, n_sub, h, mr, quant, high, t->a.q + kb * FM_QP_BLOCK, q_stride, acc);
+                qt_sums(bits, n_sub, h, mr, nv, quant, high, a.q, acc);
                 vf s[QT_NV];
-                FM_UNROLL for (int v = 0; v < QT_NV; v++) {
+                FM_UNROLL for (int v = 0; v < nv; v++) {
                     s[v] = scale == FM_QP_NO_SCALE ? vf_zero() : qt_scale(scale, at, col0 + v * VF_N, h, dv[v]);
                 }
                 FM_UNROLL for (int r = 0; r < mr; r++) {
-                    const vf d = vf_set1(t->a.d[r * d_stride + kb]);
-                    FM_UNROLL for (int v = 0; v < QT_NV; v++) {
+                    const vf d = vf_set1(a.d[r]);
+                    FM_UNROLL for (int v = 0; v < nv; v++) {
                         const vf p = vf_mul(vi_to_float(acc[r][v]), d);
                         f[r][v] = scale == FM_QP_NO_SCALE ? vf_add(f[r][v], p) : vf_fma(p, s[v], f[r][v]);
                     }
@@ -173,21 +175,25 @@ FM_INLINE void qt_tile(int bits, fm_qp_scale scale, fm_qp_min min, bool init, co
             }
             if (min != FM_QP_NO_MIN) {
                 vf m[QT_NV];
-                FM_UNROLL for (int v = 0; v < QT_NV; v++) {
+                FM_UNROLL for (int v = 0; v < nv; v++) {
                     m[v] = qt_min(min, mins, col0 + v * VF_N, mv[v]);
                 }
                 FM_UNROLL for (int r = 0; r < mr; r++) {
-                    const vf ds = vf_set1(t->a.ds[r * d_stride + kb]);
-                    FM_UNROLL for (int v = 0; v < QT_NV; v++) {
+                    const vf ds = vf_set1(a.ds[r]);
+                    FM_UNROLL for (int v = 0; v < nv; v++) {
                         f[r][v] = vf_fnma(ds, m[v], f[r][v]);
                     }
                 }
+                a.ds += mr;
             }
+            a.q += FM_QP_BLOCK * mr;
+            a.d += mr;
+            a.init += init ? n_sub * mr : 0;
         }
     }
     FM_UNROLL for (int r = 0; r < mr; r++) {
-        FM_UNROLL for (int v = 0; v < QT_NV; v++) {
-            vf_store(t->out + (r * QT_NV + v) * VF_N, f[r][v]);
+        FM_UNROLL for (int v = 0; v < nv; v++) {
+            vf_store(t->out + (r * nv + v) * VF_N, f[r][v]);
         }
     }
 }

@@ -8,9 +8,9 @@
  * products. vf_max and vf_min give the second operand when either is NaN.
  * vi_dot8(acc, w, a) adds to each lane the sum of its four products of bytes; a is signed, from -127 to 127, w is the
  * signed byte with the bits of VQ_FLIP turned (what the instruction set multiplies fastest). Turned bytes stand for
- * w + 128: take 128 times the sum of a off. vi_dot7 is for plain bytes w from 0 to 127. vi_set1_quad repeats four bytes,
- * vi_load_u8 and vi_load_i8 widen VF_N bytes, vi_store_i8 narrows with saturation.
- * vf_hsum and vf_hmax reduce in one fixed tree. vd_lo and vd_hi widen the two halves of a vf. */
+ * w + 128: take 128 times the sum of a off. vi_dot7 is for plain bytes w from 0 to 127. vi_set1_quad repeats four
+ * bytes, vi_load_u8 and vi_load_i8 widen VF_N bytes, vi_store_i8 narrows with saturation. vf_hsum and vf_hmax reduce in
+ * one fixed tree. vd_lo and vd_hi widen the two halves of a vf. */
 #ifndef FM_BACKEND_CPU_SIMD_VEC_H
 #define FM_BACKEND_CPU_SIMD_VEC_H
 
