@@ -2,22 +2,22 @@
  *   label    single: [1] the label's id. several: [n_labels] 0 or 1
  *   number   [n] the numbers */
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/mem.h"
 #include "data/examples.h"
+#include "data/label_names.h"
 
 #define MAX_LABELS 65536
+#define MAX_FOUND  4096 /* a column with more is no label */
 
 typedef struct labels {
     const fm_examples_options *o;
     const fm_tokenizer *tok;
     bool numbers, multi, fixed; /* fixed: the names were given */
     bool some_list, some_plain; /* forms seen by the scan */
-    char **name;                /* [n] */
-    size_t n, cap;
+    fm_label_names names;
     size_t n_numbers;
     fm_tokens ids;
 } labels;
@@ -35,34 +35,6 @@ static const fm_cell *label_cell(const labels *k, const fm_rec *row) {
     return cell_of(row, k->o->columns->label, usual);
 }
 
-static int find(const labels *k, const char *p, size_t n) {
-    for (size_t i = 0; i < k->n; i++) { /* lists are short; long ones are sorted once known */
-        if (strlen(k->name[i]) == n && memcmp(k->name[i], p, n) == 0) {
-            return (int)i;
-        }
-    }
-    return -1;
-}
-
-static fm_status add_name(labels *k, const char *p, size_t n) {
-    if (n == 0 || find(k, p, n) >= 0) {
-        return FM_OK;
-    }
-    if (k->n == MAX_LABELS || memchr(p, 0, n)) {
-        fm_error_set(FM_ERR_DATA, __FILE__, __LINE__, "the label column has more than %d different values", MAX_LABELS);
-        return fm_error_hint("numbers are learned by stage: reg");
-    }
-    void *q = k->name;
-    FM_TRY(fm_grow(&q, &k->cap, k->n + 1, sizeof *k->name));
-    k->name = q;
-    k->name[k->n] = fm_strndup(p, n);
-    if (!k->name[k->n]) {
-        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for labels");
-    }
-    k->n++;
-    return FM_OK;
-}
-
 static fm_status open_kind(void **state, const fm_examples_options *o, const fm_tokenizer *t, bool numbers) {
     labels *k = fm_calloc(1, sizeof *k);
     *state = k;
@@ -73,13 +45,8 @@ static fm_status open_kind(void **state, const fm_examples_options *o, const fm_
     k->tok = t;
     k->numbers = numbers;
     k->multi = o->problem == FM_PROBLEM_TYPE_MULTI;
-    for (size_t i = 0; !numbers && i < fm_json_size(o->labels); i++) {
-        size_t n = 0;
-        const char *name = fm_json_str(fm_json_at(o->labels, i), &n);
-        FM_TRY(name ? add_name(k, name, n) : FM_OK);
-        k->fixed = true;
-    }
-    return FM_OK;
+    k->fixed = !numbers && fm_json_size(o->labels) > 0;
+    return k->fixed ? fm_label_names_take(&k->names, o->labels) : FM_OK;
 }
 static fm_status open_label(void **state, const fm_examples_options *o, const fm_tokenizer *t) {
     return open_kind(state, o, t, false);
@@ -90,11 +57,8 @@ static fm_status open_number(void **state, const fm_examples_options *o, const f
 
 static void close_label(void *state) {
     labels *k = state;
-    for (size_t i = 0; k && i < k->n; i++) {
-        fm_free(k->name[i]);
-    }
     if (k) {
-        fm_free(k->name);
+        fm_label_names_free(&k->names);
         fm_tokens_free(&k->ids);
         fm_free(k);
     }
@@ -128,28 +92,13 @@ static fm_status scan(void *state, const fm_rec *row) {
         for (size_t i = 0; i < n && s == FM_OK; i++) {
             size_t len = 0;
             const char *name = fm_json_str(fm_json_at(list, i), &len);
-            s = name ? add_name(k, name, len) : FM_OK;
+            s = name ? fm_label_names_add(&k->names, name, len, FM_MAX_LABEL_NAMES) : FM_OK;
         }
-    } else if (!k->fixed && k->n < 4096) {
-        s = add_name(k, c->text.ptr, c->text.len);
     } else if (!k->fixed) {
-        fm_error_set(FM_ERR_DATA, __FILE__, __LINE__, "the label column has more than 4096 different values");
-        s = fm_error_hint("numbers are learned by stage: reg");
+        s = fm_label_names_add(&k->names, c->text.ptr, c->text.len, MAX_FOUND);
     }
     fm_json_free(list);
     return s;
-}
-
-/* Numbers by value, then other names by their bytes: ids do not depend on the order of the rows. */
-static int by_name(const void *a, const void *b) {
-    const char *x = *(char *const *)a, *y = *(char *const *)b;
-    char *ex, *ey;
-    double u = strtod(x, &ex), v = strtod(y, &ey);
-    bool nx = *x && !*ex, ny = *y && !*ey;
-    if (nx && ny && u != v) {
-        return u < v ? -1 : 1;
-    }
-    return nx != ny ? (nx ? -1 : 1) : strcmp(x, y);
 }
 
 static fm_status ready(void *state, uint32_t *n_values) {
@@ -163,15 +112,15 @@ static fm_status ready(void *state, uint32_t *n_values) {
         return FM_OK;
     }
     k->multi |= k->o->problem == FM_PROBLEM_TYPE_AUTO && k->some_list;
-    if (!k->fixed && k->n > 1) {
-        qsort(k->name, k->n, sizeof *k->name, by_name);
+    if (!k->fixed) {
+        fm_label_names_sort(&k->names);
     }
-    if (k->n < (k->multi ? 1U : 2U)) {
-        fm_error_set(FM_ERR_DATA, __FILE__, __LINE__, "%zu different labels were found%s%s", k->n, k->n ? ": " : "",
-                     k->n ? k->name[0] : "");
+    if (k->names.n < (k->multi ? 1U : 2U)) {
+        fm_error_set(FM_ERR_DATA, __FILE__, __LINE__, "%zu different labels were found%s%s", k->names.n,
+                     k->names.n ? ": " : "", k->names.n ? k->names.name[0] : "");
         return fm_error_hint("name the column with label_column; two labels or more can be told apart");
     }
-    *n_values = k->multi ? (uint32_t)k->n : 1;
+    *n_values = k->multi ? (uint32_t)k->names.n : 1;
     return FM_OK;
 }
 
@@ -196,14 +145,14 @@ static void take_numbers(const labels *k, fm_example *e, const fm_cell *c) {
 static void take_labels(const labels *k, fm_example *e, const fm_cell *c) {
     fm_json *list = list_of(c);
     size_t n = list ? fm_json_size(list) : c->text.len > 0;
-    memset(e->values, 0, (k->multi ? k->n : 1) * sizeof *e->values);
+    memset(e->values, 0, (k->multi ? k->names.n : 1) * sizeof *e->values);
     if (!k->multi && n != 1) {
         e->reason = n == 0 ? "its label is empty" : "it has several labels (problem_type: multi)";
     }
     for (size_t i = 0; i < n && !e->reason; i++) {
         size_t len = c->text.len;
         const char *name = list ? fm_json_str(fm_json_at(list, i), &len) : c->text.ptr;
-        int id = name ? find(k, name, len) : -1;
+        int id = name ? fm_label_names_find(&k->names, name, len) : -1;
         if (id < 0) {
             e->reason = "its label is not among those that are learned";
         } else if (k->multi) {
@@ -266,12 +215,7 @@ static fm_status describe(const void *state, fm_json *o) {
     if (k->numbers) {
         return fm_json_set(o, "n_numbers", fm_json_new_int((int64_t)k->n_numbers));
     }
-    FM_TRY(fm_json_set(o, "labels", fm_json_new_array()));
-    fm_json *list = fm_json_get(o, "labels");
-    for (size_t i = 0; i < k->n; i++) {
-        FM_TRY(fm_json_append(list, fm_json_new_str(k->name[i])));
-    }
-    return FM_OK;
+    return fm_label_names_put(&k->names, o, "labels");
 }
 
 extern const fm_example_task fm_example_task_label, fm_example_task_number;

@@ -82,7 +82,8 @@ static fm_json *known_labels(const fm_train_config *c) {
     }
     const char *arch = fm_json_str(fm_json_at(fm_json_get(j, "architectures"), 0), NULL);
     const fm_json *map = fm_json_get(j, "id2label");
-    bool use = arch && strstr(arch, "ForSequenceClassification") && fm_json_is_object(map);
+    const char *head = strcmp(c->stage, "tag") == 0 ? "ForTokenClassification" : "ForSequenceClassification";
+    bool use = arch && strstr(arch, head) && fm_json_is_object(map);
     out = use ? fm_json_new_array() : NULL;
     for (size_t i = 0; use && i < fm_json_size(map); i++) {
         char id[24];
