@@ -161,6 +161,103 @@ static void test_masks(void **state) {
     fx_clean();
 }
 
+/* What a model is shown and asked, counted in the place of its forward pass. */
+static struct spy {
+    fm_tensor *(*forward)(fm_ctx *c, const fm_model *m, const fm_batch *b);
+    const fm_dataset *data;
+    int64_t first; /* token of the data that the batch begins with */
+    int32_t mask;
+    int64_t n, masked, kept, others, elsewhere;
+    int64_t shown[300], asked_at[40];
+} spy;
+
+static fm_tensor *spy_forward(fm_ctx *c, const fm_model *m, const fm_batch *b) {
+    int32_t *given = fm_calloc((size_t)b->n_tokens, sizeof *given);
+    bool start[8 * 40], asked[8 * 40] = {false};
+    assert_non_null(given);
+    assert_true(b->n_tokens <= 8 * 40);
+    fx_ok(fm_dataset_read(spy.data, spy.first, b->n_tokens, given, start));
+    for (int32_t k = 0; k < b->n_rows; k++) {
+        int32_t at = b->rows[k], id = b->ids[at];
+        assert_false(asked[at]); /* each once */
+        asked[at] = true;
+        assert_int_equal(b->targets[k], given[at]);
+        spy.n++;
+        spy.asked_at[at % 40]++;
+        spy.masked += id == spy.mask;
+        spy.kept += id == given[at];
+        spy.others += id != spy.mask && id != given[at];
+        spy.shown[id] += id != spy.mask && id != given[at];
+    }
+    for (int32_t t = 0; t < b->n_tokens; t++) {
+        spy.elsewhere += !asked[t] && b->ids[t] != given[t];
+    }
+    fm_free(given);
+    return spy.forward(c, m, b);
+}
+
+/* |n - share * all| in standard deviations. */
+static double deviations(int64_t n, double share, int64_t all) {
+    return fabs((double)n - share * (double)all) / sqrt((double)all * share * (1 - share));
+}
+
+/* 15% of the tokens, any of them; of these 80% become the mask, 10% another token, 10% stay. */
+static void test_mask_shares(void **state) {
+    (void)state;
+    fx_use_config(config_of("bert"));
+    fm_train_config *c = fx_config((const char *[]){"stage", "mlm", "cutoff_len", "40", NULL});
+    fm_trainer r = {.cfg = c};
+    fx_ok(fm_trainer_setup(&r));
+    fm_family spied = *r.model->family;
+    memset(&spy, 0, sizeof spy);
+    spy.forward = spied.forward;
+    spy.data = ((const fm_windows *)r.objective)->env.data;
+    spied.forward = spy_forward;
+    r.model->family = &spied;
+    const fm_objective *o = r.choice.objective;
+    const int64_t n = r.sampler.n_samples;
+    fm_tokenizer *t;
+    char path[300];
+    snprintf(path, sizeof path, "%s/tok", fx_top);
+    fx_ok(fm_tokenizer_open(&t, path));
+    spy.mask = fm_tokenizer_find(t, "[MASK]", 6);
+    r.sampler.at = (fm_cursor){0};
+    fm_ctx_set_training(r.ctx, false);
+    fm_tape_off(r.ctx);
+    for (int epoch = 0; epoch < 60; epoch++) {
+        fx_ok(o->load(r.objective, &r.sampler, n));
+        for (int64_t i = 0; i < n; i++) {
+            fm_ctx_reset(r.ctx);
+            spy.first = o->row(r.objective, i);
+            assert_non_null(o->loss(r.objective, r.ctx, i, i + 1, 1, &(fm_tensor *){NULL}));
+        }
+    }
+    /* A random token is the one that was there now and then, and never a special one. */
+    double same = 1.0 / (double)((const fm_windows *)r.objective)->env.vocab;
+    print_message("%lld tokens asked: masked %.4f, another %.4f, kept %.4f\n", (long long)spy.n,
+                  (double)spy.masked / (double)spy.n, (double)spy.others / (double)spy.n,
+                  (double)spy.kept / (double)spy.n);
+    assert_int_equal(spy.n, 60 * n * 6);
+    assert_int_equal(spy.elsewhere, 0);
+    assert_int_equal(spy.masked + spy.others + spy.kept, spy.n);
+    assert_true(deviations(spy.masked, 0.8, spy.n) < 4);
+    assert_true(deviations(spy.others, 0.1 * (1 - 3 * same), spy.n) < 4);
+    assert_true(deviations(spy.kept, 0.1 * (1 + 3 * same), spy.n) < 4);
+    for (int i = 0; i < 40; i++) {
+        assert_true(deviations(spy.asked_at[i], 1.0 / 40, spy.n) < 5);
+    }
+    int seen = 0;
+    for (int32_t id = 0; id < 300; id++) {
+        assert_true(spy.shown[id] == 0 || !fm_tokenizer_is_special(t, id));
+        seen += spy.shown[id] > 0;
+    }
+    assert_true(seen > 0.9 * ((const fm_windows *)r.objective)->env.vocab); /* of the whole vocabulary */
+    fm_tokenizer_free(t);
+    fm_trainer_deinit(&r);
+    fm_train_config_free(c);
+    fx_clean();
+}
+
 static void test_refused(void **state) {
     (void)state;
     fx_use_config(config_of("bert"));
@@ -201,9 +298,9 @@ static void test_own_models(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_learn, fx_fresh),      cmocka_unit_test_setup(test_mlm_resumes, fx_fresh),
-        cmocka_unit_test_setup(test_masks, fx_fresh),      cmocka_unit_test_setup(test_refused, fx_fresh),
-        cmocka_unit_test_setup(test_own_models, fx_fresh),
+        cmocka_unit_test_setup(test_learn, fx_fresh),   cmocka_unit_test_setup(test_mlm_resumes, fx_fresh),
+        cmocka_unit_test_setup(test_masks, fx_fresh),   cmocka_unit_test_setup(test_mask_shares, fx_fresh),
+        cmocka_unit_test_setup(test_refused, fx_fresh), cmocka_unit_test_setup(test_own_models, fx_fresh),
     };
     return cmocka_run_group_tests(tests, fx_setup, fx_teardown);
 }
