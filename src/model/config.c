@@ -260,11 +260,23 @@ fm_status fm_decoder_parse(fm_model_config *cfg, const fm_json *json) {
     return fm_rope_config_parse(cfg, json);
 }
 
+fm_status fm_config_only_entries(const fm_json *json, const char *key, const char *value, const char *other) {
+    const fm_json *list = fm_json_get(json, key);
+    for (size_t i = 0; fm_json_is_array(list) && i < fm_json_size(list); i++) {
+        const char *t = fm_json_str(fm_json_at(list, i), NULL);
+        if (!t || (strcmp(t, value) != 0 && (!other || strcmp(t, other) != 0))) {
+            FM_FAIL(FM_ERR_UNSUPPORTED, "%s: only %s is supported here, entry %zu is %s", key, value, i,
+                    t ? t : "not text");
+        }
+    }
+    return FM_OK;
+}
+
 fm_status fm_decoder_parse_layer_windows(fm_model_config *cfg, const fm_json *json) {
     bool use;
     FM_TRY(fm_json_get_bool(&use, json, "use_sliding_window", false));
     if (!use) {
-        return FM_OK;
+        return fm_config_only_entries(json, "layer_types", "full_attention", "sliding_attention");
     }
     FM_TRY(fm_decoder_get_size(&cfg->window, json, "sliding_window",
                                fm_json_is_null(fm_json_get(json, "sliding_window")) ? 0 : 4096));

@@ -27,5 +27,8 @@ FM_MUST_CHECK fm_status fm_config_act(fm_act *out, const fm_json *json, const ch
 FM_MUST_CHECK fm_status fm_config_write_act(fm_json *json, const char *key, fm_act act);
 /* A switch that changes the mathematics and has one supported position. */
 FM_MUST_CHECK fm_status fm_config_refuse(const fm_json *json, const char *key, bool allowed);
+/* A list, when there is one, all of whose entries are this text, or the other one (or NULL). */
+FM_MUST_CHECK fm_status fm_config_only_entries(const fm_json *json, const char *key, const char *value,
+                                               const char *other);
 
 #endif

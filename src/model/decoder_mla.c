@@ -106,6 +106,7 @@ fm_status fm_decoder_parse_mla(fm_model_config *cfg, const fm_json *json) {
     FM_TRY(fm_decoder_get_size(&z->v_dim, json, "v_head_dim", 128));
     FM_TRY(positive("kv_lora_rank", z->kv_rank));
     FM_TRY(positive("qk_nope_head_dim", z->nope_dim));
+    FM_TRY(fm_config_refuse(json, "mlp_bias", false));
     FM_TRY(fm_json_get_bool(&bias, json, "attention_bias", false));
     if (bias) {
         FM_FAIL(FM_ERR_UNSUPPORTED, "attention_bias: latent attention with biases is not supported");
@@ -140,6 +141,30 @@ fm_status fm_decoder_write_mla(const fm_model_config *cfg, fm_json *json) {
 
 /* ---- experts, as both families name them ------------------------------------------------------ */
 
+/* transformers 5 says the same as first_k_dense_replace by a list, which wins. */
+static fm_status parse_mlp_layer_types(fm_model_config *cfg, const fm_json *json) {
+    const fm_json *types = fm_json_get(json, "mlp_layer_types");
+    int32_t n = 0;
+    if (!fm_json_is_array(types)) {
+        return FM_OK;
+    }
+    if (fm_json_size(types) != (size_t)cfg->n_layers) {
+        FM_FAIL(FM_ERR_CONFIG, "mlp_layer_types: expected an entry for each of %d layers, found %zu",
+                (int)cfg->n_layers, fm_json_size(types));
+    }
+    for (int32_t l = 0; l < cfg->n_layers; l++) {
+        const char *t = fm_json_str(fm_json_at(types, (size_t)l), NULL);
+        bool dense = t && strcmp(t, "dense") == 0;
+        if ((!dense && (!t || strcmp(t, "sparse") != 0)) || (dense && n < l)) {
+            FM_FAIL(FM_ERR_UNSUPPORTED, "mlp_layer_types: expected \"dense\" first, then \"sparse\"; entry %d is %s",
+                    (int)l, t ? t : "not text");
+        }
+        n += dense;
+    }
+    cfg->moe.first_dense = n;
+    return FM_OK;
+}
+
 fm_status fm_decoder_parse_deepseek_moe(fm_model_config *cfg, const fm_json *json) {
     fm_moe_config *m = &cfg->moe;
     FM_TRY(fm_decoder_get_size(&m->n_experts, json, "n_routed_experts", m->n_experts));
@@ -148,6 +173,7 @@ fm_status fm_decoder_parse_deepseek_moe(fm_model_config *cfg, const fm_json *jso
     FM_TRY(fm_decoder_get_size(&m->d_ff, json, "moe_intermediate_size", m->d_ff));
     FM_TRY(fm_decoder_get_size(&m->first_dense, json, "first_k_dense_replace", m->first_dense));
     FM_TRY(fm_decoder_get_size(&m->layer_freq, json, "moe_layer_freq", 1));
+    FM_TRY(parse_mlp_layer_types(cfg, json));
     FM_TRY(fm_decoder_get_size(&m->n_groups, json, "n_group", m->n_groups));
     FM_TRY(fm_decoder_get_size(&m->top_groups, json, "topk_group", m->top_groups));
     FM_TRY(fm_json_get_bool(&m->norm_topk, json, "norm_topk_prob", m->norm_topk));

@@ -5,6 +5,7 @@
 static fm_status parse(fm_model_config *cfg, const fm_json *json) {
     fm_moe_config *moe = &cfg->moe;
     FM_TRY(fm_decoder_parse(cfg, json));
+    FM_TRY(fm_config_refuse(json, "mlp_bias", false));
     FM_TRY(fm_json_get_bool(&cfg->qkv_bias, json, "attention_bias", false));
     cfg->o_bias = cfg->qkv_bias;
     FM_TRY(fm_decoder_only(json, "scoring_func", "softmax"));

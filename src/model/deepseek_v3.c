@@ -50,6 +50,7 @@ static fm_status write(const fm_model_config *cfg, fm_json *json) {
 static fm_status parse_v32(fm_model_config *cfg, const fm_json *json) {
     fm_mla_config *z = &cfg->mla;
     FM_TRY(parse(cfg, json));
+    FM_TRY(fm_config_only_entries(json, "layer_types", "indexed_attention", NULL));
     FM_TRY(fm_decoder_get_size(&z->index_heads, json, "index_n_heads", 64));
     FM_TRY(fm_decoder_get_size(&z->index_dim, json, "index_head_dim", 128));
     return fm_decoder_get_size(&z->index_topk, json, "index_topk", 2048);

@@ -1,5 +1,6 @@
 /* MPT (MosaicML 2023): pre-norm decoder without biases, with ALiBi. */
 #include <math.h>
+#include <string.h>
 
 #include "model/prenorm.h"
 
@@ -45,12 +46,23 @@ static fm_status only_null(const fm_json *o, const char *key) {
     return FM_OK;
 }
 
+static fm_status only_text(const fm_json *o, const char *key, const char *value, const char *other) {
+    const char *v;
+    FM_TRY(fm_json_get_str(&v, o, key, value));
+    if (strcmp(v, value) != 0 && strcmp(v, other) != 0) {
+        FM_FAIL(FM_ERR_UNSUPPORTED, "%s: only %s is supported in this family, found %s", key, value, v);
+    }
+    return FM_OK;
+}
+
 static fm_status parse(fm_model_config *cfg, const fm_json *json) {
     FM_TRY(fm_config_read_keys(cfg, json, keys));
     FM_TRY(fm_config_refuse(json, "no_bias", true));
     FM_TRY(only(json, "expansion_ratio", 4));
     FM_TRY(only_null(json, "logit_scale"));
+    FM_TRY(only_text(json, "norm_type", "low_precision_layernorm", "layernorm")); /* they differ in speed */
     const fm_json *a = fm_json_get(json, "attn_config");
+    FM_TRY(only_text(a, "attn_type", "multihead_attention", "multihead_attention"));
     FM_TRY(fm_config_refuse(a, "alibi", true));
     FM_TRY(fm_config_refuse(a, "qk_ln", false));
     FM_TRY(fm_config_refuse(a, "attn_uses_sequence_id", false));
