@@ -51,18 +51,21 @@ typedef struct fm_score {
     char signature[160]; /* everything that another program needs to compute the same */
     fm_score_part *part; /* [n_parts] (fm_score_deinit) */
     size_t n_parts;
-    char **label;       /* accuracy: [n_labels] sorted; else NULL */
-    int64_t *confusion; /* [n_labels,n_labels] rows: reference, columns: hypothesis */
+    char **label;       /* accuracy, entity, multilabel: [n_labels] sorted; else NULL */
+    int64_t *confusion; /* accuracy: [n_labels,n_labels] rows: reference, columns: hypothesis */
     size_t n_labels;
 } fm_score;
 
-/* One metric by name: "bleu", "rouge", "em", "f1", "accuracy". Unknown names are FM_ERR_ARGUMENT with the nearest.
+/* One metric by name: "bleu", "rouge", "em", "f1", "accuracy", "entity", "multilabel", "regression". Unknown names are
+ * FM_ERR_ARGUMENT with the nearest.
  *
  * bleu: corpus BLEU-4 (Papineni et al. 2002), equal to sacrebleu's. rouge: mean over rows of rouge1, rouge2, rougeL,
  * rougeLsum, precision, recall and F each (Lin 2004), equal to rouge-score without stemming; value is rougeL's F.
  * em and f1: share of rows that equal a reference; overlap of tokens (Rajpurkar et al. 2016), the best reference
- * counts. accuracy: rows are labels; precision, recall and F1 of each, macro, micro, weighted, as scikit-learn with
- * zero_division 0. All shares are 0..1 but BLEU, 0..100. */
+ * counts. accuracy: rows are labels; precision, recall and F1 of each, macro, micro, weighted, balanced accuracy,
+ * Matthews' correlation, kappa, as scikit-learn with zero_division 0. entity: rows are tags of tokens (B-X I-X O),
+ * as seqeval; value is micro F1. multilabel: rows are labels separated by commas; value is micro F1. regression: rows
+ * are numbers; value is the root of the mean squared error. All shares are 0..1 but BLEU, 0..100. */
 FM_API FM_MUST_CHECK fm_status fm_score_run(fm_score *out, const char *metric, const fm_score_rows *rows,
                                             const fm_score_options *opt);
 FM_API void fm_score_deinit(fm_score *s);

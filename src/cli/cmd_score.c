@@ -1,4 +1,5 @@
 /* fathom score */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,7 +20,7 @@ static const fm_option table[] = {
      .offset = offsetof(score_args, metric),
      .def = "bleu",
      .metavar = "NAME",
-     .help = "bleu, rouge, em, f1 or accuracy."},
+     .help = "bleu, rouge, em, f1, accuracy, entity, multilabel or regression."},
     {.key = "hyp",
      .type = FM_OPT_STR,
      .offset = offsetof(score_args, hyp),
@@ -116,9 +117,13 @@ static int read_lines(lines *l, const char *path) {
     return rc;
 }
 
-/* All digits: these figures are compared with other programs'. Scores are finite. */
+/* All digits: these figures are compared with other programs'. A correlation of constants is null. */
 static void print_number(double v) {
-    printf("%.15g", v);
+    if (isfinite(v)) {
+        printf("%.15g", v);
+    } else {
+        printf("null");
+    }
 }
 
 static void print_json(const char *metric, const fm_score *s, size_t n) {
@@ -140,8 +145,8 @@ static void print_json(const char *metric, const fm_score *s, size_t n) {
             printf(i ? "," : "");
             cli_json_string(stdout, s->label[i]);
         }
-        printf("],\"confusion\":[");
-        for (size_t i = 0; i < s->n_labels; i++) {
+        printf(s->confusion ? "],\"confusion\":[" : "");
+        for (size_t i = 0; s->confusion && i < s->n_labels; i++) {
             printf(i ? ",[" : "[");
             for (size_t j = 0; j < s->n_labels; j++) {
                 printf(j ? ",%lld" : "%lld", (long long)s->confusion[i * s->n_labels + j]);
@@ -153,10 +158,50 @@ static void print_json(const char *metric, const fm_score *s, size_t n) {
     printf("}\n");
 }
 
+/* Columns on a terminal of a name, cut to `width`. */
+static void print_name(const char *name, int width) {
+    printf("  %-*.*s", width, width, name);
+}
+
+/* A line for each label, as scikit-learn's classification report, and the confusion matrix when it fits. */
+static void print_labels(const fm_score *s) {
+    static const char *const part[] = {"precision", "recall", "f1", "support"};
+    char name[128];
+    print_name("label", 24);
+    for (int k = 0; k < 4; k++) {
+        printf(" %10s", part[k]);
+    }
+    putchar('\n');
+    for (size_t i = 0; i < s->n_labels; i++) {
+        print_name(s->label[i], 24);
+        for (int k = 0; k < 4; k++) {
+            snprintf(name, sizeof name, "%s:%.48s", part[k], s->label[i]);
+            printf(k < 3 ? " %10.4f" : " %10.0f", fm_score_get(s, name));
+        }
+        putchar('\n');
+    }
+    if (!s->confusion || s->n_labels > 20) {
+        return;
+    }
+    printf("  rows: reference, columns: prediction\n");
+    for (size_t i = 0; i < s->n_labels; i++) {
+        print_name(s->label[i], 24);
+        for (size_t j = 0; j < s->n_labels; j++) {
+            printf(" %6lld", (long long)s->confusion[i * s->n_labels + j]);
+        }
+        putchar('\n');
+    }
+}
+
 static void print_text(const char *metric, const fm_score *s) {
     printf("%s %.6f\n", metric, s->value);
     for (size_t i = 0; i < s->n_parts; i++) {
-        printf("  %-24s %.6g\n", s->part[i].name, s->part[i].value);
+        if (s->n_labels == 0 || !strchr(s->part[i].name, ':')) {
+            printf("  %-24s %.6g\n", s->part[i].name, s->part[i].value);
+        }
+    }
+    if (s->n_labels > 0) {
+        print_labels(s);
     }
     printf("signature %s\n", s->signature);
 }
@@ -222,7 +267,8 @@ const cli_command cli_cmd_score = {
     .summary = "Compute a metric over two files, a segment a line",
     .about =
         "BLEU is corpus BLEU-4 and equal to sacrebleu's; ROUGE is equal to rouge-score's without stemming, and takes "
-        "Chinese with --tokenize char or mixed; accuracy reads labels. The signature says how the figure was made.",
+        "Chinese with --tokenize char or mixed; accuracy reads labels, entity tags, multilabel lists of labels, "
+        "regression numbers. The signature says how the figure was made.",
     .examples = "fathom score --metric bleu --hyp out.txt --ref ref.txt --tokenize zh\n"
                 "fathom score --metric rouge --hyp out.txt --ref a.txt,b.txt --json\n"
                 "fathom score --metric accuracy --hyp predicted.txt --ref labels.txt",

@@ -55,6 +55,28 @@ FM_MUST_CHECK fm_status fm_bleu_count(fm_bleu_counts *out, const fm_score_rows *
 /* precision [FM_BLEU_ORDER] in percent and *bp may be NULL. */
 double fm_bleu_value(const fm_bleu_counts *b, const fm_score_options *o, double *precision, double *bp);
 
+/* One class of a classification: what was right, what was said, what was true. */
+typedef struct fm_class_counts {
+    double right, said, truth;
+} fm_class_counts;
+/* Adds precision, recall, F1 and support of each class ("f1:LABEL") and their macro, weighted and micro averages, as
+ * scikit-learn with zero_division 0. names [n]. */
+FM_MUST_CHECK fm_status fm_score_classes(fm_score *s, char *const *names, const fm_class_counts *c, size_t n);
+
+/* Names to numbers 0, 1 ... in order of first sight; sort, then find. */
+typedef struct fm_label_set {
+    fm_text *name; /* [n] sorted after fm_labels_sort */
+    size_t n, cap;
+} fm_label_set;
+FM_MUST_CHECK fm_status fm_labels_add(fm_label_set *l, fm_text name);
+/* Sorts (numbers by value, else by bytes: 2 before 10) and drops doubles; at most FM_SCORE_LABELS may stay. */
+FM_MUST_CHECK fm_status fm_labels_sort(fm_label_set *l, const char *metric);
+size_t fm_labels_find(const fm_label_set *l, fm_text name);
+/* Copies into s->label. */
+FM_MUST_CHECK fm_status fm_labels_copy(fm_score *s, const fm_label_set *l);
+fm_text fm_text_trim(fm_text t); /* blanks, tabs and line ends at both sides */
+#define FM_SCORE_LABELS 20000
+
 FM_MUST_CHECK fm_status fm_score_add(fm_score *s, const char *name, double value);
 
 typedef fm_status (*fm_metric_fn)(fm_score *out, const fm_score_rows *rows, const fm_score_options *opt);

@@ -70,7 +70,7 @@ fm_status fm_score_run(fm_score *out, const char *metric, const fm_score_rows *r
         int near = fm_nearest_name(metric, names, (int)FM_ARRAY_LEN(names));
         (void)fm_error_set(FM_ERR_ARGUMENT, __FILE__, __LINE__, "metric \"%s\" is not known", metric);
         return near >= 0 ? fm_error_hint("did you mean %s?", names[near])
-                         : fm_error_hint("metrics: bleu, rouge, em, f1, accuracy");
+                         : fm_error_hint("metrics: bleu, rouge, em, f1, accuracy, entity, multilabel, regression");
     }
     if (rows->n == 0 || rows->n_refs == 0) {
         FM_FAIL(FM_ERR_ARGUMENT, "%s: there are no rows to compare", metric);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Makes tests/unit/eval/data/metrics.jsonl: texts and the figures that sacrebleu, rouge-score and scikit-learn give for them.
+"""Makes tests/unit/eval/data/metrics.jsonl: texts and the figures that sacrebleu, rouge-score, scikit-learn, seqeval and scipy give for them.
 
-Needs: pip install sacrebleu rouge-score scikit-learn
+Needs: pip install sacrebleu rouge-score scikit-learn seqeval (which brings scipy)
 """
 import json
 import random
@@ -55,3 +55,19 @@ for _ in range(4):
         for part, v in zip(("precision", "recall", "f1"), precision_recall_fscore_support(truth, said, average=avg, zero_division=0)):
             want[f"{avg}_{part}"] = v
     put(metric="accuracy", tokenize="default", hyp=said, refs=[truth], want=want)
+
+import classes  # the figures of labels, tags and numbers, shared with test_metrics.py
+
+for _ in range(4):
+    truth = [rng.choice("0 1 2 10 cat".split()) for _ in range(30)]
+    said = [t if rng.random() < 0.6 else rng.choice("0 1 2 7".split()) for t in truth]
+    put(metric="accuracy", tokenize="default", hyp=said, refs=[truth], want=classes.accuracy(said, truth))
+for _ in range(8):
+    said, truth = classes.random_tags(rng, 6)
+    put(metric="entity", tokenize="default", hyp=said, refs=[truth], want=classes.entity(said, truth))
+for _ in range(4):
+    said, truth = classes.random_label_lists(rng, 12)
+    put(metric="multilabel", tokenize="default", hyp=said, refs=[truth], want=classes.multilabel(said, truth))
+for _ in range(4):
+    said, truth = classes.random_numbers(rng, 20)
+    put(metric="regression", tokenize="default", hyp=said, refs=[truth], want=classes.regression(said, truth))

@@ -2,7 +2,7 @@
 """Compares `fathom score` with sacrebleu, rouge-score and scikit-learn on files and on random texts.
 
   test_metrics.py FATHOM [HYP REF ...]     pairs of files with a segment a line, besides the random ones
-Needs: pip install sacrebleu rouge-score scikit-learn
+Needs: pip install sacrebleu rouge-score scikit-learn seqeval
 """
 import json
 import os
@@ -86,6 +86,21 @@ for case in range(20):
         want = precision_recall_fscore_support(truth, said, average=avg, zero_division=0)
         for part, value in zip(("precision", "recall", "f1"), want):
             check(f"{avg} {part}", got[f"{avg}_{part}"], value, 1e-12)
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import classes
+
+for case in range(30):
+    labels = [str(i) for i in range(rng.randint(2, 12))]
+    truth = [rng.choice(labels) for _ in range(rng.randint(5, 60))]
+    said = [t if rng.random() < 0.6 else rng.choice(labels) for t in truth]
+    rows = {"accuracy": (said, truth), "entity": classes.random_tags(rng, rng.randint(1, 20)), "multilabel": classes.random_label_lists(rng, rng.randint(1, 30)),
+            "regression": classes.random_numbers(rng, rng.randint(3, 40))}
+    for metric, (said, truth) in rows.items():
+        got = score(metric, said, [truth])
+        for name, want in getattr(classes, metric)(said, truth).items():
+            if want == want:
+                check(f"{metric} {name}", got[name], want, 1e-9 * max(1, abs(want)))
 
 print(f"{n_checks} comparisons, {bad} differ; sacrebleu {sacrebleu.__version__}, rouge-score, scikit-learn {sklearn.__version__}")
 sys.exit(bad != 0)

@@ -84,7 +84,7 @@ static void test_golden(void **state) {
         figures += run_case(j, ++line);
         fm_json_free(j);
     }
-    assert_true(figures > 400);
+    assert_true(figures > 600);
     fm_free(text);
 }
 
@@ -127,6 +127,19 @@ static void test_errors(void **state) {
     assert_int_equal(fm_score_run(&s, "bleu", &none, NULL), FM_ERR_ARGUMENT);
     fm_score_rows refs2 = {.n = 1, .n_refs = 2, .hyp = &a, .ref = two};
     assert_int_equal(fm_score_run(&s, "accuracy", &refs2, NULL), FM_ERR_ARGUMENT);
+    fm_text bad[2] = {t("1"), t("B-X O")}, ref[2] = {t("one"), t("O")};
+    fm_score_rows number = {.n = 1, .n_refs = 1, .hyp = &bad[0], .ref = &ref[0]};
+    fm_score_rows tags = {.n = 1, .n_refs = 1, .hyp = &bad[1], .ref = &ref[1]};
+    assert_int_equal(fm_score_run(&s, "regression", &number, NULL), FM_ERR_DATA);
+    assert_int_equal(fm_score_run(&s, "entity", &tags, NULL), FM_ERR_DATA);
+    assert_non_null(strstr(fm_error_get().message, "2 tags"));
+    fm_text empty = t("");
+    fm_score_rows nothing = {.n = 1, .n_refs = 1, .hyp = &empty, .ref = &empty};
+    assert_int_equal(fm_score_run(&s, "entity", &nothing, NULL), FM_OK);
+    assert_true(s.value == 0 && s.n_labels == 0);
+    fm_score_deinit(&s);
+    assert_int_equal(fm_score_run(&s, "multilabel", &nothing, NULL), FM_OK);
+    fm_score_deinit(&s);
     /* Bytes that are not UTF-8 are compared as they are, without harm. */
     assert_true(value_of("bleu", "\xff\xfe a b c d", "\xff\xfe a b c d", NULL) > 99.99);
 }
