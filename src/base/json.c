@@ -124,6 +124,9 @@ bool fm_json_is_string(const fm_json *j) {
 bool fm_json_is_number(const fm_json *j) {
     return json_is_number(j);
 }
+bool fm_json_is_int(const fm_json *j) {
+    return json_is_integer(j);
+}
 bool fm_json_is_bool(const fm_json *j) {
     return json_is_boolean(j);
 }

@@ -20,6 +20,7 @@ bool fm_json_is_object(const fm_json *j);
 bool fm_json_is_array(const fm_json *j);
 bool fm_json_is_string(const fm_json *j);
 bool fm_json_is_number(const fm_json *j);
+bool fm_json_is_int(const fm_json *j); /* written without fraction and exponent, within 64 bits */
 bool fm_json_is_bool(const fm_json *j);
 bool fm_json_is_null(const fm_json *j);                       /* also true for a NULL pointer */
 size_t fm_json_size(const fm_json *j);                        /* items of an array or object */
