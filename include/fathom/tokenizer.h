@@ -71,7 +71,9 @@ FM_API int32_t fm_tokenizer_pad(const fm_tokenizer *t);
 FM_API int32_t fm_tokenizer_unk(const fm_tokenizer *t);
 /* Chat template (Jinja text), NULL when there is none. Owned by t. */
 FM_API const char *fm_tokenizer_chat_template(const fm_tokenizer *t);
-/* Sets or (NULL) removes it. Not while other threads use t. */
+/* The template for conversations with tools, where the model has one of its own for them; else NULL. Owned by t. */
+FM_API const char *fm_tokenizer_tool_template(const fm_tokenizer *t);
+/* Sets or (NULL) removes the chat template. Not while other threads use t. */
 FM_API FM_MUST_CHECK fm_status fm_tokenizer_set_chat_template(fm_tokenizer *t, const char *text);
 /* Name of the splitting pattern of byte-level BPE: "gpt2", "llama3", "qwen2", "deepseek_v3", "deepseek_llm",
  * "deepseek_coder", "none"; "other" for what is split in another way. */

@@ -260,6 +260,10 @@ static fm_status put_special(fm_gguf_writer *w, const fm_model *m, const fm_toke
     if (template) {
         fm_gguf_put_text(w, "tokenizer.chat_template", template, strlen(template));
     }
+    const char *tools = fm_tokenizer_tool_template(t);
+    if (tools) {
+        fm_gguf_put_text(w, "tokenizer.chat_template.tool_use", tools, strlen(tools));
+    }
     return FM_OK;
 }
 

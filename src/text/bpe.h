@@ -133,10 +133,10 @@ typedef struct fm_template_item {
     int32_t type; /* token type id */
 } fm_template_item;
 
-typedef struct fm_template {
+typedef struct fm_post_template {
     fm_template_item *item;
     size_t n, cap;
-} fm_template;
+} fm_post_template;
 
 typedef struct fm_spm fm_spm;
 
@@ -184,7 +184,7 @@ struct fm_tokenizer {
     int32_t continuing_node; /* of the trie, after the prefix; -1 = no token continues a word */
     size_t max_word_chars;
 
-    fm_template single, pair; /* of the post-processor, when has_template */
+    fm_post_template single, pair; /* of the post-processor, when has_template */
     bool has_template;
     const float *rank_score; /* [n_rank_score] while it is built: merges into tokens of one score have one rank */
     size_t n_rank_score;
@@ -196,7 +196,7 @@ struct fm_tokenizer {
     int n_prefix, n_suffix;
     int32_t bos, eos, pad, unk;
     bool add_bos, add_eos;
-    char *chat_template;
+    char *chat_template, *tool_template; /* NULL = none */
 
     _Atomic(fm_bpe_worker *) slots[FM_TOK_SLOTS];
 };
@@ -206,6 +206,8 @@ FM_MUST_CHECK fm_status fm_tok_new(fm_tokenizer **out);
 FM_MUST_CHECK fm_status fm_tok_put(fm_tokenizer *t, int64_t id, const char *bytes, size_t n, unsigned flags);
 FM_MUST_CHECK fm_status fm_tok_put_added(fm_tokenizer *t, const char *content, size_t n, fm_added_token a);
 FM_MUST_CHECK fm_status fm_tok_put_merge(fm_tokenizer *t, uint32_t left, uint32_t right, uint32_t id);
+/* After the chat template. */
+FM_MUST_CHECK fm_status fm_tok_set_tool_template(fm_tokenizer *t, const char *text);
 FM_MUST_CHECK fm_status fm_tok_finish(fm_tokenizer *t);
 
 /* ---- Added tokens in text ------------------------------------------------------------------------- */

@@ -289,9 +289,15 @@ static fm_status put_config(vocab *v, fm_str *config) {
     }
     FM_TRY(fm_gguf_get_text(&t, v->g, "tokenizer.chat_template"));
     if (t.ptr) {
-        fm_str_puts(config, "\"chat_template\":");
+        fm_gguf_text tools = {NULL, 0};
+        FM_TRY(fm_gguf_get_text(&tools, v->g, "tokenizer.chat_template.tool_use"));
+        fm_str_puts(config, "\"chat_template\":[{\"name\":\"default\",\"template\":");
         fm_str_json(config, t.ptr, t.len);
-        fm_str_puts(config, ",");
+        if (tools.ptr) {
+            fm_str_puts(config, "},{\"name\":\"tool_use\",\"template\":");
+            fm_str_json(config, tools.ptr, tools.len);
+        }
+        fm_str_puts(config, "}],");
     }
     FM_TRY(fm_gguf_get_bool(&flag, v->g, "tokenizer.ggml.add_eos_token", false));
     fm_str_printf(config, "\"add_eos_token\":%s}", flag ? "true" : "false");

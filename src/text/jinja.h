@@ -24,7 +24,15 @@ typedef enum fmj_tok {
     FMJ_T_OP /* op: the character, or one of the codes below */
 } fmj_tok;
 
-enum { FMJ_OP_POW = 'P', FMJ_OP_FLOORDIV = 'F', FMJ_OP_EQ = 'E', FMJ_OP_ASSIGN = 'A', FMJ_OP_NE = 'N', FMJ_OP_GE = 'G', FMJ_OP_LE = 'L' };
+enum {
+    FMJ_OP_POW = 'P',
+    FMJ_OP_FLOORDIV = 'F',
+    FMJ_OP_EQ = 'E',
+    FMJ_OP_ASSIGN = 'A',
+    FMJ_OP_NE = 'N',
+    FMJ_OP_GE = 'G',
+    FMJ_OP_LE = 'L'
+};
 
 typedef struct fmj_token {
     uint8_t type; /* fmj_tok */
@@ -50,13 +58,13 @@ typedef enum fmj_kind {
     FMJ_N_NAME,
     FMJ_N_LIST,
     FMJ_N_TUPLE,
-    FMJ_N_DICT,    /* list: key, value, key, value ... */
-    FMJ_N_ATTR,    /* a.val */
-    FMJ_N_ITEM,    /* a[b] */
-    FMJ_N_SLICE,   /* a[list[0]:list[1]:list[2]], NULL = left out */
-    FMJ_N_CALL,    /* a(args) */
-    FMJ_N_FILTER,  /* a | row(args); a NULL in the head of a filter block */
-    FMJ_N_TEST,    /* a is row(args) */
+    FMJ_N_DICT,   /* list: key, value, key, value ... */
+    FMJ_N_ATTR,   /* a.val */
+    FMJ_N_ITEM,   /* a[b] */
+    FMJ_N_SLICE,  /* a[list[0]:list[1]:list[2]], NULL = left out */
+    FMJ_N_CALL,   /* a(args) */
+    FMJ_N_FILTER, /* a | row(args); a NULL in the head of a filter block */
+    FMJ_N_TEST,   /* a is row(args) */
     FMJ_N_NEG,
     FMJ_N_POS,
     FMJ_N_NOT,
@@ -68,15 +76,15 @@ typedef enum fmj_kind {
     FMJ_N_COND,    /* a if b else c */
     FMJ_N_NSREF,   /* sym.val, to assign to */
     /* statements */
-    FMJ_N_BODY,       /* list */
-    FMJ_N_DATA,       /* val */
-    FMJ_N_PRINT,      /* a */
-    FMJ_N_IF,         /* list: condition, body, condition, body ...; c = else */
-    FMJ_N_FOR,        /* for a in b (if c): list[0], else list[1]; op 'r' = recursive */
-    FMJ_N_SET,        /* a = b */
-    FMJ_N_SET_BLOCK,  /* a = body c through filters b (or NULL) */
-    FMJ_N_MACRO,      /* macro */
-    FMJ_N_CALL_BLOCK, /* call of a with the body of macro as `caller` */
+    FMJ_N_BODY,         /* list */
+    FMJ_N_DATA,         /* val */
+    FMJ_N_PRINT,        /* a */
+    FMJ_N_IF,           /* list: condition, body, condition, body ...; c = else */
+    FMJ_N_FOR,          /* for a in b (if c): list[0], else list[1]; op 'r' = recursive */
+    FMJ_N_SET,          /* a = b */
+    FMJ_N_SET_BLOCK,    /* a = body c through filters b (or NULL) */
+    FMJ_N_MACRO,        /* macro */
+    FMJ_N_CALL_BLOCK,   /* call of a with the body of macro as `caller` */
     FMJ_N_FILTER_BLOCK, /* body c through filters b */
     FMJ_N_WITH,         /* list: target, value ...; body c */
     FMJ_N_BREAK,
@@ -124,7 +132,8 @@ struct fmj_node {
 typedef struct fm_jinja {
     fmj_arena arena;
     char *name; /* for messages */
-    char *text;
+    char *text; /* [n_text] newlines made "\n" */
+    size_t n_text;
     fm_sv *symbol; /* [n_symbols], by number */
     size_t n_symbols, cap_symbols;
     const fmj_row **global; /* [n_symbols] function of that name, or NULL */
@@ -137,8 +146,8 @@ typedef struct fm_jinja {
 typedef struct fmj_parser {
     fm_jinja *t;
     fmj_token *tok;
-    int32_t depth;      /* of the recursion of the parser */
-    int32_t loops;      /* for loops around */
+    int32_t depth;        /* of the recursion of the parser */
+    int32_t loops;        /* for loops around */
     fmj_macro_def *macro; /* innermost macro being read */
     struct fmj_macro_def *macro_stack[16];
     int32_t n_macros;
@@ -181,7 +190,7 @@ struct fmj_scope {
     struct fmj_binding {
         int32_t sym;
         fmj_value value;
-    } *v;
+    } * v;
     bool held; /* a macro keeps it: it must not be used again */
 };
 

@@ -221,7 +221,11 @@ static fm_status lex_number(lexer *l) {
     char buf[400];
     size_t n = 0, cap = sizeof buf - 1;
     const char *at = l->p, *p = at, *end = l->end;
-    int base = p[0] == '0' && p + 1 < end ? ((p[1] | 32) == 'x' ? 16 : (p[1] | 32) == 'o' ? 8 : (p[1] | 32) == 'b' ? 2 : 10) : 10;
+    int base = p[0] == '0' && p + 1 < end ? ((p[1] | 32) == 'x'   ? 16
+                                             : (p[1] | 32) == 'o' ? 8
+                                             : (p[1] | 32) == 'b' ? 2
+                                                                  : 10)
+                                          : 10;
     char *rest;
     fmj_token t = {.type = FMJ_T_INT};
     if (base != 10) {
@@ -398,7 +402,14 @@ static fm_status lex_comment(lexer *l) {
 }
 
 fm_status fmj_lex(fmj_token **out, size_t *n, fmj_arena *a, const char *text, size_t n_text, const char *name) {
-    lexer l = {.arena = a, .name = name, .begin = text, .p = text, .end = text + n_text, .line = 1, .counted = text, .line_start = true};
+    lexer l = {.arena = a,
+               .name = name,
+               .begin = text,
+               .p = text,
+               .end = text + n_text,
+               .line = 1,
+               .counted = text,
+               .line_start = true};
     while (l.p < l.end) {
         const char *from = l.p, *open = from;
         for (; open < l.end; open++) {

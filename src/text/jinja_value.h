@@ -51,9 +51,9 @@ typedef struct fmj_value fmj_value;
 typedef struct fmj_list {
     size_t n;
     fmj_value *item;
-    size_t at;           /* items already taken from a generator */
-    int64_t start, step; /* of a range */
-    const char *kind;    /* of a view: "dict_keys" */
+    size_t at;                 /* items already taken from a generator */
+    int64_t start, stop, step; /* of a range */
+    const char *kind;          /* of a view: "dict_keys"; of a tuple of groupby: "group" */
 } fmj_list;
 
 typedef struct fmj_method fmj_method;
@@ -134,6 +134,7 @@ struct fmj_run {
     const struct fm_jinja *tpl;
     fmj_limits limits;
     int64_t steps;
+    int64_t now; /* for strftime_now, in seconds since 1970; 0 = the clock */
     int32_t depth, macros, line;
     fmj_scope *scope;
     fm_str *buf; /* [n_buf]: buf[0] is the text, the others capture blocks; buf[at_buf] is written to */
@@ -226,6 +227,8 @@ FM_MUST_CHECK fm_status fmj_items(fmj_run *r, fmj_list **out, const fmj_value *v
 FM_MUST_CHECK fm_status fmj_get_item(fmj_run *r, fmj_value *out, const fmj_value *v, const fmj_value *key);
 FM_MUST_CHECK fm_status fmj_get_attr(fmj_run *r, fmj_value *out, const fmj_value *v, fmj_str *name);
 FM_MUST_CHECK fm_status fmj_get_slice(fmj_run *r, fmj_value *out, const fmj_value *v, const fmj_value bound[3]);
+/* A method of self. */
+FM_MUST_CHECK fm_status fmj_bind(fmj_run *r, fmj_value *out, const fmj_value *self, const fmj_row *row);
 /* Python's error for using an undefined value: FM_ERR_DATA "'x' is undefined". */
 fm_status fmj_fail_undefined(const fmj_value *v);
 
@@ -306,6 +309,9 @@ FM_MUST_CHECK fm_status fmj_binary(fmj_run *r, fmj_value *out, char op, const fm
 FM_MUST_CHECK fm_status fmj_percent(fmj_run *r, fmj_value *out, const fmj_str *fmt, const fmj_value *args);
 /* "...".format(args) */
 FM_MUST_CHECK fm_status fmj_format(fmj_run *r, fmj_value *out, const fmj_str *fmt, const fmj_args *a);
+/* str.replace, max times (negative = all). */
+FM_MUST_CHECK fm_status fmj_replace(fmj_run *r, fmj_value *out, const fmj_str *s, const fmj_str *from,
+                                    const fmj_str *to, int64_t max);
 /* HTML-escapes & < > ' ". */
 FM_MUST_CHECK fm_status fmj_escape(fmj_run *r, fmj_value *out, const fmj_value *v);
 /* Case mappings; lower, upper, or title for the first letter. */

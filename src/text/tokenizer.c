@@ -57,6 +57,7 @@ void fm_tokenizer_free(fm_tokenizer *t) {
     fm_free(t->pair.item);
     fm_str_free(&t->source);
     fm_json_free(t->config);
+    fm_free(t->tool_template);
     fm_free(t);
 }
 
@@ -231,6 +232,10 @@ const char *fm_tokenizer_chat_template(const fm_tokenizer *t) {
     return t->chat_template;
 }
 
+const char *fm_tokenizer_tool_template(const fm_tokenizer *t) {
+    return t->tool_template;
+}
+
 fm_status fm_tokenizer_set_chat_template(fm_tokenizer *t, const char *text) {
     char *copy = NULL;
     if (text && !(copy = fm_strdup(text))) {
@@ -239,6 +244,8 @@ fm_status fm_tokenizer_set_chat_template(fm_tokenizer *t, const char *text) {
     fm_free(t->chat_template);
     t->chat_template = copy;
     t->template_changed = true;
+    fm_free(t->tool_template); /* it belonged to the other one */
+    t->tool_template = NULL;
     return FM_OK;
 }
 

@@ -253,7 +253,7 @@ static fm_status load_added(loader *l, const fm_json *list) {
 
 /* ---- post-processors ---- */
 
-static fm_status put_item(fm_template *m, int32_t id, int32_t type) {
+static fm_status put_item(fm_post_template *m, int32_t id, int32_t type) {
     void *p = m->item;
     FM_TRY(fm_grow(&p, &m->cap, m->n + 1, sizeof(*m->item)));
     m->item = p;
@@ -261,7 +261,7 @@ static fm_status put_item(fm_template *m, int32_t id, int32_t type) {
     return FM_OK;
 }
 
-static fm_status put_token_item(loader *l, fm_template *m, int64_t id, int32_t type) {
+static fm_status put_token_item(loader *l, fm_post_template *m, int64_t id, int32_t type) {
     if (id < 0 || (uint64_t)id >= l->t->n_ids || !l->t->entry[id].flags) {
         FM_FAIL(FM_ERR_FORMAT, "%s: the post_processor names id %lld, which the vocabulary of %zu lacks", l->name,
                 (long long)id, l->t->n_ids);
@@ -270,7 +270,7 @@ static fm_status put_token_item(loader *l, fm_template *m, int64_t id, int32_t t
 }
 
 /* One list of a TemplateProcessing. */
-static fm_status load_list(loader *l, fm_template *m, const fm_json *o, const char *key) {
+static fm_status load_list(loader *l, fm_post_template *m, const fm_json *o, const char *key) {
     const fm_json *list = fm_json_get(o, key);
     for (size_t i = 0; i < fm_json_size(list); i++) {
         const fm_json *part = fm_json_at(list, i);
@@ -314,7 +314,7 @@ static fm_status load_bert_template(loader *l, const fm_json *o) {
     int64_t cls = fm_json_int(fm_json_at(fm_json_get(o, "cls"), 1), -1);
     int64_t sep = fm_json_int(fm_json_at(fm_json_get(o, "sep"), 1), -1);
     for (int k = 0; k < 2; k++) {
-        fm_template *m = k ? &t->pair : &t->single;
+        fm_post_template *m = k ? &t->pair : &t->single;
         FM_TRY(put_token_item(l, m, cls, 0));
         FM_TRY(put_item(m, -1, 0));
         FM_TRY(put_token_item(l, m, sep, 0));
@@ -366,6 +366,35 @@ static int32_t config_token(const loader *l, const fm_json *config, const char *
     return id >= 0 ? id : def;
 }
 
+fm_status fm_tok_set_tool_template(fm_tokenizer *t, const char *text) {
+    char *copy = fm_strdup(text);
+    if (!copy) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for the chat template");
+    }
+    fm_free(t->tool_template);
+    t->tool_template = copy;
+    t->template_changed = true;
+    return FM_OK;
+}
+
+/* One template, or a list of {name, template}: "default" (else the first) and "tool_use". */
+static fm_status load_templates(fm_tokenizer *t, const fm_json *ct) {
+    const char *text = fm_json_str(ct, NULL), *tools = NULL;
+    for (size_t i = 0; !fm_json_is_string(ct) && i < fm_json_size(ct); i++) {
+        const fm_json *o = fm_json_at(ct, i);
+        const char *name = fm_json_str(fm_json_get(o, "name"), NULL);
+        const char *template = fm_json_str(fm_json_get(o, "template"), NULL);
+        if (!text || (name && !strcmp(name, "default"))) {
+            text = template;
+        }
+        if (name && !strcmp(name, "tool_use")) {
+            tools = template;
+        }
+    }
+    FM_TRY(text ? fm_tokenizer_set_chat_template(t, text) : FM_OK);
+    return text && tools && tools != text ? fm_tok_set_tool_template(t, tools) : FM_OK;
+}
+
 static fm_status load_config(loader *l, const fm_json *config) {
     fm_tokenizer *t = l->t;
     t->bos = config_token(l, config, "bos_token", t->bos);
@@ -384,17 +413,7 @@ static fm_status load_config(loader *l, const fm_json *config) {
             t->suffix[t->n_suffix++] = t->eos;
         }
     }
-    /* One template, or a list of {name, template}. */
-    const fm_json *ct = fm_json_get(config, "chat_template");
-    const char *text = fm_json_str(ct, NULL);
-    for (size_t i = 0; !fm_json_is_string(ct) && i < fm_json_size(ct); i++) {
-        const fm_json *o = fm_json_at(ct, i);
-        const char *name = fm_json_str(fm_json_get(o, "name"), NULL);
-        if (!text || (name && !strcmp(name, "default"))) {
-            text = fm_json_str(fm_json_get(o, "template"), NULL);
-        }
-    }
-    return text ? fm_tokenizer_set_chat_template(t, text) : FM_OK;
+    return load_templates(t, fm_json_get(config, "chat_template"));
 }
 
 static fm_status load_all(loader *l, const fm_json *root) {

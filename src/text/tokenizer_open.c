@@ -157,11 +157,24 @@ static fm_status open_bytes(fm_tokenizer **out, const char *data, size_t n, fm_j
                                     : fm_tok_parse(out, data, n, config, name, NULL);
 }
 
+/* Templates in files of their own, which win over those of tokenizer_config.json as in transformers. */
+static fm_status read_templates(fm_tokenizer *t, const char *dir) {
+    char *main = NULL, *tools = NULL;
+    size_t n;
+    fm_status s = read_beside(&main, &n, dir, "chat_template.jinja");
+    s = s == FM_OK ? read_beside(&tools, &n, dir, "additional_chat_templates/tool_use.jinja") : s;
+    s = s == FM_OK && main ? fm_tokenizer_set_chat_template(t, main) : s;
+    s = s == FM_OK && tools && t->chat_template ? fm_tok_set_tool_template(t, tools) : s;
+    fm_free(main);
+    fm_free(tools);
+    return s;
+}
+
 static fm_status open_in_dir(fm_tokenizer **out, const char *dir, const char *file) {
     fm_json *config = NULL;
-    char *data = NULL, *jinja = NULL;
+    char *data = NULL;
     fm_str slow = {0};
-    size_t n = 0, n_jinja = 0;
+    size_t n = 0;
     fm_status s;
     FM_TRY_GOTO(s, done, read_config(&config, dir));
     if (file) {
@@ -172,11 +185,8 @@ static fm_status open_in_dir(fm_tokenizer **out, const char *dir, const char *fi
         s = fm_tok_parse(out, slow.data, slow.len, config, dir, NULL);
     }
     config = NULL;
-    if (s == FM_OK && !(*out)->chat_template) {
-        s = read_beside(&jinja, &n_jinja, dir, "chat_template.jinja");
-        if (s == FM_OK && jinja) {
-            s = fm_tokenizer_set_chat_template(*out, jinja);
-        }
+    if (s == FM_OK) {
+        s = read_templates(*out, dir);
     }
     if (s != FM_OK) {
         fm_tokenizer_free(*out);
@@ -185,7 +195,6 @@ static fm_status open_in_dir(fm_tokenizer **out, const char *dir, const char *fi
 done:
     fm_json_free(config);
     fm_free(data);
-    fm_free(jinja);
     fm_str_free(&slow);
     return s;
 }

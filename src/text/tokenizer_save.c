@@ -130,6 +130,18 @@ static void put_config_token(fm_str *out, fm_str *scratch, const fm_tokenizer *t
     fm_str_puts(out, ",\n");
 }
 
+static void put_templates(fm_str *out, const fm_tokenizer *t) {
+    if (t->tool_template) {
+        fm_str_puts(out, "[{\"name\": \"default\", \"template\": ");
+    }
+    fm_str_json(out, t->chat_template, strlen(t->chat_template));
+    if (t->tool_template) {
+        fm_str_puts(out, "}, {\"name\": \"tool_use\", \"template\": ");
+        fm_str_json(out, t->tool_template, strlen(t->tool_template));
+        fm_str_puts(out, "}]");
+    }
+}
+
 static void put_config(fm_str *out, fm_str *scratch, const fm_tokenizer *t) {
     fm_str_printf(out,
                   "{\n  \"tokenizer_class\": \"PreTrainedTokenizerFast\",\n  \"add_bos_token\": %s,\n"
@@ -141,7 +153,7 @@ static void put_config(fm_str *out, fm_str *scratch, const fm_tokenizer *t) {
     put_config_token(out, scratch, t, "unk_token", t->unk);
     if (t->chat_template) {
         fm_str_puts(out, "  \"chat_template\": ");
-        fm_str_json(out, t->chat_template, strlen(t->chat_template));
+        put_templates(out, t);
         fm_str_puts(out, ",\n");
     }
     fm_str_puts(out, "  \"model_max_length\": 1000000000000000019884624838656\n}\n");
@@ -163,8 +175,16 @@ static fm_status put_read_config(fm_str *out, const fm_tokenizer *t) {
     }
     FM_TRY(fm_json_parse(&copy, out->data, out->len, "tokenizer_config.json"));
     fm_json_remove(copy, "chat_template");
-    fm_status s = t->chat_template ? fm_json_set(copy, "chat_template", fm_json_new_str(t->chat_template)) : FM_OK;
     fm_str_clear(out);
+    fm_status s = FM_OK;
+    if (t->chat_template) {
+        put_templates(out, t);
+        fm_json *templates = NULL;
+        s = fm_str_check(out);
+        s = s == FM_OK ? fm_json_parse(&templates, out->data, out->len, "chat template") : s;
+        s = s == FM_OK ? fm_json_set(copy, "chat_template", templates) : s;
+        fm_str_clear(out);
+    }
     if (s == FM_OK) {
         s = fm_json_dump(out, copy, 2);
     }
