@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/mem.h"
 
 fm_status fm_reader_stream(fm_stream **out, const char *path, const fm_reader_options *o) {
@@ -36,6 +37,25 @@ fm_status fm_reader_whole(fm_str *out, bool *too_long, int64_t *consumed, const 
     *consumed = fm_stream_consumed(in);
     fm_stream_close(in);
     return s == FM_ERR_CORRUPT && out->len ? FM_OK : s;
+}
+
+bool fm_reader_xml_has(const char *path, const char *text) {
+    char head[4097];
+    size_t n = 0;
+    fm_stream *in;
+    if (!strcasestr(path, ".xml") || fm_file_size(path) <= 0 || fm_stream_open(&in, path) != FM_OK) {
+        fm_error_clear();
+        return false;
+    }
+    for (size_t k = 1; k && n < sizeof head - 1; n += k) {
+        if (fm_stream_read(in, head + n, sizeof head - 1 - n, &k) != FM_OK) {
+            fm_error_clear();
+            k = 0;
+        }
+    }
+    head[n] = '\0';
+    fm_stream_close(in);
+    return strstr(head, text) != NULL;
 }
 
 fm_status fm_blocks_open(fm_blocks *k, const char *path, const fm_reader_options *o) {

@@ -31,9 +31,10 @@ const fm_option fm_job_option_rows[] = {
     ROW("txt_unit", FM_OPT_ENUM, txt_unit, "file", 0, 0, "file|paragraph|line", NULL, NULL,
         "what a row of a text file is"),
     ROW("html", FM_OPT_ENUM, html, "main", 0, 0, "main|all|source", NULL, NULL,
-        "what becomes of web pages: their main text, all visible text, or the page as it is"),
+        "what becomes of web and wiki pages: their main text, all visible text, or the page as it is"),
     ROW("record_path", FM_OPT_STR, record_path, NULL, 0, 0, NULL, NULL, "PATH",
-        "where the records are inside nested input, such as data.items; of web archives the kinds of records"),
+        "where the records are: a path in JSON (data.items) or XML (//article), kinds of web archive records, wiki "
+        "namespaces"),
     ROW("encoding", FM_OPT_STR, encoding, NULL, 0, 0, NULL, NULL, "NAME",
         "encoding of text input, such as gb18030, big5, utf-16le, latin1; default: detected"),
     ROW("query", FM_OPT_STR, query, NULL, 0, 0, NULL, NULL, "SQL", "rows to read from a database"),

@@ -24,7 +24,7 @@ const fm_reader_def *fm_reader_at(size_t i) {
 
 static bool has_suffix(const char *path, const char *suffixes) {
     size_t n = strlen(path);
-    static const char *const packed[] = {".gz", ".zst", ".gzip", ".zstd"};
+    static const char *const packed[] = {".gz", ".zst", ".bz2", ".gzip", ".zstd"};
     for (size_t i = 0; i < FM_ARRAY_LEN(packed); i++) {
         size_t k = strlen(packed[i]);
         if (n > k && strcasecmp(path + n - k, packed[i]) == 0) {

@@ -245,7 +245,7 @@ static fm_status score(double *out, const char *name, const char *p, size_t n, c
     counts k = {0};
     *out = 0;
     fm_status s = fm_recoder_new(&r, name);
-    if (s == FM_OK) {
+    if (s == FM_OK && r) {
         s = fm_recoder_feed(r, &text, p, n, false);
     }
     if (s == FM_OK && text.len) {

@@ -103,3 +103,101 @@ fm_status fm_brotli(fm_str *out, const char *p, size_t n, size_t max) {
         }
     }
 }
+
+/* ---- bzip2 ------------------------------------------------------------------------------------ */
+
+/* As in bzlib.h, whose layout has been the same since 1.0. */
+typedef struct bz_stream_ {
+    char *next_in;
+    unsigned avail_in, total_in_lo32, total_in_hi32;
+    char *next_out;
+    unsigned avail_out, total_out_lo32, total_out_hi32;
+    void *state;
+    void *(*bzalloc)(void *, int, int);
+    void (*bzfree)(void *, void *);
+    void *opaque;
+} bz_stream_;
+
+static struct {
+    int (*init)(bz_stream_ *s, int verbosity, int small);
+    int (*run)(bz_stream_ *s);
+    int (*end)(bz_stream_ *s);
+} bz;
+
+struct fm_bunzip {
+    bz_stream_ s;
+    bool open;
+};
+
+static void *bz_alloc(void *opaque, int n, int size) {
+    FM_UNUSED(opaque);
+    return fm_calloc((size_t)n, (size_t)size);
+}
+
+static fm_status bz_start(fm_bunzip *b) {
+    memset(&b->s, 0, sizeof b->s);
+    b->s.bzalloc = bz_alloc;
+    b->s.bzfree = fm_z_free;
+    b->open = bz.init(&b->s, 0, 0) == 0;
+    if (!b->open) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate the bzip2 reader");
+    }
+    return FM_OK;
+}
+
+fm_status fm_bunzip_new(fm_bunzip **out) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static void *lib;
+    static const fm_dynlib_entry entries[] = {
+        {&bz.init, "BZ2_bzDecompressInit"}, {&bz.run, "BZ2_bzDecompress"}, {&bz.end, "BZ2_bzDecompressEnd"}};
+    *out = NULL;
+    pthread_mutex_lock(&lock);
+    fm_status s =
+        lib ? FM_OK : fm_dynlib_open(&lib, "libbz2.so.1.0|libbz2.so.1", "libbz2-1.0", entries, FM_ARRAY_LEN(entries));
+    pthread_mutex_unlock(&lock);
+    FM_TRY(s);
+    *out = fm_calloc(1, sizeof **out);
+    if (!*out) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate the bzip2 reader");
+    }
+    s = bz_start(*out);
+    if (s != FM_OK) {
+        fm_free(*out);
+        *out = NULL;
+    }
+    return s;
+}
+
+void fm_bunzip_free(fm_bunzip *b) {
+    if (b) {
+        if (b->open) {
+            bz.end(&b->s);
+        }
+        fm_free(b);
+    }
+}
+
+fm_status fm_bunzip_run(fm_bunzip *b, uint8_t *buf, size_t cap, size_t *n, const uint8_t *p, size_t *used, bool *end) {
+    enum { BZ_MEMORY = -3, BZ_DONE = 4 };
+    if (!b->open) {
+        FM_TRY(bz_start(b));
+    }
+    b->s.next_in = (char *)(uintptr_t)p;
+    b->s.avail_in = (unsigned)FM_MIN(*used, (size_t)1 << 30);
+    b->s.next_out = (char *)buf;
+    b->s.avail_out = (unsigned)FM_MIN(cap, (size_t)1 << 30);
+    unsigned in = b->s.avail_in, room = b->s.avail_out;
+    int rc = bz.run(&b->s);
+    *used = in - b->s.avail_in;
+    *n = room - b->s.avail_out;
+    *end = rc == BZ_DONE;
+    if (rc == BZ_DONE) {
+        bz.end(&b->s);
+        b->open = false;
+    } else if (rc == BZ_MEMORY) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate memory to unpack");
+    } else if (rc != 0) {
+        FM_FAIL(FM_ERR_CORRUPT, "damaged bzip2 data");
+    }
+    return FM_OK;
+}

@@ -1,4 +1,4 @@
-/* Plain, gzip and zstd input, converted to UTF-8. See stream.h. */
+/* Plain, gzip, zstd and bzip2 input, converted to UTF-8. See stream.h. */
 #include "io/stream.h"
 
 #include <errno.h>
@@ -18,7 +18,7 @@
 #define IN_BYTES   ((size_t)1 << 17)
 #define LOOK_BYTES ((size_t)1 << 16) /* looked at to tell the encoding */
 
-typedef enum kind { PLAIN, GZIP, ZSTD } kind;
+typedef enum kind { PLAIN, GZIP, ZSTD, BZIP2 } kind;
 
 struct fm_stream {
     char *name;
@@ -30,6 +30,7 @@ struct fm_stream {
     size_t in_pos, in_len;
     z_stream z;
     ZSTD_DStream *zstd;
+    fm_bunzip *bz;
     fm_recoder *recoder; /* NULL: bytes as they are */
     bool recoder_done;
     fm_str head, text; /* bytes taken to look at, and converted ones, from text_at on */
@@ -74,6 +75,13 @@ static fm_status start(fm_stream *s) {
         }
         s->kind = ZSTD;
         s->in_member = true;
+    } else if (s->in_len >= 4 && memcmp(s->in, "BZh", 3) == 0 && s->in[3] >= '1' && s->in[3] <= '9') {
+        fm_status status = fm_bunzip_new(&s->bz);
+        if (status != FM_OK) {
+            return fm_error_context("'%s' is packed with bzip2", s->name);
+        }
+        s->kind = BZIP2;
+        s->in_member = true;
     }
     return FM_OK;
 }
@@ -115,6 +123,7 @@ void fm_stream_close(fm_stream *s) {
         inflateEnd(&s->z);
     }
     ZSTD_freeDStream(s->zstd);
+    fm_bunzip_free(s->bz);
     fm_recoder_free(s->recoder);
     fm_str_free(&s->head);
     fm_str_free(&s->text);
@@ -156,6 +165,15 @@ static fm_status read_gzip(fm_stream *s, uint8_t *buf, size_t cap, size_t *n) {
     return FM_OK;
 }
 
+static fm_status read_bzip2(fm_stream *s, uint8_t *buf, size_t cap, size_t *n) {
+    bool end;
+    size_t used = s->in_len - s->in_pos;
+    fm_status status = fm_bunzip_run(s->bz, buf, cap, n, s->in + s->in_pos, &used, &end);
+    s->in_pos += used;
+    s->in_member = !end;
+    return status == FM_OK ? FM_OK : fm_error_context("'%s'", s->name);
+}
+
 static fm_status read_zstd(fm_stream *s, uint8_t *buf, size_t cap, size_t *n) {
     ZSTD_inBuffer in = {s->in, s->in_len, s->in_pos};
     ZSTD_outBuffer out = {buf, cap, 0};
@@ -187,7 +205,9 @@ static fm_status read_raw(fm_stream *s, void *buf, size_t cap, size_t *n) {
             return FM_OK;
         }
         /* With no input left the decoder may still hold output. */
-        FM_TRY(s->kind == GZIP ? read_gzip(s, buf, cap, n) : read_zstd(s, buf, cap, n));
+        FM_TRY(s->kind == GZIP   ? read_gzip(s, buf, cap, n)
+               : s->kind == ZSTD ? read_zstd(s, buf, cap, n)
+                                 : read_bzip2(s, buf, cap, n));
         if (was_empty && *n == 0 && s->in_member) {
             return cut_short(s);
         }

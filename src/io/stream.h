@@ -1,4 +1,4 @@
-/* Bytes of a file, a gzip or zstd file (told by content, not by name), or stdin, in constant memory.
+/* Bytes of a file, a gzip, zstd or bzip2 file (told by content, not by name), or stdin, in constant memory.
  * Joined gzip members and zstd frames are read as one. */
 #ifndef FM_IO_STREAM_H
 #define FM_IO_STREAM_H

@@ -50,13 +50,14 @@ int64_t fm_warc_consumed(const fm_warc *w) {
 
 /* More bytes behind the buffer; *n 0 at the end. */
 static fm_status fill(fm_warc *w, size_t *n) {
-    if (w->at) {
+    if (w->at && w->buf.data) {
         memmove(w->buf.data, w->buf.data + w->at, w->buf.len - w->at);
         w->buf.len -= w->at;
         w->at = 0;
     }
     void *p = w->buf.data;
     FM_TRY(fm_grow(&p, &w->buf.cap, w->buf.len + FILL_BYTES + 1, 1));
+    FM_ASSERT(p);
     w->buf.data = p;
     FM_TRY(fm_stream_read(w->in, w->buf.data + w->buf.len, FILL_BYTES, n));
     w->buf.len += *n;
@@ -69,7 +70,7 @@ static fm_status line(fm_warc *w, fm_sv *out) {
     for (;;) {
         char *p = w->buf.data ? w->buf.data + w->at : NULL;
         size_t have = w->buf.len - w->at;
-        char *nl = have ? memchr(p, '\n', have) : NULL;
+        char *nl = p && have ? memchr(p, '\n', have) : NULL;
         if (nl || have >= MAX_LINE || (w->at_end && have)) {
             size_t n = nl ? (size_t)(nl - p) : have;
             w->at += n + (nl != NULL);

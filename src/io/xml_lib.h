@@ -18,7 +18,6 @@
     X(xmlReaderForIO)                                                                                                  \
     X(xmlFreeTextReader)                                                                                               \
     X(xmlTextReaderRead)                                                                                               \
-    X(xmlTextReaderNext)                                                                                               \
     X(xmlTextReaderNodeType)                                                                                           \
     X(xmlTextReaderConstLocalName)                                                                                     \
     X(xmlTextReaderConstValue)                                                                                         \
@@ -26,7 +25,6 @@
     X(xmlTextReaderMoveToNextAttribute)                                                                                \
     X(xmlTextReaderMoveToElement)                                                                                      \
     X(xmlTextReaderGetParserLineNumber)                                                                                \
-    X(xmlTextReaderSetErrorHandler)                                                                                    \
     X(xmlTextReaderSetStructuredErrorHandler)
 
 typedef struct fm_xml_lib {

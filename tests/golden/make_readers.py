@@ -150,7 +150,101 @@ def warc():
         ])
 
 
-makers = {"parquet": parquet, "html": html, "warc": warc}
+def xml():
+    """The rows are written by hand."""
+    import bz2
+
+    def put(name, text):
+        with open(os.path.join(out, name), "w", encoding="utf-8") as f:
+            f.write(text)
+    put("feed.xml", """<?xml version="1.0" encoding="utf-8"?>
+<f:feed xmlns:f="urn:x"><title>All</title>
+<entry id="1" lang="en"><title>First &amp; best</title><tag>a</tag><tag>b</tag><body>Some <b>bold</b> and <i>slanted <u>text</u></i>.</body>
+  <by><name>Ann</name><age>3</age></by></entry>
+<entry id="2"><title/><body><![CDATA[raw <b> &amp;]]></body><note>one note</note></entry>
+<entry>text alone</entry>
+</f:feed>
+""")
+    rows("feed.xml", [
+        {"@id": "1", "@lang": "en", "title": "First & best", "tag": ["a", "b"], "body": "Some bold and slanted text.", "by": {"name": "Ann", "age": "3"}},
+        {"@id": "2", "title": "", "body": "raw <b> &amp;", "note": "one note"},
+        {"text": "text alone"},
+    ])
+    put("pubmed.xml", """<?xml version="1.0"?>
+<!DOCTYPE PubmedArticleSet PUBLIC "-//NLM//DTD PubMedArticle, 1st January 2024//EN" "https://dtd.nlm.nih.gov/ncbi/pubmed/out/pubmed_240101.dtd">
+<PubmedArticleSet>
+<PubmedArticle><MedlineCitation Status="MEDLINE"><PMID Version="1">123</PMID><Article PubModel="Print"><Journal><JournalIssue CitedMedium="Print"><PubDate>
+<Year>2011</Year><Month>May</Month></PubDate></JournalIssue><Title>Journal of Tests</Title></Journal><ArticleTitle>Effects of <i>E. coli</i> on H<sub>2</sub>O.</ArticleTitle>
+<ELocationID EIdType="doi" ValidYN="Y">10.1/abc</ELocationID>
+<Abstract><AbstractText Label="BACKGROUND" NlmCategory="BACKGROUND">We had a question.</AbstractText><AbstractText Label="RESULTS">p &lt; 0.05.</AbstractText></Abstract>
+<AuthorList CompleteYN="Y"><Author ValidYN="Y"><LastName>Doe</LastName><ForeName>Jane A</ForeName></Author><Author><CollectiveName>Study Group</CollectiveName></Author></AuthorList>
+<Language>eng</Language><PublicationTypeList><PublicationType UI="D016428">Journal Article</PublicationType></PublicationTypeList></Article>
+<MeshHeadingList><MeshHeading><DescriptorName UI="D1">Water</DescriptorName><QualifierName>chemistry</QualifierName></MeshHeading></MeshHeadingList>
+<KeywordList><Keyword MajorTopicYN="N">water</Keyword><Keyword>bacteria</Keyword></KeywordList></MedlineCitation>
+<PubmedData><ArticleIdList><ArticleId IdType="pubmed">123</ArticleId></ArticleIdList></PubmedData></PubmedArticle>
+<PubmedArticle><MedlineCitation><PMID>124</PMID><Article><Journal><JournalIssue><PubDate><MedlineDate>1998 Dec-1999 Jan</MedlineDate></PubDate></JournalIssue><Title>J</Title></Journal>
+<ArticleTitle>No abstract.</ArticleTitle></Article></MedlineCitation></PubmedArticle>
+</PubmedArticleSet>
+""")
+    abstract = "BACKGROUND: We had a question.\nRESULTS: p < 0.05."
+    rows("pubmed.xml", [
+        {"pmid": "123", "title": "Effects of E. coli on H2O.", "abstract": abstract, "text": "Effects of E. coli on H2O.\n\n" + abstract, "journal": "Journal of Tests",
+         "year": 2011, "language": "eng", "doi": "10.1/abc", "authors": ["Doe Jane A", "Study Group"], "mesh": ["Water"], "keywords": ["water", "bacteria"],
+         "types": ["Journal Article"]},
+        {"pmid": "124", "title": "No abstract.", "text": "No abstract.", "journal": "J", "year": 1998},
+    ])
+
+    def page(id_, ns, title, text, more=""):
+        text = text.replace("&", "&amp;").replace("<", "&lt;")
+        return "<page><title>%s</title><ns>%d</ns><id>%d</id>%s<revision><id>9</id><timestamp>2024-01-02T03:04:05Z</timestamp><text xml:space=\"preserve\">%s</text></revision></page>\n" % (
+            title, ns, id_, more, text)
+    wiki = """<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.10/" version="0.10" xml:lang="en"><siteinfo><sitename>Test</sitename></siteinfo>
+""" + page(1, 0, "Marks", """{{Infobox|a={{b|c}}
+|d=[[e]]}}
+'''Marks''' ({{lang-x|fr|''Les marques''}}, {{IPA|x}}) are [[sign (thing)|signs]]<ref name="a">a {{cite}} ref</ref> of [[Paper (sheet)|]], {{convert|5|km|mi}} long<ref name=b />.<!-- no
+comment -->
+[[File:x.png|thumb|A [[nested]] caption]]
+== Use ==
+=== Empty ===
+{| class="wikitable"
+| cell || {{t}}
+|}
+=== Full ===
+* one [http://x.test link text] and [http://y.test]
+# two &nbsp; &amp; three&#33;
+: indented <b>bold</b><br/>after
+Open {{ brace and ]] end, <nowiki>[[kept]] {{as is}}</nowiki>
+== See also ==
+{{portal}}
+[[Category:Signs|*]]
+[[Category:Paper]]
+[[fr:Marques]]
+""") + page(2, 0, "中文", "-{zh-hans:计算机;zh-hant:電腦}-科学是-{研究}-的学科。\n\n{{nowrap|很 好}}。[[分类:科学]]") + page(3, 0, "Go", "#REDIRECT [[Marks]]", '<redirect title="Marks" />') + \
+        page(4, 10, "Template:X", "template") + page(5, 0, "Nothing", "{{only|a template}}") + "</mediawiki>\n"
+    put("wiki.xml", wiki)
+    with open(os.path.join(out, "wiki.xml.bz2"), "wb") as f:
+        f.write(bz2.compress(wiki.encode()))
+    at = "2024-01-02T03:04:05Z"
+    marks = """Marks (Les marques) are signs of Paper, 5 km long.
+
+Use
+
+Full
+
+- one link text and
+- two & three!
+indented bold
+after
+Open brace and end, [[kept]] {{as is}}"""
+    for name in ("wiki.xml", "wiki.xml.bz2"):
+        rows(name, [
+            {"id": 1, "title": "Marks", "timestamp": at, "categories": ["Signs", "Paper"], "text": marks},
+            {"id": 2, "title": "中文", "timestamp": at, "categories": ["科学"], "text": "计算机科学是研究的学科。\n\n很 好。"},
+            "!a redirect", "!a page of another namespace", "!no text in the page",
+        ])
+
+
+makers = {"parquet": parquet, "html": html, "warc": warc, "xml": xml}
 for name, make in makers.items():
     if len(sys.argv) < 2 or sys.argv[1] == name:
         make()
