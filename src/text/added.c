@@ -41,34 +41,39 @@ static fm_status add_token(fm_added_set *s, const char *text, size_t n, int32_t 
     return FM_OK;
 }
 
-/* A token that is looked for in normalised text is normalised, too. */
-static fm_status add_normalized(fm_added_set *s, const fm_tokenizer *t, const fm_tok_entry *e, int32_t index) {
+/* A token that is looked for in normalised text is normalised, too, and decodes to that. */
+static fm_status normalize_entry(fm_tokenizer *t, fm_tok_entry *e) {
     fm_norm_scratch scratch = {0};
     const uint8_t *p = (const uint8_t *)t->blob.data + e->off;
     size_t n = e->len;
     bool at_zero = true;
     fm_status st = fm_norm_run(&t->norm, &scratch, &p, &n, &at_zero);
-    if (st == FM_OK && n) {
-        st = add_token(s, (const char *)p, n, index);
+    if (st == FM_OK && n && n <= UINT32_MAX && (n != e->len || memcmp(p, t->blob.data + e->off, n) != 0)) {
+        e->off = t->blob.len;
+        e->len = (uint32_t)n;
+        fm_str_append(&t->blob, (const char *)p, n);
+        st = fm_str_check(&t->blob);
     }
     fm_norm_scratch_free(&scratch);
     return st;
 }
 
-fm_status fm_added_set_build(fm_added_set *s, const fm_tokenizer *t, bool normalized) {
+fm_status fm_added_set_build(fm_added_set *s, fm_tokenizer *t, bool normalized) {
     uint32_t root;
     s->only_first = -1;
     FM_TRY(new_node(s, &root));
     for (size_t i = 0; i < t->n_added; i++) {
         const fm_added_token *a = &t->added[i];
-        const fm_tok_entry *e = &t->entry[a->id];
+        fm_tok_entry *e = &t->entry[a->id];
         /* Unigram of SentencePiece chooses user-defined symbols by their scores. */
         if (t->spm && t->spm->unigram && !a->special) {
             continue;
         }
         if (a->normalized == normalized && e->len) {
-            FM_TRY(normalized && t->norm.n && !t->spm ? add_normalized(s, t, e, (int32_t)i)
-                                                      : add_token(s, t->blob.data + e->off, e->len, (int32_t)i));
+            if (normalized && t->norm.n && !t->spm) {
+                FM_TRY(normalize_entry(t, e));
+            }
+            FM_TRY(add_token(s, t->blob.data + e->off, e->len, (int32_t)i));
         }
     }
     int n_first = 0;
@@ -139,9 +144,7 @@ bool fm_added_find(fm_added_match *m, const fm_added_set *s, const fm_tokenizer 
         const fm_added_token *a = &t->added[i];
         size_t start = (size_t)(p - text), stop = start + len;
         p += len;
-        /* A match that runs into blanks taken by an earlier one is left out, as is one that may not be. */
-        if (start < floor || (a->special && !allow_special) ||
-            (a->single_word && !stands_alone(text, n, start, stop))) {
+        if ((a->special && !allow_special) || (a->single_word && !stands_alone(text, n, start, stop))) {
             continue;
         }
         m->resume = stop;

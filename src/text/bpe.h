@@ -218,9 +218,10 @@ typedef struct fm_added_match {
     size_t resume; /* where the search goes on */
 } fm_added_match;
 
-FM_MUST_CHECK fm_status fm_added_set_build(fm_added_set *s, const fm_tokenizer *t, bool normalized);
+FM_MUST_CHECK fm_status fm_added_set_build(fm_added_set *s, fm_tokenizer *t, bool normalized);
 void fm_added_set_free(fm_added_set *s);
-/* The first match at or after `from`; spaces before `floor` belong to an earlier match. */
+/* The first match at or after `from`; spaces before `floor` belong to an earlier match, and so may the beginning of
+ * this one (start < floor). */
 bool fm_added_find(fm_added_match *m, const fm_added_set *s, const fm_tokenizer *t, const uint8_t *text, size_t n,
                    size_t from, size_t floor, bool allow_special);
 

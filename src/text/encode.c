@@ -52,7 +52,9 @@ static fm_status encode_normalized(fm_bpe_worker *w, fm_tokens *out, const uint8
     fm_added_match m;
     size_t pos = 0, from = 0;
     while (fm_added_find(&m, &t->norm_set, t, p, n, from, pos, special)) {
-        FM_TRY(encode_plain(w, out, p + pos, m.start - pos, at_zero && pos == 0));
+        if (m.start > pos) {
+            FM_TRY(encode_plain(w, out, p + pos, m.start - pos, at_zero && pos == 0));
+        }
         FM_TRY(fm_tokens_push(out, m.id));
         pos = m.stop;
         from = m.resume;

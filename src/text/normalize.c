@@ -7,6 +7,7 @@
 #include "text/bpe.h"
 #include "text/pipe.h"
 #include "text/unicode.h"
+#include "text/unicode_age.h"
 
 typedef struct norm_kind norm_kind;
 
@@ -54,14 +55,18 @@ fm_status fm_text_end(fm_str *out) {
 }
 
 bool fm_is_mark(uint32_t cp) {
-    return cp >= 0x300 && utf8proc_category((utf8proc_int32_t)cp) == UTF8PROC_CATEGORY_MN;
+    /* Characters that have changed their category since. */
+    if (cp < 0x300 || fm_uni_age(cp) > 8 || cp == 0x1885 || cp == 0x1886 || cp == 0xA9BD || cp == 0x111C9) {
+        return false;
+    }
+    return utf8proc_category((utf8proc_int32_t)cp) == UTF8PROC_CATEGORY_MN || cp == 0x1734;
 }
 
 bool fm_is_bert_punctuation(uint32_t cp) {
     if (cp < 0x80) {
         return cp > 32 && cp < 127 && !((cp >= '0' && cp <= '9') || ((cp | 32) >= 'a' && (cp | 32) <= 'z'));
     }
-    return fm_uni_class(cp) & FM_UNI_P;
+    return ((fm_uni_class(cp) & FM_UNI_P) && fm_uni_age(cp) <= 8) || cp == 0x166D || cp == 0x111C9;
 }
 
 static bool all_ascii(const uint8_t *p, const uint8_t *end) {
@@ -127,13 +132,25 @@ static fm_status run_form(norm_run *r) {
         }
         const uint8_t *stop = q < r->end && q > p ? q - 1 : q;
         fm_str_append(r->out, (const char *)p, (size_t)(stop - p));
-        /* Then everything up to the next two ASCII characters. */
+        /* Then everything up to the next two ASCII characters, or a character that is too new to change. */
+        uint32_t cp = 0;
+        unsigned n = 0;
+        bool unknown = false;
         p = q = stop;
         while (q < r->end && !(q > p && *q < 0x80 && (q + 1 == r->end || q[1] < 0x80))) {
-            q++;
+            n = fm_uni_next(&cp, q, r->end);
+            unknown = n > 1 && fm_uni_age(cp) > 9;
+            if (unknown) {
+                break;
+            }
+            q += n;
         }
         if (q > p) {
             FM_TRY(put_form(r, p, (size_t)(q - p), form));
+        }
+        if (unknown) {
+            fm_str_append(r->out, (const char *)q, n);
+            q += n;
         }
         p = q;
     }
@@ -220,7 +237,8 @@ static void filter(norm_run *r, bool (*drop)(uint32_t cp)) {
 }
 
 static bool is_any_mark(uint32_t cp) {
-    return fm_uni_class(cp) & FM_UNI_M;
+    bool was_other = cp == 0x111C9, was_mark = cp == 0x1CF2 || cp == 0x1CF3;
+    return ((fm_uni_class(cp) & FM_UNI_M) && fm_uni_age(cp) <= 9 && !was_other) || was_mark;
 }
 
 static fm_status run_strip_accents(norm_run *r) {
@@ -276,8 +294,8 @@ static bool is_control(uint32_t cp) {
     if (cp < 0x80) {
         return (cp < 32 || cp == 127) && cp != '\t' && cp != '\n' && cp != '\r';
     }
-    int c = utf8proc_category((utf8proc_int32_t)cp);
-    return c == UTF8PROC_CATEGORY_CC || c == UTF8PROC_CATEGORY_CF || c == UTF8PROC_CATEGORY_CO;
+    utf8proc_category_t c = utf8proc_category((utf8proc_int32_t)cp);
+    return c == UTF8PROC_CATEGORY_CC || c == UTF8PROC_CATEGORY_CO || (c == UTF8PROC_CATEGORY_CF && fm_uni_age(cp) <= 8);
 }
 
 static bool is_chinese(uint32_t c) {
@@ -293,7 +311,7 @@ static fm_status put_bert(norm_run *r, const uint8_t *p, unsigned n, uint32_t cp
     if (alone) {
         fm_str_putc(r->out, ' ');
     }
-    if (s->accents && !(cp >= 0x3400 && cp <= 0x9FFF)) {
+    if (s->accents && !(cp >= 0x3400 && cp <= 0x9FFF) && fm_uni_age(cp) <= 9) {
         utf8proc_int32_t point[8];
         utf8proc_ssize_t k = utf8proc_decompose(p, (utf8proc_ssize_t)n, point, 8, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE);
         for (utf8proc_ssize_t i = 0; i < k && i < 8; i++) {
@@ -449,9 +467,8 @@ static fm_status run_precompiled(norm_run *r) {
             q += n;
             a = b;
         }
-        size_t before = r->out->len;
-        put_mapped(r, p, (size_t)(q - p));
-        *r->at_zero = *r->at_zero && (before || r->out->len > before);
+        put_mapped(r, p,
+                   (size_t)(q - p)); /* at_zero stays: the library loses count of characters dropped at the front */
         p = q;
     }
     return FM_OK;

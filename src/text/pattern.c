@@ -57,7 +57,7 @@ static fm_status next_match(const fm_pattern *p, fm_regex_search *search, const 
 
 fm_status fm_pattern_spans(fm_spans *out, const fm_pattern *p, const uint8_t *text, size_t n) {
     fm_regex_search search = {p->regex, NULL};
-    size_t from = 0, done = 0, start, stop;
+    size_t from = 0, done = 0, last = SIZE_MAX, start, stop;
     bool found = true;
     fm_status s = FM_OK;
     while (s == FM_OK && from <= n) {
@@ -65,12 +65,14 @@ fm_status fm_pattern_spans(fm_spans *out, const fm_pattern *p, const uint8_t *te
         if (s != FM_OK || !found) {
             break;
         }
-        if (start > done) {
-            FM_TRY_GOTO(s, end, fm_spans_put(out, done, start - done, false));
-        }
-        FM_TRY_GOTO(s, end, fm_spans_put(out, start, stop - start, true));
-        done = stop;
         from = stop;
+        if (stop > start || stop != last) { /* no empty match just behind another */
+            if (start > done) {
+                FM_TRY_GOTO(s, end, fm_spans_put(out, done, start - done, false));
+            }
+            FM_TRY_GOTO(s, end, fm_spans_put(out, start, stop - start, true));
+            done = last = stop;
+        }
         if (stop == start) {
             uint32_t cp;
             from += stop < n ? fm_uni_next(&cp, text + stop, text + n) : 1;

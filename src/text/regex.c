@@ -1,6 +1,9 @@
 /* Regular expressions of tokenizer.json. They are written for oniguruma in Ruby syntax; PCRE2 runs them after a few
  * rewrites:
  *   \s \S \h \H   by their characters: PCRE2's \s lacks U+0085 in some modes, and Ruby's \h is a hexadecimal digit
+ *   \w \W \b \B   by their characters: PCRE2's \w has other numbers and lacks marks
+ *   \p{Greek}     \p{sc:Greek}: without it PCRE2 takes script extensions
+ *   {,n}          {0,n}
  *   [a[bc]]       nested classes are flattened; && has no counterpart and is refused
  *   (?m)          dot matches line ends: (?s)
  *   ^ $           match at lines: PCRE2_MULTILINE
@@ -18,6 +21,15 @@
 #define MAX_PATTERN 65536u
 #define BLANKS      "\\t-\\r \\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
 #define HEX         "0-9a-fA-F"
+/* Properties beyond categories, and scripts apart from script extensions, are known from 10.40 on. */
+#if PCRE2_MAJOR > 10 || PCRE2_MINOR >= 40
+#define ALPHABETIC "\\p{Alphabetic}"
+#define SCRIPT     "sc:"
+#else
+#define ALPHABETIC "\\p{L}\\p{Nl}"
+#define SCRIPT     ""
+#endif
+#define WORD ALPHABETIC "\\p{M}\\p{Nd}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}" /* and those of Latin-1 */
 
 struct fm_regex {
     pcre2_code *code;
@@ -45,12 +57,68 @@ static fm_status refuse(const rewriter *r, const char *why) {
     FM_FAIL(FM_ERR_UNSUPPORTED, "%s: the pattern has %s, which is not supported", r->what, why);
 }
 
+/* \p{...} at p. Names of categories are common to both; long ones are spelt out; all others are scripts. */
+static void rewrite_property(rewriter *r) {
+    static const char *const names[][2] = {
+        {"Letter", "L"},
+        {"Mark", "M"},
+        {"Number", "N"},
+        {"Punctuation", "P"},
+        {"Symbol", "S"},
+        {"Separator", "Z"},
+        {"Other", "C"},
+        {"Lowercase_Letter", "Ll"},
+        {"Uppercase_Letter", "Lu"},
+        {"Digit", "Nd"},
+        {"Decimal_Number", "Nd"},
+#if PCRE2_MAJOR > 10 || PCRE2_MINOR >= 40
+        {"Alpha", "Alphabetic"},
+        {"Alphabetic", "Alphabetic"},
+        {"Lower", "Lowercase"},
+        {"Upper", "Uppercase"},
+        {"Space", "White_Space"},
+        {"White_Space", "White_Space"},
+        {"ASCII", "ASCII"},
+        {"Emoji", "Emoji"},
+        {"Extended_Pictographic", "Extended_Pictographic"},
+#endif
+        {"Any", "Any"},
+    };
+    const char *from = r->p + 3, *stop = from;
+    while (stop < r->end && *stop != '}') {
+        stop++;
+    }
+    bool turned = from < stop && *from == '^';
+    from += turned;
+    size_t n = (size_t)(stop - from);
+    fm_str_printf(r->out, "\\%c{%s", r->p[1], turned ? "^" : "");
+    const char *known = n <= 2 ? "" : NULL;
+    for (size_t i = 0; i < FM_ARRAY_LEN(names) && !known; i++) {
+        known = strlen(names[i][0]) == n && memcmp(names[i][0], from, n) == 0 ? names[i][1] : NULL;
+    }
+    if (known && *known) {
+        fm_str_puts(r->out, known);
+    } else {
+        fm_str_puts(r->out, known ? "" : SCRIPT);
+        fm_str_append(r->out, from, n);
+    }
+    fm_str_puts(r->out, stop < r->end ? "}" : "");
+    r->p = stop + (stop < r->end);
+}
+
 /* An escape at p, copied or spelt out. */
 static void rewrite_escape(rewriter *r, bool in_class) {
     char c = r->p + 1 < r->end ? r->p[1] : 0;
-    const char *set = c == 's' || c == 'S' ? BLANKS : c == 'h' || c == 'H' ? HEX : NULL;
-    bool negative = c == 'S' || c == 'H';
-    if (set && in_class && !negative) {
+    const char *set = c == 's' || c == 'S' ? BLANKS : c == 'h' || c == 'H' ? HEX : c == 'w' || c == 'W' ? WORD : NULL;
+    bool negative = c == 'S' || c == 'H' || c == 'W';
+    if ((c == 'p' || c == 'P') && r->end - r->p > 3 && r->p[2] == '{') {
+        rewrite_property(r);
+        return;
+    }
+    if ((c == 'b' || c == 'B') && !in_class) {
+        fm_str_puts(r->out, c == 'b' ? "(?:(?<=[" WORD "])(?![" WORD "])|(?<![" WORD "])(?=[" WORD "]))"
+                                     : "(?:(?<=[" WORD "])(?=[" WORD "])|(?<![" WORD "])(?![" WORD "]))");
+    } else if (set && in_class && !negative) {
         fm_str_puts(r->out, set);
     } else if (set && !in_class) {
         fm_str_printf(r->out, "[%s%s]", negative ? "^" : "", set);
@@ -113,6 +181,9 @@ static fm_status rewrite(rewriter *r) {
         } else if (r->end - r->p > 3 && memcmp(r->p, "(?m", 3) == 0 && (r->p[3] == ')' || r->p[3] == ':')) {
             fm_str_puts(r->out, "(?s");
             r->p += 3;
+        } else if (r->end - r->p > 2 && r->p[0] == '{' && r->p[1] == ',' && r->p[2] >= '0' && r->p[2] <= '9') {
+            fm_str_puts(r->out, "{0");
+            r->p++;
         } else {
             fm_str_putc(r->out, *r->p++);
         }
@@ -127,13 +198,14 @@ fm_status fm_regex_compile(fm_regex **out, const char *pattern, size_t n, const 
     }
     fm_str text = {0};
     fm_status s = rewrite(&(rewriter){pattern, pattern + n, &text, what});
-    fm_regex *r = s == FM_OK ? fm_calloc(1, sizeof(*r)) : NULL;
-    if (s == FM_OK && !r) {
-        s = fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "no memory for a pattern");
-    }
     if (s != FM_OK) {
         fm_str_free(&text);
         return s;
+    }
+    fm_regex *r = fm_calloc(1, sizeof(*r));
+    if (!r) {
+        fm_str_free(&text);
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for a pattern");
     }
     r->memory = pcre2_general_context_create(take, give, NULL);
     r->limits = r->memory ? pcre2_match_context_create(r->memory) : NULL;

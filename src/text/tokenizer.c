@@ -161,7 +161,9 @@ static fm_status put_pairs(fm_tokenizer *t) {
 }
 
 fm_status fm_tok_finish(fm_tokenizer *t) {
-    for (size_t i = 0; i < t->n_ids; i++) {
+    for (size_t k = 0; k < t->n_ids; k++) {
+        /* Of equal texts in a list (Unigram) the last one counts. */
+        size_t i = t->score ? t->n_ids - 1 - k : k;
         const fm_tok_entry *e = &t->entry[i];
         const char *bytes = t->blob.data + e->off;
         if (e->flags & FM_TOK_ADDED) {

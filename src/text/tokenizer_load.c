@@ -1,4 +1,6 @@
 /* Reading tokenizer.json and tokenizer_config.json. */
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -151,6 +153,48 @@ static fm_status load_wordlevel(loader *l, fm_json *model) {
     return load_unk(l, model);
 }
 
+/* The tokenizers library reads the digits of a score as an integer and divides it, rounding twice: for scores with 16
+ * or 17 digits that may be the neighbour of the nearest double, and ties between ways to split fall accordingly. Files
+ * have the shortest digits that tell a double from its neighbours. */
+static double as_library(double v) {
+    char text[40];
+    int digits = 15;
+    do {
+        (void)snprintf(text, sizeof(text), "%.*e", digits - 1, v);
+    } while (digits++ < 17 && strtod(text, NULL) != v);
+    uint64_t whole = 0;
+    int after = 0;
+    bool fraction = false;
+    char *p = text + (text[0] == '-');
+    char *last = strchr(p, 'e');
+    if (!last) {
+        return v;
+    }
+    int exponent = (int)strtol(last + 1, NULL, 10);
+    while (last > p && last[-1] == '0') { /* zeros at the end are not written */
+        last--;
+    }
+    for (; p < last; p++) {
+        if (*p == '.') {
+            fraction = true;
+        } else {
+            whole = whole * 10 + (uint64_t)(*p - '0');
+            after += fraction;
+        }
+    }
+    exponent -= after;
+    double out = (double)whole, power = 1;
+    int n = exponent < 0 ? -exponent : exponent;
+    if (n > 22) { /* powers beyond are not exact; no score has them */
+        return v;
+    }
+    for (int i = 0; i < n; i++) {
+        power *= 10;
+    }
+    out = exponent < 0 ? out / power : out * power;
+    return text[0] == '-' ? -out : out;
+}
+
 static fm_status load_unigram(loader *l, fm_json *model) {
     fm_tokenizer *t = l->t;
     const fm_json *vocab = fm_json_get(model, "vocab"), *unk = fm_json_get(model, "unk_id");
@@ -165,14 +209,15 @@ static fm_status load_unigram(loader *l, fm_json *model) {
     if (!t->score) {
         FM_FAIL(FM_ERR_NO_MEMORY, "no memory for %zu scores", n);
     }
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = n; i-- > 0;) { /* of equal texts the last one counts */
         const fm_json *pair = fm_json_at(vocab, i);
         size_t len;
         const char *text = fm_json_str(fm_json_at(pair, 0), &len);
         if (!text || !fm_json_is_number(fm_json_at(pair, 1))) {
             FM_FAIL(FM_ERR_FORMAT, "%s: model.vocab[%zu] is not a token with a score", l->name, i);
         }
-        t->score[i] = fm_json_num(fm_json_at(pair, 1), 0);
+        double score = fm_json_num(fm_json_at(pair, 1), 0);
+        t->score[i] = t->spm ? score : as_library(score);
         FM_TRY(fm_strtab_put(&l->ids, text, len, (uint32_t)i, NULL));
         FM_TRY(fm_tok_put(t, (int64_t)i, text, len, FM_TOK_VOCAB));
     }

@@ -15,6 +15,10 @@ class EncodeOptions(C.Structure):
     _fields_ = [("size", C.c_size_t), ("allow_special", C.c_bool), ("add_special", C.c_bool), ("n_threads", C.c_int)]
 
 
+class DecodeOptions(C.Structure):
+    _fields_ = [("size", C.c_size_t), ("skip_special", C.c_bool)]
+
+
 NEXT = C.CFUNCTYPE(C.c_int, C.c_void_p, C.POINTER(Text), C.POINTER(C.c_bool))
 
 
@@ -96,10 +100,35 @@ class Tokenizer:
         self.lib.c.fm_tokens_free(C.byref(t))
         return ids
 
-    def decode(self, ids):
+    def encode_pair(self, a, b):
+        """Ids and token types, with special tokens."""
+        a, b = a.encode(), b.encode()
+        o = EncodeOptions(size=C.sizeof(EncodeOptions), allow_special=True, add_special=True, n_threads=1)
+        t, types = Tokens(), Tokens()
+        self.lib.check(self.lib.c.fm_tokenizer_encode_pair(C.byref(t), C.byref(types), self.h, Text(a, len(a)),
+                                                           Text(b, len(b)), C.byref(o)))
+        out = t.ids[: t.n], types.ids[: types.n]
+        self.lib.c.fm_tokens_free(C.byref(t))
+        self.lib.c.fm_tokens_free(C.byref(types))
+        return out
+
+    def decode(self, ids, skip_special=False):
         out, n = C.c_void_p(), C.c_size_t()
         arr = (C.c_int32 * max(1, len(ids)))(*ids)
-        self.lib.check(self.lib.c.fm_tokenizer_decode(C.byref(out), C.byref(n), self.h, arr, C.c_size_t(len(ids)), None))
+        o = DecodeOptions(size=C.sizeof(DecodeOptions), skip_special=skip_special)
+        self.lib.check(self.lib.c.fm_tokenizer_decode(C.byref(out), C.byref(n), self.h, arr, C.c_size_t(len(ids)),
+                                                      C.byref(o)))
         b = C.string_at(out, n.value)
         self.lib.c.fm_string_free(out)
         return b
+
+    def decode_stream(self, ids):
+        d, text, n, out = C.c_void_p(), C.c_char_p(), C.c_size_t(), []
+        self.lib.check(self.lib.c.fm_token_decoder_new(C.byref(d), self.h, None))
+        for i in ids:
+            self.lib.check(self.lib.c.fm_token_decoder_push(d, C.c_int32(i), C.byref(text), C.byref(n)))
+            out.append(C.string_at(text, n.value))
+        self.lib.c.fm_token_decoder_flush(d, C.byref(text), C.byref(n))
+        out.append(C.string_at(text, n.value))
+        self.lib.c.fm_token_decoder_free(d)
+        return b"".join(out)
