@@ -9,6 +9,12 @@
 extern "C" {
 #endif
 
+/* Added to the logit of a token; -infinity forbids it. */
+typedef struct fm_logit_bias {
+    int32_t id;
+    double bias;
+} fm_logit_bias;
+
 typedef struct fm_sampling {
     size_t size;               /* sizeof(fm_sampling) */
     double temperature;        /* 0 = greedy */
@@ -19,7 +25,12 @@ typedef struct fm_sampling {
     int64_t max_new_tokens;
     int logprobs; /* top alternatives to report per token; 0 = none, -1 = chosen token only */
     bool ignore_eos;
-    bool use_cache; /* default true; false recomputes the prefix each token (for checking) */
+    bool use_cache;   /* default true; false recomputes the prefix each token (for checking) */
+    double typical_p; /* 1 = off (Meister et al. 2022, as in transformers) */
+    /* Taken from the logits of tokens generated before: once, and for each time. 0 = off. */
+    double presence_penalty, frequency_penalty;
+    const fm_logit_bias *bias; /* [n_bias], the caller's */
+    int n_bias;
 } fm_sampling;
 FM_API fm_sampling fm_sampling_default(void);
 

@@ -24,6 +24,7 @@ void fm_token_sampler_deinit(fm_token_sampler *s) {
     fm_free(s->score);
     fm_free(s->order);
     fm_free(s->seen);
+    fm_free(s->shift);
     fm_free(s->top_ids);
     fm_free(s->top_logprobs);
     *s = (fm_token_sampler){0};
@@ -45,6 +46,18 @@ fm_status fm_sampling_check(const fm_sampling *o) {
     }
     if (!(o->repetition_penalty > 0) || !isfinite(o->repetition_penalty)) {
         FM_FAIL(FM_ERR_ARGUMENT, "repetition_penalty: expected more than 0, found %g", o->repetition_penalty);
+    }
+    if (!(o->typical_p > 0 && o->typical_p <= 1)) {
+        FM_FAIL(FM_ERR_ARGUMENT, "typical_p: expected more than 0 and at most 1, found %g", o->typical_p);
+    }
+    if (!isfinite(o->presence_penalty) || !isfinite(o->frequency_penalty)) {
+        FM_FAIL(FM_ERR_ARGUMENT, "presence_penalty and frequency_penalty: expected numbers, found %g and %g",
+                o->presence_penalty, o->frequency_penalty);
+    }
+    for (int i = 0; i < o->n_bias; i++) {
+        if (isnan(o->bias[i].bias) || o->bias[i].id < 0) {
+            FM_FAIL(FM_ERR_ARGUMENT, "logit_bias: token %d with bias %g", (int)o->bias[i].id, o->bias[i].bias);
+        }
     }
     if (o->top_k < 0 || o->max_new_tokens < 0 || o->logprobs < -1) {
         FM_FAIL(FM_ERR_ARGUMENT, "top_k, max_new_tokens and logprobs may not be negative (logprobs: -1 at least)");
@@ -180,22 +193,99 @@ static int64_t cut_tail(fm_token_sampler *s, int64_t n, double max, const fm_sam
     return o->min_p > 0 ? drop_below(s, n, o->min_p * max) : n;
 }
 
-fm_status fm_token_sampler_choose(int32_t *id, fm_token_sampler *s, const float *logits, const int32_t *past,
-                                  int64_t n_past, const fm_sampling *o, double draw) {
-    int64_t n = 0;
+/* Meister et al. 2022: candidates whose surprise is nearest to the entropy, until their mass reaches typical_p. The
+ * probabilities of order[n] need not sum to 1. *kept of them stay, in front. */
+static fm_status typical(fm_token_sampler *s, int64_t n, double typical_p, int64_t *kept) {
+    double mass = 0, entropy = 0, sum = 0;
+    if (!s->shift) {
+        s->shift = fm_malloc((size_t)s->vocab * sizeof *s->shift);
+        if (!s->shift) {
+            FM_FAIL(FM_ERR_NO_MEMORY, "no memory for typical sampling over %d tokens", (int)s->vocab);
+        }
+    }
+    for (int64_t i = 0; i < n; i++) {
+        mass += s->score[s->order[i]];
+    }
+    for (int64_t i = 0; i < n; i++) {
+        double p = s->score[s->order[i]] / mass;
+        entropy -= p > 0 ? p * log(p) : 0;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        double p = s->score[s->order[i]] / mass;
+        s->shift[s->order[i]] = p > 0 ? -fabs(-log(p) - entropy) : -HUGE_VAL;
+    }
+    sort(s->shift, s->order, n);
+    int64_t m = 0;
+    while (m < n && (m == 0 || sum < typical_p)) {
+        sum += s->score[s->order[m++]] / mass;
+    }
+    *kept = m;
+    return FM_OK;
+}
+
+/* What was generated makes its tokens less likely: by presence once, by frequency each time. */
+static void penalise_generated(fm_token_sampler *s, const fm_token_past *past, const fm_sampling *o) {
+    for (int64_t i = past->n_prompt; i < past->n; i++) {
+        int32_t id = past->ids[i];
+        if (id >= 0 && id < s->vocab) {
+            s->score[id] -= o->frequency_penalty + (s->seen[id] ? 0 : o->presence_penalty);
+            s->seen[id] = 1;
+        }
+    }
+    for (int64_t i = past->n_prompt; i < past->n; i++) {
+        if (past->ids[i] >= 0 && past->ids[i] < s->vocab) {
+            s->seen[past->ids[i]] = 0;
+        }
+    }
+}
+
+static bool allowed(const fm_token_past *past, int32_t id) {
+    return !past->allowed || (past->allowed[id / 32] >> (id % 32) & 1);
+}
+
+/* Nothing changes the logits: the largest of them, without copies. -1 when none is finite. */
+static int32_t largest(const float *logits, int32_t vocab, const fm_token_past *past) {
+    int32_t best = -1;
+    for (int32_t i = 0; i < vocab; i++) {
+        if ((best < 0 || logits[i] > logits[best]) && isfinite(logits[i]) && allowed(past, i)) {
+            best = i;
+        }
+    }
+    return best;
+}
+
+/* Logits as bias and penalties make them, into score; the candidates into order. Returns the most likely, or -1. */
+static int32_t adjust(fm_token_sampler *s, const float *logits, const fm_token_past *past, const fm_sampling *o,
+                      int64_t *n) {
     int32_t best = -1;
     for (int32_t i = 0; i < s->vocab; i++) {
         s->score[i] = (double)logits[i];
     }
+    for (int i = 0; i < o->n_bias; i++) {
+        if (o->bias[i].id < s->vocab) {
+            s->score[o->bias[i].id] += o->bias[i].bias;
+        }
+    }
     if (o->repetition_penalty != 1) {
-        penalise(s, past, n_past, o->repetition_penalty);
+        penalise(s, past->ids, past->n, o->repetition_penalty);
+    }
+    if (o->presence_penalty != 0 || o->frequency_penalty != 0) {
+        penalise_generated(s, past, o);
     }
     for (int32_t i = 0; i < s->vocab; i++) {
-        if (isfinite(s->score[i])) {
-            s->order[n++] = i;
+        if (isfinite(s->score[i]) && allowed(past, i)) {
+            s->order[(*n)++] = i;
             best = best < 0 || s->score[i] > s->score[best] ? i : best;
         }
     }
+    return best;
+}
+
+fm_status fm_token_sampler_pick(int32_t *id, fm_token_sampler *s, const float *logits, const fm_token_past *past,
+                                const fm_sampling *o, double draw) {
+    int64_t n = 0;
+    bool plain = o->repetition_penalty == 1 && o->presence_penalty == 0 && o->frequency_penalty == 0 && o->n_bias == 0;
+    int32_t best = o->temperature == 0 && plain ? largest(logits, s->vocab, past) : adjust(s, logits, past, o, &n);
     if (best < 0) {
         FM_FAIL(FM_ERR_NUMERIC, "no logit is a finite number");
     }
@@ -211,6 +301,9 @@ fm_status fm_token_sampler_choose(int32_t *id, fm_token_sampler *s, const float 
     }
     softmax(s, n, max, o->temperature);
     n = cut_tail(s, n, s->score[best], o);
+    if (o->typical_p < 1) {
+        FM_TRY(typical(s, n, o->typical_p, &n));
+    }
     double mass = 0;
     for (int64_t i = 0; i < n; i++) {
         mass += s->score[s->order[i]];
@@ -222,6 +315,12 @@ fm_status fm_token_sampler_choose(int32_t *id, fm_token_sampler *s, const float 
     }
     *id = s->order[i];
     return FM_OK;
+}
+
+fm_status fm_token_sampler_choose(int32_t *id, fm_token_sampler *s, const float *logits, const int32_t *past,
+                                  int64_t n_past, const fm_sampling *o, double draw) {
+    fm_token_past p = {.ids = past, .n = n_past, .n_prompt = n_past};
+    return fm_token_sampler_pick(id, s, logits, &p, o, draw);
 }
 
 fm_status fm_token_sampler_logprobs(double *logprob, fm_token_sampler *s, const float *logits, int32_t id,

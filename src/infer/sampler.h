@@ -11,6 +11,7 @@ typedef struct fm_token_sampler {
     double *score;  /* [vocab] logits after the penalty, then candidates' probabilities */
     int32_t *order; /* [vocab] candidate ids */
     uint8_t *seen;  /* [vocab] marks of the penalty */
+    double *shift;  /* [vocab] how untypical a candidate is; made at first use */
     int32_t *top_ids;
     double *top_logprobs;
     int32_t cap_top;
@@ -28,6 +29,17 @@ FM_MUST_CHECK fm_status fm_sampling_check(const fm_sampling *o);
  * finite. */
 FM_MUST_CHECK fm_status fm_token_sampler_choose(int32_t *id, fm_token_sampler *s, const float *logits,
                                                 const int32_t *past, int64_t n_past, const fm_sampling *o, double draw);
+
+/* What a choice may depend on besides the logits. */
+typedef struct fm_token_past {
+    const int32_t *ids; /* [n] prompt and what was generated */
+    int64_t n, n_prompt;
+    const uint32_t *allowed; /* bits [vocab]: the others are not chosen; or NULL */
+} fm_token_past;
+/* The same with everything: logit bias first, then repetition penalty over all of `past`, presence and frequency
+ * penalties over what was generated; typical-p comes last. FM_ERR_NUMERIC also when no allowed token is finite. */
+FM_MUST_CHECK fm_status fm_token_sampler_pick(int32_t *id, fm_token_sampler *s, const float *logits,
+                                              const fm_token_past *past, const fm_sampling *o, double draw);
 
 /* Log-probability of `id` under softmax(logits), and the n_top most likely ids with theirs (in s->top_ids,
  * s->top_logprobs). */

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "fathom/generate.h"
 #include "fathom/log.h"
+#include "infer/limits.h"
 #include "infer/sampler.h"
 #include "model/model.h"
 
@@ -17,7 +18,7 @@
 
 struct fm_session {
     fm_model *m;
-    int64_t max_context, n, n_cached;
+    int64_t max_context, n, n_cached, n_prompt;
     size_t cap_ids, cap_pos;
     int32_t *ids; /* [n] */
     int32_t *pos; /* 0, 1, 2 ... [cap_pos]; positions, and slots of a contiguous cache */
@@ -37,11 +38,11 @@ fm_sampling fm_sampling_default(void) {
                          .repetition_penalty = 1,
                          .seed = 42,
                          .max_new_tokens = 256,
-                         .use_cache = true};
+                         .use_cache = true,
+                         .typical_p = 1};
 }
 
-/* What a model can attend to: rope by length stretches beyond the trained context. */
-static int64_t context_limit(const fm_model *m) {
+int64_t fm_context_limit(const fm_model *m) {
     const fm_rope_config *r = &m->cfg.rope;
     double limit = (double)m->cfg.max_position * (r->kind == FM_ROPE_DYNAMIC ? r->factor : 1);
     return limit < INT32_MAX / 2 ? (int64_t)limit : INT32_MAX / 2;
@@ -62,7 +63,7 @@ fm_status fm_session_new(fm_session **out, fm_model *m, int64_t max_context) {
         FM_FAIL(FM_ERR_NO_MEMORY, "no memory for a session");
     }
     s->m = m;
-    s->max_context = context_limit(m);
+    s->max_context = fm_context_limit(m);
     if (max_context > 0 && max_context < s->max_context) {
         s->max_context = max_context;
     }
@@ -198,7 +199,7 @@ static fm_status append(fm_session *s, const int32_t *ids, int32_t n) {
         (void)fm_error_set(FM_ERR_ARGUMENT, __FILE__, __LINE__, "%lld tokens do not fit in a context of %lld",
                            (long long)s->n + n, (long long)s->max_context);
         return fm_error_hint("give a shorter prompt or a larger context (the model allows %lld)",
-                             (long long)context_limit(s->m));
+                             (long long)fm_context_limit(s->m));
     }
     for (int32_t i = 0; i < n; i++) {
         if (ids[i] < 0 || ids[i] >= s->m->cfg.vocab_size) {
@@ -214,13 +215,13 @@ static fm_status append(fm_session *s, const int32_t *ids, int32_t n) {
     return FM_OK;
 }
 
-static bool ends_text(const fm_session *s, const fm_tokenizer *tok, int32_t id) {
-    for (int i = 0; i < s->m->n_eos; i++) {
-        if (s->m->eos[i] == id) {
+bool fm_ends_text(const fm_model *m, const fm_tokenizer *tok, int32_t id) {
+    for (int i = 0; i < m->n_eos; i++) {
+        if (m->eos[i] == id) {
             return true;
         }
     }
-    return s->m->n_eos == 0 && tok && fm_tokenizer_eos(tok) == id;
+    return m->n_eos == 0 && tok && fm_tokenizer_eos(tok) == id;
 }
 
 /* One call of fm_session_generate. */
@@ -258,7 +259,8 @@ static fm_status one_token(run *r, int64_t i, bool *stop, fm_finish *finish) {
     FM_TRY(next_logits(s, o->use_cache, &logits));
     fm_rng_key key = {.seed = o->seed, .stream = fm_rng_stream("sample"), .step = 0};
     double draw = fm_rng_uniform(key, (uint64_t)s->n);
-    FM_TRY(fm_token_sampler_choose(&id, &s->sampler, logits, s->ids, s->n, o, draw));
+    fm_token_past past = {.ids = s->ids, .n = s->n, .n_prompt = s->n_prompt};
+    FM_TRY(fm_token_sampler_pick(&id, &s->sampler, logits, &past, o, draw));
     fm_token_out t = {.id = id, .text = "", .logprob = NAN};
     if (o->logprobs != 0) {
         t.n_top = FM_MIN(FM_MAX(o->logprobs, 0), s->sampler.vocab);
@@ -267,7 +269,7 @@ static fm_status one_token(run *r, int64_t i, bool *stop, fm_finish *finish) {
         t.top_logprobs = s->sampler.top_logprobs;
     }
     FM_TRY(append(s, &id, 1));
-    bool eos = !o->ignore_eos && ends_text(s, r->tok, id);
+    bool eos = !o->ignore_eos && fm_ends_text(s->m, r->tok, id);
     *stop = true;
     if (eos) {
         *finish = FM_FINISH_EOS;
@@ -323,6 +325,7 @@ fm_status fm_session_generate(fm_session *s, const int32_t *ids, int32_t n_ids, 
                            "there is nothing to continue: the prompt has no tokens");
         return fm_error_hint("a model with a begin token starts from that token alone");
     }
+    s->n_prompt = s->n;
     run r = {.s = s, .o = o, .fn = fn, .user = user};
     fm_status st = open_tokenizer(&r);
     bool stop = o->max_new_tokens == 0;

@@ -233,7 +233,7 @@ static bool all_here(const fm_batch *b) {
             return false;
         }
     }
-    return b->n_tokens >= EXPAND_FROM;
+    return b->n_tokens >= EXPAND_FROM && !b->mixed;
 }
 
 static fm_tensor *cached(fm_ctx *c, const fm_mla_layer *a, const fm_batch *b, fm_tensor *q, fm_tensor *latent,

@@ -60,7 +60,8 @@ typedef struct fm_batch {
         *kv_offsets; /* [n_segments+1] total lengths after this batch, as differences; contiguous: row begins */
     const int32_t *block_table; /* paged */
     int32_t max_blocks;
-    const int32_t *slots;           /* [n_tokens] cache row where this token's k and v go */
+    const int32_t *slots; /* [n_tokens] cache row where this token's k and v go */
+    bool mixed; /* bits of a sequence must not depend on the others: latent attention always takes its absorbed form */
     struct fm_moe_routing *routing; /* [n_layers] filled in by layers with experts, or NULL; not read in backward */
     /* Encoders and heads (fm_model_loss says which of these a head reads): */
     const int32_t *types; /* [n_tokens] token types, NULL = all 0 */

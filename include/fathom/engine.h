@@ -1,0 +1,96 @@
+/* Many generations at once: one model, one cache, one thread that computes.
+ *
+ * Requests join and leave the running batch at any token (continuous batching). The KV cache is paged: sequences share
+ * the blocks of a common beginning, and when blocks run out the youngest sequence gives its own back and is computed
+ * again later. What a request generates does not depend on what else is running: with the same seed it is the same
+ * bytes, token for token.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef FATHOM_ENGINE_H
+#define FATHOM_ENGINE_H
+
+#include "fathom/generate.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct fm_engine fm_engine;
+typedef struct fm_request fm_request;
+
+typedef struct fm_engine_options {
+    size_t size;          /* sizeof(fm_engine_options); other fields 0 = default */
+    int64_t ctx_size;     /* tokens of one sequence, prompt included; 0 = what the model allows and memory holds */
+    int64_t kv_bytes;     /* memory of the cache; 0 = what ctx_size * parallel needs, at most 40% of what is free */
+    int32_t parallel;     /* sequences computed at once, 16 */
+    int32_t max_queue;    /* requests that may wait, 256 */
+    int32_t batch_tokens; /* of one forward pass, 512 */
+    int32_t block_tokens; /* of one cache block, 16 */
+    const char *kv_dtype; /* "auto" (as the model computes), "f32", "bf16" */
+    bool no_prefix_cache;
+} fm_engine_options;
+
+/* Starts the thread. The model must not be used by others until fm_engine_free. A model that generates no text gets an
+ * engine that only takes fm_engine_post. */
+FM_API FM_MUST_CHECK fm_status fm_engine_new(fm_engine **out, fm_model *m, const fm_engine_options *opt);
+/* Ends what is running (status FM_ERR_CANCELLED), then the thread. All requests must have been released or be so
+ * later. */
+FM_API void fm_engine_free(fm_engine *e);
+FM_API fm_model *fm_engine_model(const fm_engine *e);
+FM_API int64_t fm_engine_ctx_size(const fm_engine *e);
+
+typedef struct fm_engine_event {
+    int32_t id;       /* the token, -1 for none (an end without a token) */
+    const char *text; /* what can be shown now: whole UTF-8 characters, nothing of a stop string */
+    size_t text_len;
+    double logprob; /* as fm_token_out */
+    const int32_t *top_ids;
+    const double *top_logprobs;
+    int n_top;
+    bool last;
+    /* With last: */
+    fm_status status; /* FM_OK, FM_ERR_CANCELLED, or what went wrong */
+    const char *message;
+    fm_finish finish;                        /* FM_FINISH_STOPPED: a stop string */
+    int32_t n_prompt, n_cached, n_generated; /* tokens; n_cached of the prompt were found in the cache */
+    double queue_s, prefill_s, decode_s;     /* waiting, to the first token, from there on */
+} fm_engine_event;
+/* Called on the engine's thread, in order, until and with `last`; strings live as long as the call. Must not block. */
+typedef void (*fm_engine_fn)(void *user, const fm_engine_event *event);
+
+typedef struct fm_generation {
+    size_t size;                 /* sizeof(fm_generation) */
+    const fm_sampling *sampling; /* NULL = fm_sampling_default(); use_cache is not read */
+    const char *const *stop;     /* [n_stop] */
+    int n_stop;
+    uint64_t client; /* requests of one client wait for each other rather than for those of others */
+    fm_engine_fn fn;
+    void *user;
+} fm_generation;
+
+/* Everything given is copied. FM_ERR_ARGUMENT: a prompt that is empty or longer than ctx_size - 1, ids outside the
+ * vocabulary, bad options. FM_ERR_STATE: the queue is full, or the engine is ending. Any thread. */
+FM_API FM_MUST_CHECK fm_status fm_engine_submit(fm_request **out, fm_engine *e, const int32_t *ids, int32_t n_ids,
+                                                const fm_generation *g);
+/* Any thread, any time before fm_request_release; the last event follows soon. */
+FM_API void fm_request_cancel(fm_request *r);
+FM_API void fm_request_release(fm_request *r);
+
+/* Runs fn on the engine's thread between two passes: the way to other uses of the model. Any thread; must not block
+ * long. fn is also called, with m NULL, when the engine ends before. */
+FM_API FM_MUST_CHECK fm_status fm_engine_post(fm_engine *e, void (*fn)(void *user, fm_model *m), void *user);
+
+typedef struct fm_engine_stats {
+    size_t size; /* sizeof(fm_engine_stats) */
+    int32_t running, waiting;
+    int32_t blocks, blocks_used, block_tokens;
+    int64_t kv_bytes;
+    int64_t prefix_queries, prefix_hits; /* tokens of prompts, of these found in the cache */
+    int64_t preemptions, prompt_tokens, generation_tokens, passes, pass_tokens;
+} fm_engine_stats;
+FM_API void fm_engine_get_stats(fm_engine_stats *out, fm_engine *e);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,94 @@
+/* Inside of the engine: what engine.c (requests, thread) and schedule.c (passes) share. */
+#ifndef FM_INFER_ENGINE_H
+#define FM_INFER_ENGINE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/error.h"
+#include "fathom/engine.h"
+#include "infer/blocks.h"
+#include "infer/sampler.h"
+#include "infer/stops.h"
+#include "model/model.h"
+
+struct fm_request {
+    fm_engine *e;
+    atomic_int uses;
+    atomic_bool cancelled;
+    fm_sampling o;
+    fm_logit_bias *bias;
+    fm_engine_fn fn;
+    void *user;
+    uint64_t client, number; /* number: order of submission */
+    fm_request *next;        /* in the inbox or the waiting list */
+
+    /* The text: ids[0..n), of which the cache holds [0,n_kept). */
+    int32_t *ids; /* [most] */
+    int32_t n, n_prompt, n_kept, most;
+    int32_t n_found; /* tokens of the prompt that were in the cache when the request was admitted first */
+    int32_t *blocks; /* [n_blocks] of the cache, in order */
+    int32_t n_blocks, n_linked;
+    fm_block_link link; /* after the n_linked published or found ones */
+
+    fm_token_decoder *decoder; /* or NULL: no tokenizer */
+    fm_stops stops;
+    fm_str text;
+
+    /* This pass. */
+    int32_t n_now, row; /* tokens; row of its logits, -1 = none */
+    int32_t id;
+    double logprob;
+    int32_t *top_ids; /* [o.logprobs] */
+    double *top_logprobs;
+    int n_top;
+    fm_error_record error; /* status FM_OK: none */
+
+    bool admitted; /* at some time */
+    double submitted_s, admitted_s, first_s;
+};
+
+typedef struct fm_engine_post_item fm_engine_post_item;
+
+struct fm_engine {
+    fm_model *m;
+    const fm_tokenizer *tok;
+    int32_t ctx_size, parallel, max_queue, batch_tokens, block_tokens, max_blocks, n_blocks;
+    bool generates, prefix_cache;
+
+    pthread_t thread;
+    pthread_mutex_t lock; /* of the fields up to `stats` */
+    pthread_cond_t wake;
+    bool stopping;
+    fm_request *inbox, **inbox_end;
+    fm_engine_post_item *posts, **posts_end;
+    int32_t n_inbox;
+    uint64_t n_submitted;
+    fm_engine_stats stats;
+
+    /* The thread's own. */
+    fm_request *waiting; /* preempted ones first, then by number */
+    int32_t n_waiting;
+    fm_request **running; /* [n_running], by number */
+    int32_t n_running;
+    fm_kv_cache *kv;
+    fm_blocks *blocks;
+    fm_ctx *c;
+    fm_token_sampler *sampler; /* [pool threads] */
+    int32_t *ids, *pos, *slots, *q_offsets, *kv_offsets, *table, *rows;
+    const float *logits; /* of this pass */
+    int64_t preemptions, prefix_queries, prefix_hits;
+};
+
+/* One step: drops what was cancelled, admits what fits, computes a pass and hands out its tokens. */
+void fm_engine_step(fm_engine *e);
+/* Brings the statistics up to date. */
+void fm_engine_count(fm_engine *e);
+/* Cache, arena and arrays. */
+FM_MUST_CHECK fm_status fm_engine_prepare(fm_engine *e, const fm_engine_options *o);
+void fm_engine_unprepare(fm_engine *e);
+/* Gives the blocks back, says goodbye to the user and lets the request go. The error record says why when s is not
+ * FM_OK. */
+void fm_engine_finish(fm_engine *e, fm_request *r, fm_status s, fm_finish finish, int32_t id);
+
+#endif
