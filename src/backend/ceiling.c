@@ -54,6 +54,42 @@ fm_status fm_ceiling_matmul(const fm_backend *b, const fm_exec *x, fm_dtype d, d
     return fm_measure_matmul(b, x, d, 1024, 1024, 1024, seconds, &median, flops);
 }
 
+fm_status fm_ceiling_quant(const fm_backend *b, const fm_exec *x, double seconds, double *ops) {
+    const int64_t n = 1024;
+    int64_t packed = b->quant_pack_bytes ? b->quant_pack_bytes(FM_I8, n, n) : 0;
+    size_t bytes = (size_t)(n * n * 9 + n * 4 + packed + 256);
+    void *mem;
+    FM_TRY(fm_pages_alloc(&mem, bytes, FM_MEM_SCRATCH));
+    float *a = mem, *c = a + n * n, *scale = c + n * n;
+    int8_t *w = (int8_t *)(scale + n);
+    uint8_t *p = (uint8_t *)w + n * n;
+    fill(FM_F32, a, n * n);
+    fill(FM_F32, scale, n);
+    fill(FM_I8, w, n * n);
+    fm_status s = packed ? b->quant_pack(x, FM_I8, n, n, w, p) : FM_OK;
+    fm_quant_matmul_args args = {.m = n,
+                                 .n = n,
+                                 .k = n,
+                                 .a = a,
+                                 .lda = n,
+                                 .w_dtype = FM_I8,
+                                 .w = w,
+                                 .w_scale = scale,
+                                 .w_packed = packed ? p : NULL,
+                                 .c = c,
+                                 .ldc = n,
+                                 .c_dtype = FM_F32};
+    double best = 0, start = fm_now();
+    for (int runs = 0; s == FM_OK && (runs < 3 || fm_now() - start < seconds); runs++) {
+        double t = fm_now();
+        s = fm_kernel_run(b, x, FM_K_quant_matmul, FM_F32, &args);
+        best = FM_MAX(best, 2.0 * (double)n * (double)n * (double)n / (fm_now() - t));
+    }
+    fm_pages_free(mem, bytes, FM_MEM_SCRATCH);
+    *ops = best;
+    return s;
+}
+
 /* ---- memory ---------------------------------------------------------------------------------- */
 
 #define READ_BYTES ((size_t)256 << 20)
@@ -70,14 +106,20 @@ static fm_status read_part(void *arg, int64_t part, int64_t n_parts, int thread)
     read_job *j = arg;
     int64_t begin, end;
     fm_split((int64_t)j->n, part, n_parts, 64, &begin, &end);
-    /* Eight independent sums, so that the loop waits for memory and not for its own additions. */
-    uint64_t s[8] = {0};
+    /* Sums by name: the loop is to wait for memory, and an array of them would live there too. */
+    uint64_t s0 = 0, s1 = 0, s2 = 0, s3 = 0, s4 = 0, s5 = 0, s6 = 0, s7 = 0;
     for (int64_t i = begin; i + 8 <= end; i += 8) {
-        for (int k = 0; k < 8; k++) {
-            s[k] += j->p[i + k];
-        }
+        const uint64_t *p = j->p + i;
+        s0 += p[0];
+        s1 += p[1];
+        s2 += p[2];
+        s3 += p[3];
+        s4 += p[4];
+        s5 += p[5];
+        s6 += p[6];
+        s7 += p[7];
     }
-    j->sum[part] = s[0] + s[1] + s[2] + s[3] + s[4] + s[5] + s[6] + s[7];
+    j->sum[part] = s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7;
     return FM_OK;
 }
 

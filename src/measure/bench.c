@@ -38,7 +38,7 @@ static const fm_option table[] = {
     {.key = "model",
      .type = FM_OPT_STR,
      F(model),
-     .help = "decode, prefill: a model folder instead of random weights."},
+     .help = "decode, prefill: a model folder or GGUF file instead of random weights."},
     {.key = "input", .type = FM_OPT_STR, F(input), .aliases = "i", .help = "tokenizer, data: a text file."},
     {.key = "tokenizer",
      .type = FM_OPT_STR,

@@ -34,51 +34,101 @@ static bool on_token(void *user, const fm_token_out *t) {
     return true;
 }
 
-static fm_status measure(const job *j, fm_model *m, const char *name, fm_dtype d) {
+/* Bytes of weights that a token reads: those of products, in the form they are read in, and of experts the share that a
+ * token meets. The embedding counts when it is the head too. */
+static double weight_bytes(const fm_model *m) {
+    double bytes = 0;
+    for (int i = 0; i < fm_params_count(m->params); i++) {
+        const fm_param *p = fm_params_at(m->params, i);
+        bool table = strstr(p->name, "embed_tokens") || strstr(p->name, "wte.weight");
+        if (p->tie || (table && !m->cfg.tied)) {
+            continue;
+        }
+        bool as_is = fm_param_quantised(p);
+        bytes += p->packed ? (double)p->packed_bytes : (double)fm_dtype_bytes(as_is ? p->dtype : m->compute, p->numel);
+    }
+    return bytes * (double)fm_model_params_active(m) / (double)fm_params_numel(m->params);
+}
+
+/* Operations of a prompt: the head sees its last token only. */
+static double prompt_ops(const fm_model *m) {
+    double head = (double)m->cfg.vocab_size * m->cfg.d_model;
+    double rest = (double)fm_model_params_active(m) - (double)fm_model_config_params_embedding(&m->cfg);
+    return 2 * (rest * PROMPT + head);
+}
+
+static bool is_quantised(const fm_model *m) {
+    for (int i = 0; i < fm_params_count(m->params); i++) {
+        if (fm_param_quantised(fm_params_at(m->params, i))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The limit of this moment. */
+static fm_status limit_of(const job *j, const fm_model *m, const fm_exec *x, double *limit) {
+    const double seconds = FM_MIN(0.5, j->o->seconds);
+    double now = 0;
+    if (!j->prefill) {
+        FM_TRY(fm_ceiling_read(m->pool, seconds, &now));
+    } else if (is_quantised(m)) {
+        FM_TRY(fm_ceiling_quant(fm_cpu_backend(), x, seconds, &now));
+    } else {
+        FM_TRY(fm_ceiling_matmul(fm_cpu_backend(), x, m->compute, seconds, &now));
+    }
+    *limit = FM_MAX(*limit, now);
+    return FM_OK;
+}
+
+static fm_status rounds(const job *j, fm_model *m, fm_session *s, const fm_exec *x, double *limit, double *best) {
     static int32_t ids[PROMPT];
-    fm_session *s = NULL;
-    fm_exec x = {.pool = m->pool};
     fm_sampling opt = fm_sampling_default();
-    double bandwidth = 0, flops = 0, best_prefill = 0, best_decode = 0;
     fm_finish finish;
     opt.temperature = 0;
     opt.ignore_eos = true;
+    opt.max_new_tokens = j->prefill ? 1 : TOKENS;
     for (int i = 0; i < PROMPT; i++) {
         ids[i] = (int32_t)((i * 7919) % m->cfg.vocab_size);
     }
-    FM_TRY(fm_scratch_new(&x.scratch));
-    fm_status st = fm_ceiling_read(m->pool, 0.5, &bandwidth);
-    if (st == FM_OK) {
-        st = fm_ceiling_matmul(fm_cpu_backend(), &x, d, 0.5, &flops);
-    }
-    if (st == FM_OK) {
-        st = fm_session_new(&s, m, PROMPT + TOKENS + 1);
-    }
+    FM_TRY(limit_of(j, m, x, limit));
     double start = fm_now();
-    for (int round = 0; st == FM_OK && (round < 3 || fm_now() - start < j->o->seconds); round++) {
+    for (int round = 0; round < 3 || fm_now() - start < j->o->seconds; round++) {
         timing k = {.begin = fm_now()};
-        opt.max_new_tokens = j->prefill ? 1 : TOKENS;
-        st = fm_session_truncate(s, 0);
-        if (st == FM_OK) {
-            st = fm_session_generate(s, ids, j->prefill ? PROMPT : 16, &opt, on_token, &k, &finish);
+        FM_TRY(fm_session_truncate(s, 0));
+        FM_TRY(fm_session_generate(s, ids, j->prefill ? PROMPT : 16, &opt, on_token, &k, &finish));
+        double rate = j->prefill ? PROMPT / (k.first - k.begin) : (double)(k.n - 1) / (k.last - k.first);
+        if (round > 0) { /* the first packs weights */
+            *best = FM_MAX(*best, rate);
         }
-        if (round > 0 && st == FM_OK) { /* the first round packs weights */
-            best_prefill = FM_MAX(best_prefill, PROMPT / (k.first - k.begin));
-            best_decode = k.n > 1 ? FM_MAX(best_decode, (double)(k.n - 1) / (k.last - k.first)) : best_decode;
-        }
+    }
+    return limit_of(j, m, x, limit);
+}
+
+static fm_status measure(const job *j, fm_model *m, const char *name) {
+    fm_session *s = NULL;
+    fm_exec x = {.pool = m->pool};
+    double limit = 0, best = 0;
+    const char *dtype = fm_dtype_get(is_quantised(m) ? m->stored : m->compute)->name;
+    FM_TRY(fm_scratch_new(&x.scratch));
+    fm_status st = fm_session_new(&s, m, PROMPT + TOKENS + 1);
+    if (st == FM_OK) {
+        st = rounds(j, m, s, &x, &limit, &best);
     }
     fm_session_free(s);
     fm_scratch_free(x.scratch);
     FM_TRY(st);
-    double n = (double)fm_model_params_active(m), w = (double)fm_dtype_bytes(d, 1);
     if (j->prefill) {
-        double rate = best_prefill * 2 * n;
-        fm_bench_emit(j->fn, j->user, best_prefill, "tokens/s", rate / flops, "best 1024^3", "prefill.%s.%s", name,
-                      fm_dtype_get(d)->name);
+        double rate = best / PROMPT * prompt_ops(m);
+        fm_bench_emit(j->fn, j->user, best, "tokens/s", rate / limit, "best 1024^3", "prefill.%s.%s", name, dtype);
+        fm_bench_emit(j->fn, j->user, rate * 1e-9, "GFLOP/s", rate / limit, "best 1024^3", "prefill.products.%s.%s",
+                      name, dtype);
     } else {
-        double limit = bandwidth / (n * w);
-        fm_bench_emit(j->fn, j->user, best_decode, "tokens/s", best_decode / limit, "memory read / weights",
-                      "decode.%s.%s", name, fm_dtype_get(d)->name);
+        double rate = best * weight_bytes(m);
+        fm_bench_emit(j->fn, j->user, best, "tokens/s", rate / limit, "memory read / weights", "decode.%s.%s", name,
+                      dtype);
+        fm_bench_emit(j->fn, j->user, rate * 1e-9, "GB/s", rate / limit, "memory read", "decode.weights.%s.%s", name,
+                      dtype);
     }
     return FM_OK;
 }
@@ -90,7 +140,7 @@ static fm_status one_shape(void *arg, const char *item) {
     for (int i = 0; i < n; i++) {
         fm_model *m = NULL;
         FM_TRY(fm_bench_model(&m, fm_bench_preset(item), dtype[i], j->o));
-        fm_status s = measure(j, m, fm_bench_preset(item), dtype[i]);
+        fm_status s = measure(j, m, fm_bench_preset(item));
         fm_model_close(m);
         FM_TRY(s);
     }
@@ -103,7 +153,8 @@ static fm_status run_either(const fm_bench_options *o, fm_bench_fn fn, void *use
         fm_model *m = NULL;
         fm_model_options mo = {.size = sizeof mo, .dtype = "auto", .threads = (int)o->threads};
         FM_TRY(fm_model_open(&m, o->model, &mo));
-        fm_status s = measure(&j, m, o->model, m->compute);
+        const char *slash = strrchr(o->model, '/');
+        fm_status s = measure(&j, m, slash && slash[1] ? slash + 1 : o->model);
         fm_model_close(m);
         return s;
     }

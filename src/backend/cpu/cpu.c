@@ -13,6 +13,7 @@
     extern const fm_kernel_row fm_avx2_##name##_rows[];                                                                \
     extern const fm_kernel_row fm_avx512_##name##_rows[];
 #elif defined(__aarch64__)
+extern const fm_kernel_row fm_neondot_quant_rows[];
 #define FM_SIMD_FILE(name) extern const fm_kernel_row fm_neon_##name##_rows[];
 #else
 #define FM_SIMD_FILE(name)
@@ -64,6 +65,9 @@ static void add_neon(fm_backend *b) {
     b->matmul_pack = fm_neon_matmul_pack;
     b->quant_pack_bytes = fm_qp_bytes;
     b->quant_pack = fm_neon_quant_pack;
+    if (fm_cpu_get()->neon_dotprod) {
+        overlay(b, fm_neondot_quant_rows);
+    }
 }
 #endif
 

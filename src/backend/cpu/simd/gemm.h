@@ -19,5 +19,6 @@
 FM_GEMM_DECLARE(avx512);
 FM_GEMM_DECLARE(avx2);
 FM_GEMM_DECLARE(neon);
+FM_GEMM_DECLARE(neondot); /* quantised products only */
 
 #endif
