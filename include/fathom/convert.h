@@ -15,7 +15,8 @@ extern "C" {
 
 typedef struct fm_convert_options {
     size_t size;       /* sizeof(fm_convert_options) */
-    const char *dtype; /* f32, f16, bf16; for GGUF also q8_0, q4_0, q4_k_m, q6_k. NULL or "auto": as the weights are */
+    const char *dtype; /* f32, f16, bf16; folders also int8, GGUF also q8_0, q4_0, q4_k_m, q6_k. NULL or "auto": as the
+                          weights are */
     int threads;       /* 0 = all */
     bool overwrite;    /* replace `out` when it exists */
     bool inexact;      /* write GGUF although llama.cpp computes something slightly different; said as a warning */

@@ -15,7 +15,8 @@ static const fm_option table[] = {
      .type = FM_OPT_STR,
      .offset = offsetof(convert_args, dtype),
      .def = "auto",
-     .help = "Type of the weights: f32, f16, bf16; for GGUF also q8_0, q4_0, q4_k_m, q6_k. auto: as the input has "
+     .help = "Type of the weights: f32, f16, bf16; for a folder also int8, a factor a row; for GGUF also q8_0, q4_0, "
+             "q4_k_m, q6_k. auto: as the input has "
              "them, f32 for quantised input."},
     {.key = "overwrite",
      .type = FM_OPT_BOOL,
@@ -119,7 +120,8 @@ const cli_command cli_cmd_convert = {
     .examples = "fathom convert out/model model.gguf\n"
                 "fathom convert out/model model-q4.gguf --dtype q4_k_m\n"
                 "fathom convert model-f16.gguf model-q8.gguf --dtype q8_0\n"
-                "fathom convert model.gguf out/folder --dtype bf16",
+                "fathom convert model.gguf out/folder --dtype bf16\n"
+                "fathom convert out/model out/model-int8 --dtype int8",
     .options = options,
     .run = run,
 };

@@ -1,11 +1,13 @@
 /* fm_convert: see convert.h. */
 #include "model/convert.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "backend/cpu/cpu.h"
 #include "backend/quant.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -53,6 +55,10 @@ fm_status fm_model_param_rows(const fm_model *m, int param, int64_t row, int64_t
     }
     if (!p->data) {
         FM_FAIL(FM_ERR_NOT_FOUND, "the file has no tensor for parameter %s", p->name);
+    }
+    if (fm_param_quantised(p)) {
+        fm_exec here = {0};
+        return fm_param_rows(fm_cpu_backend(), &here, p, row, n, FM_F32, x);
     }
     const uint8_t *data = p->data;
     switch (p->dtype) {
@@ -107,8 +113,30 @@ static fm_status check_finite(const fm_out_tensor *t, const float *x, int64_t n)
             fm_dtype_get(t->dtype)->name);
 }
 
+float fm_int8_factor(const float *row, int64_t n) {
+    float max = 0;
+    for (int64_t i = 0; i < n; i++) {
+        max = fabsf(row[i]) > max ? fabsf(row[i]) : max;
+    }
+    return max > FLT_MIN * 256 ? max / 127.0F : 0.0F;
+}
+
+static void int8_rows(const float *x, uint8_t *y, int64_t n, int64_t cols) {
+    for (int64_t r = 0; r < n; r += cols) {
+        float s = fm_int8_factor(x + r, cols);
+        for (int64_t i = r; i < r + cols; i++) {
+            y[i] = (uint8_t)(int8_t)(s > 0 ? rintf(x[i] / s) : 0);
+        }
+    }
+}
+
 static fm_status encode(encode_job *j, const float *x, uint8_t *y, int64_t n) {
     const fm_quant_type *q = fm_quant_find(j->t->dtype);
+    if (j->t->dtype == FM_I8) {
+        FM_TRY(check_finite(j->t, x, n));
+        int8_rows(x, y, n, j->t->cols);
+        return FM_OK;
+    }
     if (q) {
         FM_TRY(check_finite(j->t, x, n));
         q->quantise(x, y, n / fm_dtype_get(j->t->dtype)->block);
@@ -186,7 +214,7 @@ static fm_status one_tensor(fm_conversion *c, encode_job *j, uint8_t **buffer, s
     }
     release(c, t);
     c->report->n_tensors++;
-    c->report->n_params += t->rows * t->cols;
+    c->report->n_params += t->is_scale ? 0 : t->rows * t->cols;
     c->report->bytes_out += bytes;
     c->written_of[t->dtype] += (double)bytes;
     return FM_OK;
@@ -307,7 +335,8 @@ static fm_status run(fm_conversion *c, const char *in, const char *out) {
         return fm_convert_gguf_to_gguf(c, in, out);
     }
     fm_model *m;
-    FM_TRY(from_gguf ? fm_model_load_gguf(&m, in, FM_GGUF_LOAD_LAZY, FM_F32) : fm_model_load(&m, in, true, FM_F32));
+    FM_TRY(from_gguf ? fm_model_load_gguf(&m, in, FM_LOAD_LAZY, FM_F32)
+                     : fm_model_load_as(&m, in, FM_LOAD_KEEP, FM_F32));
     c->report->bytes_in = m->file_bytes;
     c->model = m;
     fm_status s = to_gguf ? fm_convert_to_gguf(c, m, out) : to_folder(c, m, out);

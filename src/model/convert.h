@@ -20,6 +20,7 @@ struct fm_out_tensor {
     int64_t rows, cols;   /* cols of the last dimension; vectors are rows of 1 */
     int64_t align;        /* rows are asked for in multiples of it */
     const uint8_t *bytes; /* already encoded: copied, or NULL */
+    bool is_scale;        /* factors of the rows of the int8 matrix before it */
     fm_gguf_place_kind kind;
     int32_t *param, n_param; /* of the model, one a slice */
     const void *data;        /* of the rows function */
@@ -50,6 +51,8 @@ FM_MUST_CHECK fm_status fm_convert_tensors(fm_conversion *c, const fm_out_list *
 FM_MUST_CHECK fm_status fm_convert_gguf_sink(void *writer, const fm_out_tensor *t, int64_t at, const void *data,
                                              int64_t n);
 
+/* The factor of a row of n numbers as int8: its largest magnitude over 127; 0 for a row of zeros. */
+float fm_int8_factor(const float *row, int64_t n);
 /* Rows of a model's parameter: from its data, or from the GGUF file it was opened from. */
 FM_MUST_CHECK fm_status fm_model_param_rows(const fm_model *m, int param, int64_t row, int64_t n, float *x);
 

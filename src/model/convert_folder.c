@@ -1,4 +1,5 @@
 /* To a Hugging Face folder: from a GGUF file, or from another folder. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/file.h"
@@ -10,9 +11,33 @@
 
 #define DEFAULT_SHARD ((int64_t)5000000000) /* as transformers */
 
+/* Factors of rows as int8. */
+static fm_status factor_rows(const fm_model *m, int32_t param, int64_t row, int64_t n, float *x) {
+    const fm_param *p = fm_params_at(m->params, param);
+    int64_t cols = p->numel / p->dim[0];
+    if (p->dtype == FM_I8 && p->row_scale) {
+        memcpy(x, p->row_scale + row, (size_t)n * sizeof *x);
+        return FM_OK;
+    }
+    float *one = fm_malloc((size_t)cols * sizeof *one);
+    if (!one) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for a row of %s", p->name);
+    }
+    fm_status s = FM_OK;
+    for (int64_t i = 0; i < n && s == FM_OK; i++) {
+        s = fm_model_param_rows(m, param, row + i, 1, one);
+        x[i] = fm_int8_factor(one, cols);
+    }
+    fm_free(one);
+    return s;
+}
+
 static fm_status folder_rows(const void *user, const fm_out_tensor *t, int64_t row, int64_t n, float *x) {
     const fm_model *m = user;
     const fm_param *p = fm_params_at(m->params, t->param[0]);
+    if (t->is_scale) {
+        return factor_rows(m, t->param[0], row, n, x);
+    }
     if (!p->file_transposed) {
         return fm_model_param_rows(m, t->param[0], row, n, x);
     }
@@ -38,10 +63,10 @@ static fm_status choose_dtype(fm_dtype *out, const char *name, fm_dtype stored) 
         *out = stored == FM_BF16 || stored == FM_F16 ? stored : FM_F32; /* blocks lose nothing in f32 */
         return FM_OK;
     }
-    if (!fm_dtype_parse(out, name) || (*out != FM_F32 && *out != FM_BF16 && *out != FM_F16)) {
+    if (!fm_dtype_parse(out, name) || (*out != FM_F32 && *out != FM_BF16 && *out != FM_F16 && *out != FM_I8)) {
         (void)fm_error_set(FM_ERR_ARGUMENT, __FILE__, __LINE__,
-                           "dtype: a folder holds f32, bf16 or f16 weights, found \"%s\"", name);
-        return fm_error_hint("quantised files are GGUF: give an output name that ends in .gguf");
+                           "dtype: a folder holds f32, bf16, f16 or int8 weights, found \"%s\"", name);
+        return fm_error_hint("other quantised files are GGUF: give an output name that ends in .gguf");
     }
     return FM_OK;
 }
@@ -72,6 +97,31 @@ static bool has_source(const fm_model *m, int i) {
     return (s && (s->w || s->k_b)) || fm_params_at(m->params, i)->data;
 }
 
+/* Matrices of products and embeddings. Routers decide by small differences and are small; what files hold transposed
+ * has no rows of outputs. */
+static bool becomes_int8(const fm_model *m, const fm_param *p) {
+    size_t n = strlen(p->name), tail = strlen(".gate.weight");
+    bool router = m->cfg.moe.n_experts > 0 && n > tail && strcmp(p->name + n - tail, ".gate.weight") == 0;
+    return p->n_dims == 2 && !p->file_transposed && !p->state && !router;
+}
+
+static fm_status add_factors(fm_out_list *list, const fm_param *p, int32_t index) {
+    char name[sizeof((fm_out_tensor *)0)->name];
+    fm_out_tensor *t;
+    snprintf(name, sizeof name, "%s_scale", p->name);
+    FM_TRY(fm_out_list_add(list, name, 2, (int64_t[]){p->dim[0], 1}, &t));
+    t->param = fm_malloc(sizeof *t->param);
+    if (!t->param) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for tensor %s", name);
+    }
+    t->param[0] = index;
+    t->n_param = 1;
+    t->align = 1;
+    t->dtype = FM_F32;
+    t->is_scale = true;
+    return FM_OK;
+}
+
 static fm_status make_list(fm_out_list *list, const fm_model *m, fm_dtype dtype, bool asked) {
     for (int i = 0; i < fm_params_count(m->params); i++) {
         const fm_param *p = fm_params_at(m->params, i);
@@ -91,11 +141,12 @@ static fm_status make_list(fm_out_list *list, const fm_model *m, fm_dtype dtype,
         }
         t->param[0] = i;
         t->n_param = 1;
-        bool same = true;
-        if (p->n_dims < 2 && !asked) {
-            FM_TRY(fits(&same, m, t, dtype));
+        bool same = true, int8 = dtype == FM_I8 && becomes_int8(m, p);
+        fm_dtype plain = dtype == FM_I8 ? fm_model_plain_dtype(m) : dtype;
+        if (p->n_dims < 2 && (!asked || dtype == FM_I8)) {
+            FM_TRY(fits(&same, m, t, plain));
         }
-        t->dtype = same ? dtype : FM_F32;
+        t->dtype = int8 ? FM_I8 : same ? plain : FM_F32;
         const fm_gguf_source *s = m->gguf_sources ? &m->gguf_sources[i] : NULL;
         t->align = p->file_transposed ? t->rows : s && s->k_b ? s->nope + s->v_dim : 1;
         /* Stored bytes as they are, when they need no change. */
@@ -103,6 +154,9 @@ static fm_status make_list(fm_out_list *list, const fm_model *m, fm_dtype dtype,
             t->bytes = p->data;
         } else if (!p->file_transposed && p->source && p->source_dtype == t->dtype) {
             t->bytes = p->source;
+        }
+        if (int8) {
+            FM_TRY(add_factors(list, p, i));
         }
     }
     return FM_OK;

@@ -300,18 +300,18 @@ static fm_status load_eos_ids(fm_model *m) {
     return FM_OK;
 }
 
-static fm_status load_weights(fm_model *m, const fm_gguf_arch *arch, fm_gguf_load mode, fm_dtype master) {
+static fm_status load_weights(fm_model *m, const fm_gguf_arch *arch, fm_load_mode mode, fm_dtype master) {
     FM_TRY(find_sources(m, arch));
     FM_TRY(check_extra(m, arch));
-    if (mode == FM_GGUF_LOAD_LAZY) {
+    if (mode == FM_LOAD_LAZY) {
         return FM_OK;
     }
-    bool map = mode == FM_GGUF_LOAD_MAP || mode == FM_GGUF_LOAD_KEEP;
+    bool map = mode == FM_LOAD_MAP || mode == FM_LOAD_KEEP;
     for (int i = 0; i < fm_params_count(m->params) && map; i++) {
         fm_param *p = fm_params_at(m->params, i);
         const fm_gguf_source *s = &m->gguf_sources[i];
         uintptr_t address = (uintptr_t)p->source;
-        if (!p->tie && mode == FM_GGUF_LOAD_KEEP && is_blocks(s, p)) {
+        if (!p->tie && mode == FM_LOAD_KEEP && is_blocks(s, p)) {
             if (s->heads) {
                 p->dtype = s->w->dtype;
                 p->own_dtype = true;
@@ -339,7 +339,7 @@ static char *license_of(const fm_gguf *g) {
     return fm_strndup(t.ptr, FM_MIN(t.len, 200));
 }
 
-static fm_status load_model(fm_model **out, fm_gguf_set *set, const char *path, fm_gguf_load mode, fm_dtype master) {
+static fm_status load_model(fm_model **out, fm_gguf_set *set, const char *path, fm_load_mode mode, fm_dtype master) {
     const fm_gguf_arch *arch;
     const fm_family *family;
     fm_model_config cfg;
@@ -395,7 +395,7 @@ fm_status fm_gguf_config_load(fm_model_config *cfg, const fm_family **family, fm
     return FM_OK;
 }
 
-fm_status fm_model_load_gguf(fm_model **out, const char *path, fm_gguf_load mode, fm_dtype master) {
+fm_status fm_model_load_gguf(fm_model **out, const char *path, fm_load_mode mode, fm_dtype master) {
     *out = NULL;
     fm_gguf_set *set;
     FM_TRY(fm_gguf_set_open(&set, path));
@@ -411,7 +411,7 @@ fm_status fm_model_parse_gguf(const void *data, size_t n) {
     fm_gguf_set *set;
     fm_model *m = NULL;
     FM_TRY(fm_gguf_set_parse(&set, data, n, "memory"));
-    fm_status s = load_model(&m, set, "memory", FM_GGUF_LOAD_LAZY, FM_F32);
+    fm_status s = load_model(&m, set, "memory", FM_LOAD_LAZY, FM_F32);
     if (s == FM_OK) {
         fm_model_close(m);
     } else {

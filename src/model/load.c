@@ -279,6 +279,43 @@ static bool usable_dtype(fm_dtype d) {
     return d == FM_F32 || d == FM_BF16 || d == FM_F16 || d == FM_F64;
 }
 
+/* The factors of the rows of an int8 matrix. */
+static fm_status find_row_scale(weight_plan *out, const fm_weights *ws, const fm_quant_config *quant) {
+    char name[512], have[128];
+    const fm_weight *w = &out->w;
+    fm_weight *t = &out->scale.t;
+    snprintf(name, sizeof name, "%s_scale", w->name);
+    if (!quant->int8 || w->n_dims != 2 || !w->dense || out->p->file_transposed) {
+        (void)fm_error_set(FM_ERR_DTYPE, __FILE__, __LINE__, "tensor %s: element type %s without factors", w->name,
+                           w->dtype_name);
+        return fm_error_hint("int8 matrices need a quantization_config of format \"int-quantized\" in config.json");
+    }
+    if (!fm_weights_find(t, ws, name)) {
+        FM_FAIL(FM_ERR_NOT_FOUND, "tensor %s is missing: %s is %s and needs its factors", name, w->name, w->dtype_name);
+    }
+    bool rows = (t->n_dims == 1 || (t->n_dims == 2 && t->dims[1] == 1)) && t->dims[0] == w->dims[0];
+    bool one =
+        t->n_dims == 0 || (t->n_dims == 1 && t->dims[0] == 1) || (t->n_dims == 2 && t->dims[0] == 1 && t->dims[1] == 1);
+    if ((!rows && !one) || !t->dense) {
+        FM_FAIL(FM_ERR_SHAPE, "tensor %s: expected a factor for each of %lld rows, found %s", name,
+                (long long)w->dims[0], fm_weight_shape(have, sizeof have, t->n_dims, t->dims));
+    }
+    if (!usable_dtype(t->dtype)) {
+        FM_FAIL(FM_ERR_DTYPE, "tensor %s: expected F32, BF16 or F16, found %s", name, t->dtype_name);
+    }
+    t->n_dims = 2;
+    t->dims[0] = w->dims[0];
+    t->dims[1] = 1;
+    t->stride[0] = rows ? 1 : 0;
+    t->stride[1] = 1;
+    t->bytes = fm_dtype_bytes(t->dtype, w->dims[0]); /* as if each row had its own */
+    t->dense = rows;
+    out->scaled = true;
+    out->scale.block_rows = 1;
+    out->scale.block_cols = w->dims[1];
+    return FM_OK;
+}
+
 /* The factors of an fp8 tensor. */
 static fm_status find_scale(weight_plan *out, const fm_weights *ws, const fm_quant_config *quant) {
     char name[512], want[128], have[128];
@@ -347,6 +384,9 @@ static fm_status find_weight(weight_plan *out, const fm_weights *ws, fm_param *p
     if (w->dtype == FM_E4M3) {
         return find_scale(out, ws, quant);
     }
+    if (w->dtype == FM_I8) {
+        return find_row_scale(out, ws, quant);
+    }
     if (!usable_dtype(w->dtype)) {
         FM_FAIL(FM_ERR_DTYPE, "tensor %s: element type %s is not supported; expected F32, BF16, F16 or F64", name,
                 w->dtype_name);
@@ -377,13 +417,14 @@ static bool harmless(const fm_weight *t) {
 static bool is_scale(const fm_weights *ws, const char *name) {
     char base[512];
     fm_weight w;
-    size_t n = strlen(name), tail = strlen("_scale_inv");
-    if (!ends_with(name, "_scale_inv") || n - tail >= sizeof base) {
+    bool fp8 = ends_with(name, "_scale_inv");
+    size_t n = strlen(name), tail = strlen(fp8 ? "_scale_inv" : "_scale");
+    if ((!fp8 && !ends_with(name, "_scale")) || n - tail >= sizeof base) {
         return false;
     }
     memcpy(base, name, n - tail);
     base[n - tail] = '\0';
-    return fm_weights_find(&w, ws, base) && w.dtype == FM_E4M3;
+    return fm_weights_find(&w, ws, base) && w.dtype == (fp8 ? FM_E4M3 : FM_I8);
 }
 
 /* Heads that pretraining left in the files and that this model does not use, as transformers leaves them out too: those
@@ -453,13 +494,26 @@ static fm_status own_block(void **out, struct fm_model_files *f, int64_t bytes) 
     return FM_OK;
 }
 
+/* An int8 matrix stays in the map; its factors become f32. */
+static fm_status place_int8(fm_model *m, const weight_plan *q, fm_pool *pool) {
+    fm_param *p = q->p;
+    float *scale = fm_params_keep(m->params, (size_t)p->dim[0] * sizeof *scale);
+    if (!scale) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for the factors of %s", p->name);
+    }
+    FM_TRY(fm_weight_read(scale, FM_F32, &q->scale.t, NULL, pool));
+    fm_param_set_external(p, FM_I8, (void *)q->w.data, FM_STORAGE_MAP);
+    p->row_scale = scale;
+    return FM_OK;
+}
+
 static fm_status place_mapped(struct fm_model_files *f, const weight_plan *q, fm_pool *pool, bool check) {
     fm_param *p = q->p;
     if (!q->scaled && fm_weight_in_place(&q->w)) {
         fm_param_set_external(p, q->w.dtype, (void *)q->w.data, FM_STORAGE_MAP);
         return check ? fm_weight_check_finite(&q->w, pool) : FM_OK;
     }
-    fm_dtype d = usable_dtype(q->w.dtype) ? q->w.dtype : FM_BF16;
+    fm_dtype d = usable_dtype(q->w.dtype) ? q->w.dtype : q->w.dtype == FM_I8 ? FM_F32 : FM_BF16;
     void *data;
     FM_TRY(own_block(&data, f, fm_dtype_bytes(d, p->numel)));
     FM_TRY(fm_weight_read(data, d, &q->w, q->scaled ? &q->scale : NULL, pool));
@@ -468,14 +522,19 @@ static fm_status place_mapped(struct fm_model_files *f, const weight_plan *q, fm
     return FM_OK;
 }
 
-static fm_status place_weights(fm_model *m, const weight_plan *plan, int n, bool map, fm_dtype master, fm_pool *pool) {
-    if (!map) {
+static fm_status place_weights(fm_model *m, const weight_plan *plan, int n, fm_load_mode mode, fm_dtype master,
+                               fm_pool *pool) {
+    if (mode == FM_LOAD_COPY) {
         FM_TRY(fm_params_alloc(m->params, master));
     }
     bool check = m->file_bytes <= CHECK_BYTES;
     for (int i = 0; i < n; i++) {
         const weight_plan *q = &plan[i];
-        if (map) {
+        if (mode == FM_LOAD_KEEP && q->w.dtype == FM_I8) {
+            FM_TRY(place_int8(m, q, pool));
+            continue;
+        }
+        if (mode != FM_LOAD_COPY) {
             FM_TRY(place_mapped(m->files, q, pool, check));
             continue;
         }
@@ -513,7 +572,7 @@ static fm_status plan_weights(fm_model *m, weight_plan *plan, int *n_plan) {
     return FM_OK;
 }
 
-static fm_status load_weights(fm_model *m, const char *dir, bool map, fm_dtype master) {
+static fm_status load_weights(fm_model *m, const char *dir, fm_load_mode mode, fm_dtype master) {
     fm_pool *pool = NULL;
     int n = 0;
     fm_status s;
@@ -525,8 +584,8 @@ static fm_status load_weights(fm_model *m, const char *dir, bool map, fm_dtype m
     FM_TRY_GOTO(s, done, fm_weights_open(&m->files->ws, dir));
     FM_TRY_GOTO(s, done, plan_weights(m, plan, &n));
     FM_TRY_GOTO(s, done, fm_pool_new(&pool, 0));
-    s = place_weights(m, plan, n, map, master, pool);
-    if (s == FM_OK && !map) {
+    s = place_weights(m, plan, n, mode, master, pool);
+    if (s == FM_OK && mode == FM_LOAD_COPY) {
         fm_model_files_close(m);
     }
 done:
@@ -581,11 +640,16 @@ void fm_model_files_close(fm_model *m) {
 }
 
 fm_status fm_model_load(fm_model **out, const char *path, bool map, fm_dtype master) {
+    return fm_model_load_as(out, path, map ? FM_LOAD_MAP : FM_LOAD_COPY, master);
+}
+
+fm_status fm_model_load_as(fm_model **out, const char *path, fm_load_mode mode, fm_dtype master) {
     *out = NULL;
     FM_ASSERT(usable_dtype(master));
     if (fm_gguf_is_file(path)) {
-        return fm_model_load_gguf(out, path, map ? FM_GGUF_LOAD_MAP : FM_GGUF_LOAD_COPY, master);
+        return fm_model_load_gguf(out, path, mode, master);
     }
+    FM_ASSERT(mode != FM_LOAD_LAZY);
     fm_model_config cfg;
     const fm_family *family;
     fm_json *json;
@@ -608,7 +672,7 @@ fm_status fm_model_load(fm_model **out, const char *path, bool map, fm_dtype mas
         FM_FAIL_GOTO(s, fail, FM_ERR_NO_MEMORY, "no memory for the path of a model");
     }
     FM_TRY_GOTO(s, fail, load_eos(m, path));
-    s = load_weights(m, path, map, master);
+    s = load_weights(m, path, mode, master);
     if (s != FM_OK) {
         s = fm_error_context("loading %s", path);
         goto fail;

@@ -148,6 +148,13 @@ FM_MUST_CHECK fm_status fm_model_build(fm_model **out, const fm_model_config *cf
  * error unless known to be harmless (rotary inv_freq). Prediction layers (cfg.n_mtp) of which the files hold nothing
  * are left out with a warning: programs that drop them leave their number in config.json. */
 FM_MUST_CHECK fm_status fm_model_load(fm_model **out, const char *path, bool map, fm_dtype master);
+typedef enum fm_load_mode {
+    FM_LOAD_COPY, /* allocated masters */
+    FM_LOAD_MAP,  /* the file's memory where it holds numbers; quantised weights become f32 (fp8: bf16) */
+    FM_LOAD_KEEP, /* as MAP, but blocks and int8 matrices stay as they are (tensor/param.h says what reads them) */
+    FM_LOAD_LAZY, /* GGUF only: no data */
+} fm_load_mode;
+FM_MUST_CHECK fm_status fm_model_load_as(fm_model **out, const char *path, fm_load_mode mode, fm_dtype master);
 /* Writes config.json, model.safetensors (sharded past max_shard bytes), generation_config.json, in dtype. The folder
  * must exist; tokenizer files are the caller's business. */
 FM_MUST_CHECK fm_status fm_model_save(const fm_model *m, const char *dir, fm_dtype dtype, int64_t max_shard);

@@ -40,12 +40,7 @@ fm_status fm_model_open(fm_model **out, const char *path, const fm_model_options
     if (opt && opt->size != sizeof *opt) {
         FM_FAIL(FM_ERR_ARGUMENT, "fm_model_options: expected size %zu, found %zu", sizeof *opt, opt->size);
     }
-    if (fm_gguf_is_file(path)) {
-        bool keep = by_itself(opt ? opt->dtype : NULL);
-        FM_TRY(fm_model_load_gguf(&m, path, keep ? FM_GGUF_LOAD_KEEP : FM_GGUF_LOAD_MAP, FM_F32));
-    } else {
-        FM_TRY(fm_model_load(&m, path, true, FM_F32));
-    }
+    FM_TRY(fm_model_load_as(&m, path, by_itself(opt ? opt->dtype : NULL) ? FM_LOAD_KEEP : FM_LOAD_MAP, FM_F32));
     fm_status s = choose_dtype(&m->compute, m, opt ? opt->dtype : NULL);
     if (s == FM_OK) {
         s = fm_pool_new(&m->pool, opt ? opt->threads : 0);
@@ -141,7 +136,12 @@ fm_status fm_model_get_info(fm_model_info *out, fm_model *m) {
         .n_experts_shared = cfg->moe.n_experts ? cfg->moe.n_shared : 0,
         .compute = fm_dtype_get(m->compute)->name,
     };
-    out->serve_bytes = fm_dtype_bytes(m->compute, out->n_params);
+    for (int i = 0; i < fm_params_count(m->params); i++) {
+        const fm_param *p = fm_params_at(m->params, i);
+        bool as_is = !p->tie && fm_param_quantised(p);
+        out->serve_bytes += p->tie ? 0 : fm_dtype_bytes(as_is ? p->dtype : m->compute, p->numel);
+        out->compute = as_is ? out->dtype : out->compute;
+    }
     out->n_params_active = fm_model_params_active(m);
     if (has_tokenizer(m)) {
         const fm_tokenizer *t;

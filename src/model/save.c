@@ -25,6 +25,15 @@ static fm_status write_json(const fm_json *json, const char *dir, const char *na
     return s;
 }
 
+fm_dtype fm_model_plain_dtype(const fm_model *m) {
+    static const fm_dtype plain[] = {FM_F32, FM_BF16, FM_F16};
+    fm_dtype most = FM_F32;
+    for (size_t i = 0; i < FM_ARRAY_LEN(plain); i++) {
+        most = m->stored_bytes[plain[i]] > m->stored_bytes[most] ? plain[i] : most;
+    }
+    return most;
+}
+
 /* The config.json the model came from with its own values on top, so that keys unknown to us survive. */
 static fm_status fill_config(const fm_model *m, fm_json *json, fm_dtype dtype) {
     fm_json *arch = fm_json_new_array();
@@ -40,7 +49,13 @@ static fm_status fill_config(const fm_model *m, fm_json *json, fm_dtype dtype) {
     FM_TRY(fm_json_set(json, "model_type", fm_json_new_str(m->family->model_types[0])));
     FM_TRY(m->family->write(&m->cfg, json));
     FM_TRY(fm_heads_write(&m->cfg, json));
-    fm_json_remove(json, "quantization_config"); /* what is written is plain */
+    fm_json_remove(json, "quantization_config");
+    if (dtype == FM_I8) {
+        fm_json *quant;
+        FM_TRY(fm_quant_config_int8(&quant));
+        FM_TRY(fm_json_set(json, "quantization_config", quant));
+        dtype = fm_model_plain_dtype(m); /* of what is no matrix */
+    }
     const char *name = dtype == FM_BF16 ? "bfloat16" : dtype == FM_F16 ? "float16" : "float32";
     /* transformers before 4.56 knows torch_dtype only; dtype is its newer name. */
     return fm_json_set(json, fm_json_get(json, "dtype") ? "dtype" : "torch_dtype", fm_json_new_str(name));

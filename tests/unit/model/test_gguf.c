@@ -325,7 +325,7 @@ static void test_refused(void **state) {
     o.dtype = "q3_k";
     says(fm_convert(NULL, GOLDEN "qwen3", in_dir("x.gguf"), &o), FM_ERR_ARGUMENT, "q3_k");
     o.dtype = "q8_0";
-    says(fm_convert(NULL, out, in_dir("x"), &o), FM_ERR_ARGUMENT, "a folder holds f32, bf16 or f16");
+    says(fm_convert(NULL, out, in_dir("x"), &o), FM_ERR_ARGUMENT, "a folder holds f32, bf16, f16 or int8");
     assert_false(fm_path_exists(in_dir("x")) || fm_path_exists(in_dir("x.tmp")));
 }
 
