@@ -47,6 +47,26 @@ typedef struct fm_check_report {
 FM_API FM_MUST_CHECK fm_status fm_data_check(fm_check_report *out, const fm_check_config *c, fm_bad_row_fn fn,
                                              void *user);
 
+/* A row as training would see it: tokens and which of them carry loss. Until the call returns. */
+typedef struct fm_shown_token {
+    const char *text; /* its bytes, which may be a part of a character */
+    size_t len;
+    int32_t id;
+    bool trained, cut; /* cut: behind cutoff_len */
+} fm_shown_token;
+typedef struct fm_shown_row {
+    const char *file;
+    int64_t line;
+    const fm_shown_token *token; /* [n] */
+    size_t n;
+} fm_shown_row;
+typedef void (*fm_shown_row_fn)(void *user, const fm_shown_row *row);
+/* True when rows are to be read as questions and answers (template is set). */
+FM_API bool fm_check_config_is_chat(const fm_check_config *c);
+/* As fm_data_check for rows of stage sft; n_loss_tokens are those of answers. The first `show` rows go to `shown`. */
+FM_API FM_MUST_CHECK fm_status fm_data_check_chat(fm_check_report *out, const fm_check_config *c, fm_bad_row_fn fn,
+                                                  fm_shown_row_fn shown, void *user);
+
 typedef struct fm_pack_report {
     size_t size;
     int64_t n_files, n_rows, n_bad, n_documents, n_tokens, n_bytes, n_shards, n_cut, n_split, n_dropped, n_eval_tokens,

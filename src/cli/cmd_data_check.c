@@ -21,6 +21,36 @@ static void on_bad(void *user, const fm_bad_row *r) {
     }
 }
 
+/* Answers in green, what is cut off in red; without colours answers stand between marks. */
+static void on_row(void *user, const fm_shown_row *r) {
+    (void)user;
+    if (cli_flags.json) {
+        return;
+    }
+    bool colour = cli_is_tty(stdout);
+    int state = 0; /* 1 = trained, 2 = cut */
+    static const char *const begin[] = {"\033[0m", "\033[32m", "\033[31m"}, *const mark[] = {"", "⟦", "⟨"},
+                             *const end[] = {"", "⟧", "⟩"};
+    cli_ui_clear();
+    printf("--- %s:%lld, %zu tokens\n", r->file, (long long)r->line, r->n);
+    for (size_t i = 0; i <= r->n; i++) {
+        int now = i == r->n ? 0 : r->token[i].cut ? 2 : r->token[i].trained;
+        if (now != state) {
+            fputs(colour ? begin[now] : end[state], stdout);
+            fputs(colour ? "" : mark[now], stdout);
+            state = now;
+        }
+        if (i < r->n) {
+            fwrite(r->token[i].text, 1, r->token[i].len, stdout);
+        }
+    }
+    printf("\n    ids:");
+    for (size_t i = 0; i < r->n; i++) {
+        printf(" %d%s", (int)r->token[i].id, r->token[i].cut ? "!" : r->token[i].trained ? "*" : "");
+    }
+    printf("\n");
+}
+
 static int run(const cli_command *cmd, int argc, char **argv) {
     fm_check_config *cfg = NULL;
     fm_status s = fm_check_config_new(&cfg);
@@ -32,7 +62,8 @@ static int run(const cli_command *cmd, int argc, char **argv) {
         fm_check_report r;
         memset(&r, 0, sizeof r);
         r.size = sizeof r;
-        s = fm_data_check(&r, cfg, on_bad, NULL);
+        bool chat = fm_check_config_is_chat(cfg);
+        s = chat ? fm_data_check_chat(&r, cfg, on_bad, on_row, NULL) : fm_data_check(&r, cfg, on_bad, NULL);
         rc = s == FM_OK ? 0 : cli_fail(s);
         if (s == FM_OK && cli_flags.json) {
             printf("{\"files\":%lld,\"rows\":%lld,\"bad\":%lld,\"empty\":%lld,\"bytes\":%lld,\"chars\":%lld,\"tokens\":"
@@ -66,9 +97,12 @@ const cli_command cli_cmd_data_check = {
     .name = "data check",
     .args = "PATH... [options]",
     .summary = "Read data as training would and report each bad row with file, line and reason",
-    .examples = "fathom data check corpus.jsonl\nfathom data check qa.csv --text-template '{question} {answer}' "
-                "--tokenizer out/tok --cutoff-len 512\n"
-                "zcat big.jsonl.gz | fathom data check - --format jsonl --json",
+    .examples =
+        "fathom data check chats.jsonl --tokenizer MODEL --template auto --cutoff-len 1024   # tokens with * carry "
+        "loss, with ! are cut off\n"
+        "fathom data check corpus.jsonl\nfathom data check qa.csv --text-template '{question} {answer}' "
+        "--tokenizer out/tok --cutoff-len 512\n"
+        "zcat big.jsonl.gz | fathom data check - --format jsonl --json",
     .options = fm_check_options,
     .run = run,
 };

@@ -14,8 +14,6 @@ typedef struct maker {
     const fm_rec *row;
     const fm_columns *col;
     const char *reason;
-    size_t n;
-    bool answered; /* the last message is an answer */
 } maker;
 
 static const fm_cell *first_of(const maker *m, const char *named, const char *const *usual) {
@@ -32,11 +30,14 @@ static const fm_cell *first_of(const maker *m, const char *named, const char *co
     return NULL;
 }
 
+/* Of the next message. */
 static fm_status add_weight(maker *m, double w) {
-    void *p = m->c->weight;
-    FM_TRY(fm_grow(&p, &m->c->cap, m->c->n_answers + 1, sizeof *m->c->weight));
-    m->c->weight = p;
-    m->c->weight[m->c->n_answers++] = w;
+    fm_conversation *c = m->c;
+    void *p = c->weight;
+    FM_TRY(fm_grow(&p, &c->cap, c->n_messages + 1, sizeof *c->weight));
+    c->weight = p;
+    c->weight[c->n_messages++] = w;
+    c->n_answers += w >= 0;
     return FM_OK;
 }
 
@@ -57,15 +58,14 @@ static void put_content(fm_str *out, fm_sv a, fm_sv b) {
 
 static fm_status add_text(maker *m, const char *role, fm_sv a, fm_sv b) {
     fm_str *out = &m->c->messages;
-    fm_str_printf(out, "%s{\"role\": \"%s\", \"content\": ", m->n ? ", " : "[", role);
+    fm_str_printf(out, "%s{\"role\": \"%s\", \"content\": ", m->c->n_messages ? ", " : "[", role);
     put_content(out, a, b);
     fm_str_putc(out, '}');
-    m->n++;
-    m->answered = strcmp(role, "assistant") == 0;
-    if (m->answered && a.len + b.len == 0) {
+    bool answer = strcmp(role, "assistant") == 0;
+    if (answer && a.len + b.len == 0) {
         m->reason = "an answer is empty";
     }
-    return m->answered ? add_weight(m, 1) : FM_OK;
+    return add_weight(m, answer ? 1 : -1);
 }
 
 /* Roles of sharegpt and its relatives. */
@@ -154,12 +154,10 @@ static fm_status add_message(maker *m, fm_json *o) {
         fm_json_remove(o, "value");
         content = fm_json_get(o, "content");
     }
-    m->answered = strcmp(role, "assistant") == 0;
-    if (m->answered && !m->reason) {
-        FM_TRY(weight_of(m, o, content));
+    fm_str_puts(&m->c->messages, m->c->n_messages ? ", " : "[");
+    if (!m->reason) {
+        FM_TRY(strcmp(role, "assistant") == 0 ? weight_of(m, o, content) : add_weight(m, -1));
     }
-    fm_str_puts(&m->c->messages, m->n ? ", " : "[");
-    m->n++;
     return fm_json_dump(&m->c->messages, o, 0);
 }
 
@@ -250,7 +248,7 @@ fm_status fm_conversation_from_row(fm_conversation *c, const fm_rec *row, const 
     maker m = {.c = c, .row = row, .col = columns};
     fm_str_clear(&c->messages);
     fm_str_clear(&c->tools);
-    c->n_answers = 0;
+    c->n_answers = c->n_messages = 0;
     const fm_cell *list = first_of(&m, columns->messages, lists), *system = first_of(&m, columns->system, systems);
     const fm_cell *tool = first_of(&m, columns->tools, tools);
     if (list && list->kind == FM_CELL_JSON) {

@@ -9,8 +9,8 @@
 typedef struct fm_conversation {
     fm_str messages; /* JSON: [{"role": ..., "content": ...}, ...]; other members of a message stay */
     fm_str tools;    /* JSON, or empty */
-    double *weight;  /* [n_answers] of each message of the assistant: 1, or its "weight", or 0 with "train": false */
-    size_t n_answers, cap;
+    double *weight;  /* [n_messages] of the assistant's: 1, or its "weight", or 0 with "train": false; of others -1 */
+    size_t n_messages, n_answers, cap;
 } fm_conversation;
 
 /* Fills *c (zero-initialised, or used before). *reason is NULL, or why the row is no example (static text). Statuses

@@ -97,7 +97,8 @@ typedef struct fm_columns {
          "stages cls and reg: column with a second text beside text_column"},                                          \
     {                                                                                                                  \
         "label_column", FM_OPT_STR, offsetof(T, columns.label), NULL, 0, 0, NULL, NULL, "NAME",                        \
-            "stages cls, reg, tag: column with what is to be predicted; default label, category, labels or score; tags or entities"      \
+            "stages cls, reg, tag: column with what is to be predicted; default label, category, labels or score; "    \
+            "tags or entities"                                                                                         \
     }
 
 #endif

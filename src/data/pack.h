@@ -2,6 +2,7 @@
 #ifndef FM_DATA_PACK_H
 #define FM_DATA_PACK_H
 
+#include "data/columns.h"
 #include "data/source.h"
 #include "fathom/data.h"
 
@@ -21,6 +22,11 @@ struct fm_check_config {
     char *tokenizer;
     int64_t cutoff_len, threads;
     bool add_bos, add_eos;
+    /* Questions and answers: */
+    char *template_;
+    int train_on;
+    int64_t show;
+    fm_columns columns;
 };
 
 /* Source options for rows; n inputs instead of those of the config when input is not NULL. Borrows from both. */

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "io/safetensors.h"
 #include "model/adapter.h"
+#include "fathom/template.h"
 #include "train/run.h"
 #include "train/weights.h"
 
@@ -266,10 +267,30 @@ fm_status fm_trainer_save(fm_trainer *r) {
     return FM_OK;
 }
 
+/* The chat template that the answers were learned with goes with the model. */
+static fm_status save_template(const fm_trainer *r) {
+    fm_tokenizer *tok;
+    fm_template *t = NULL;
+    char path[4096];
+    FM_TRY(fm_path_join(path, sizeof path, r->cfg->output_dir, "chat_template.jinja"));
+    FM_TRY(fm_tokenizer_open(&tok, r->tokenizer));
+    fm_status s = fm_template_open(&t, r->cfg->template_, tok);
+    if (s == FM_OK) {
+        const char *text = fm_template_source(t);
+        s = fm_file_write_atomic(path, text, strlen(text));
+    }
+    fm_template_free(t);
+    fm_tokenizer_free(tok);
+    return s;
+}
+
 fm_status fm_trainer_save_final(fm_trainer *r) {
     FM_TRY(fm_mkdirs(r->cfg->output_dir));
     if (r->tokenizer[0]) {
         FM_TRY(fm_copy_tokenizer(r->tokenizer, r->cfg->output_dir));
+    }
+    if (r->cfg->template_ && r->choice.objective->examples) {
+        FM_TRY(save_template(r));
     }
     fm_crash_point("final.model");
     return save_weights(r, r->cfg->output_dir);
@@ -431,5 +452,35 @@ fm_status fm_trainer_load(fm_trainer *r, const char *dir) {
     FM_TRY(fm_state_read(path, &r->st, &plan));
     r->sampler.at = r->st.cursor;
     r->optim.t = r->st.updates;
+    return FM_OK;
+}
+
+fm_status fm_trainer_roll_back(fm_trainer *r, bool *done) {
+    int64_t *steps;
+    size_t n;
+    char path[4096], file[4096];
+    *done = false;
+    FM_TRY(fm_trainer_list_checkpoints(r->cfg->output_dir, &steps, &n));
+    fm_status s = FM_OK;
+    for (size_t i = n; i-- > 0 && !*done && s == FM_OK;) {
+        s = checkpoint_path(path, sizeof path, r->cfg->output_dir, steps[i], "");
+        *done = s == FM_OK && steps[i] <= r->st.step && fm_checkpoint_verify(path) == FM_OK;
+    }
+    fm_free(steps);
+    if (s != FM_OK || !*done) {
+        return s;
+    }
+    fm_run_state then = {0};
+    fm_kept_plan plan;
+    FM_TRY(fm_path_join(file, sizeof file, path, "trainer_state.json"));
+    FM_TRY(fm_state_read(file, &then, &plan));
+    FM_TRY(fm_trainer_load_weights(r, path));
+    FM_TRY(load_vectors(r, path, false));
+    r->optim.t = r->st.updates = then.updates;
+    r->st.guard = then.guard;
+    r->st.guard.skipped_in_row = 0;
+    r->st.rollbacks++;
+    fm_warn("going back to the weights of step %lld (%s), with rate %g and the rows that follow", (long long)then.step,
+            path, r->learning_rate * pow(0.5, (double)r->st.rollbacks));
     return FM_OK;
 }

@@ -15,7 +15,8 @@
 static const fm_option table[] = {
     {"stage", FM_OPT_STR, F(stage), "pt", 0, 0, NULL, NULL, "NAME",
      "what is learned: pt (next token); sft (answers of questions and conversations); cls (labels of texts); reg "
-     "(numbers for texts); tag (tags of words, entities); mlm (masked tokens, for encoders); probe (as pt, plain, for tests)"},
+     "(numbers for texts); tag (tags of words, entities); mlm (masked tokens, for encoders); probe (as pt, plain, for "
+     "tests)"},
     {"finetuning_type", FM_OPT_STR, F(finetuning_type), "full", 0, 0, NULL, NULL, "NAME",
      "which weights are trained: full; freeze (some layers); lora (low-rank adapters, a PEFT folder)"},
     {"lora_rank", FM_OPT_INT, F(lora_rank), "8", 1, 65536, NULL, "lora_r", "N", "LoRA: rank of the added matrices"},
@@ -191,7 +192,8 @@ static const fm_option table[] = {
      "newest checkpoints kept; the best one is kept beside them; 0 = all"},
     {"metric_for_best_model", FM_OPT_STR, F(metric_for_best_model), "eval_loss", 0, 0, NULL, NULL, "NAME",
      "eval_loss, eval_perplexity, eval_bits_per_byte, loss, or one that the stage measures: eval_accuracy, "
-     "eval_f1_macro, eval_f1_micro (cls), eval_precision, eval_recall, eval_f1 (tag: of entities), eval_mse, eval_mae, eval_pearson (reg)"},
+     "eval_f1_macro, eval_f1_micro (cls), eval_precision, eval_recall, eval_f1 (tag: of entities), eval_mse, eval_mae, "
+     "eval_pearson (reg)"},
     {"greater_is_better", FM_OPT_ENUM, F(greater_is_better), "auto", 0, 0, "auto|true|false", NULL, NULL,
      "direction of metric_for_best_model; auto = by its kind"},
     {"load_best_model_at_end", FM_OPT_BOOL, F(load_best_model_at_end), "false", 0, 0, NULL, NULL, NULL,
@@ -209,7 +211,10 @@ static const fm_option table[] = {
     {"grad_norm_max", FM_OPT_FLOAT, F(grad_norm_max), "0", 0, 1e9, NULL, NULL, NULL,
      "warn above this gradient norm; 0 = a band learned from the run"},
     {"max_skipped_steps", FM_OPT_INT, F(max_skipped_steps), "10", 1, 1e9, NULL, NULL, "N",
-     "skipped steps in a row that end the run"},
+     "skipped steps in a row after which the run goes back to its newest checkpoint, with half the rate and other "
+     "rows"},
+    {"max_rollbacks", FM_OPT_INT, F(max_rollbacks), "2", 0, 1000, NULL, NULL, "N",
+     "times that a run goes back; after that, or without a checkpoint, it ends with an error"},
     {"measure_mfu", FM_OPT_BOOL, F(measure_mfu), "true", 0, 0, NULL, NULL, NULL,
      "measure the machine's best matrix product first (half a second), for MFU"},
     {0},

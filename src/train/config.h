@@ -66,7 +66,7 @@ struct fm_train_config {
     /* Guard. */
     int nan_policy;
     double spike_factor, grad_norm_min, grad_norm_max;
-    int64_t max_skipped_steps;
+    int64_t max_skipped_steps, max_rollbacks;
     /* Measuring. */
     bool measure_mfu;
 };

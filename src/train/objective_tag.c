@@ -64,8 +64,8 @@ static fm_status load(void *state, fm_sampler *s, int64_t n) {
         for (int64_t k = i * w->env.seq_len; k < (i + 1) * w->env.seq_len; k++) {
             int32_t tag = s ? w->mark[k] - 1 : (int32_t)(k % t->n_labels);
             if (tag < -1 || tag >= t->n_labels) {
-                FM_FAIL(FM_ERR_CORRUPT, "%s: a token has tag %d, there are %d", fm_dataset_dir(s->data), tag,
-                        t->n_labels);
+                FM_FAIL(FM_ERR_CORRUPT, "%s: a token has tag %d, there are %d", s ? fm_dataset_dir(s->data) : "a plan",
+                        tag, t->n_labels);
             }
             w->targets[k] = tag >= 0 ? tag : -100;
             w->n_trained[i] += tag >= 0;
@@ -90,7 +90,7 @@ static fm_status evaluate(void *state, fm_ctx *c, int64_t begin, int64_t end, do
     fm_tensor *scores = fm_head_scores(c, m, 0, fm_model_forward(c, m, &b), &b);
     const float *x = scores ? fm_data(c, scores) : NULL;
     FM_TRY(fm_ctx_status(c));
-    FM_ASSERT(scores->dtype == FM_F32);
+    FM_ASSERT(scores && scores->dtype == FM_F32);
     for (int32_t g = 0; g < b.n_segments; g++) {
         int64_t n = 0;
         for (int32_t k = b.q_offsets[g]; k < b.q_offsets[g + 1]; k++) {

@@ -266,16 +266,19 @@ static fm_status evaluate(void *state, fm_ctx *c, int64_t begin, int64_t end, do
     fm_tensor *scores = fm_head_scores(c, m, 0, fm_model_forward(c, m, &b), &b);
     const float *x = scores ? fm_data(c, scores) : NULL;
     FM_TRY(fm_ctx_status(c));
-    FM_ASSERT(scores->dtype == FM_F32);
+    FM_ASSERT(scores && scores->dtype == FM_F32);
+    FM_ASSERT(t->problem == FM_PROBLEM_SINGLE || b.values);
     for (int32_t k = 0; k < b.n_segments; k++) {
         const float *row = x + (int64_t)k * t->n_outputs, *y = b.values ? b.values + (int64_t)k * t->n_values : NULL;
         if (y ? isnan(y[0]) : b.labels[k] < 0) {
             continue;
         }
         t->n++;
-        *sum += t->problem == FM_PROBLEM_SINGLE  ? judge_single(t, row, b.labels[k])
-                : t->problem == FM_PROBLEM_MULTI ? judge_multi(t, row, y)
-                                                 : judge_numbers(t, row, y);
+        if (!y) {
+            *sum += judge_single(t, row, b.labels[k]);
+        } else {
+            *sum += t->problem == FM_PROBLEM_MULTI ? judge_multi(t, row, y) : judge_numbers(t, row, y);
+        }
     }
     return FM_OK;
 }

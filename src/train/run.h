@@ -21,6 +21,7 @@ typedef struct fm_run_state {
     int64_t updates;      /* steps that changed the weights: the t of AdamW */
     int64_t n_tokens;     /* trained */
     int64_t samples_done; /* over all epochs */
+    int64_t rollbacks;    /* each halves the rate */
     fm_cursor cursor;     /* next sample */
     fm_guard guard;
     double best_metric;
@@ -117,6 +118,9 @@ FM_MUST_CHECK fm_status fm_trainer_evaluate(fm_trainer *r, fm_eval_result *out);
 
 /* checkpoint.c */
 FM_MUST_CHECK fm_status fm_trainer_save(fm_trainer *r);
+/* Weights, optimizer and guard of the newest good checkpoint of this run; step, data position and counts stay. *done
+ * false when there is none. */
+FM_MUST_CHECK fm_status fm_trainer_roll_back(fm_trainer *r, bool *done);
 /* The newest good checkpoint under output_dir, or the one named; *found false when there is none. */
 FM_MUST_CHECK fm_status fm_trainer_find_checkpoint(const fm_trainer *r, char *dir, size_t cap, bool *found);
 FM_MUST_CHECK fm_status fm_trainer_load(fm_trainer *r, const char *dir); /* weights, optimizer, state */

@@ -14,6 +14,7 @@
     X(int, updates)                                                                                                    \
     X(int, n_tokens)                                                                                                   \
     X(int, samples_done)                                                                                               \
+    X(int, rollbacks)                                                                                                  \
     X(num, best_metric)                                                                                                \
     X(int, best_step)                                                                                                  \
     X(int, bad_evals)                                                                                                  \

@@ -125,6 +125,15 @@ static fm_status skip_step(fm_trainer *r, fm_verdict v, const fm_param *bad, int
             "nan_policy=skip goes on without such steps; lower learning_rate, or look at the rows named above");
     }
     if (r->st.guard.skipped_in_row >= r->cfg->max_skipped_steps) {
+        bool back = false;
+        int64_t skipped = r->st.guard.skipped;
+        if (r->st.rollbacks < r->cfg->max_rollbacks) {
+            FM_TRY(fm_trainer_roll_back(r, &back));
+        }
+        if (back) {
+            r->st.guard.skipped = skipped;
+            return FM_OK;
+        }
         fm_error_set(FM_ERR_NUMERIC, __FILE__, __LINE__, "%lld steps in a row were skipped, the last at step %lld",
                      (long long)r->st.guard.skipped_in_row, step);
         return fm_error_hint("the run has diverged: go on from an earlier checkpoint with a lower learning_rate (now "
@@ -168,7 +177,7 @@ fm_status fm_trainer_step(fm_trainer *r) {
     double mark = fm_now();
     int64_t n = FM_MIN(r->plan.step_samples, r->total_samples - r->st.samples_done);
     r->skipped = false;
-    r->lr = r->learning_rate * fm_schedule_factor(&r->choice.schedule, r->st.step);
+    r->lr = r->learning_rate * pow(0.5, (double)r->st.rollbacks) * fm_schedule_factor(&r->choice.schedule, r->st.step);
     r->sampler.at = r->st.cursor;
     FM_TRY(r->choice.objective->load(r->objective, &r->sampler, n));
     int64_t n_trained = r->choice.objective->n_trained(r->objective, 0, n);

@@ -197,7 +197,7 @@ static void converse(const char *row, const char *want, size_t n_answers, double
         fm_json_free(x);
         fm_json_free(y);
         assert_int_equal(c.n_answers, n_answers);
-        assert_true(c.weight[n_answers - 1] == last_weight);
+        assert_true(c.weight[c.n_messages - 1] == last_weight);
     }
     fm_conversation_free(&c);
     fm_bump_free(&a);

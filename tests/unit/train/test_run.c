@@ -212,6 +212,57 @@ static void test_nan(void **state) {
     fx_clean();
 }
 
+/* Weights that are broken for good: after two skipped steps the run stands where its checkpoint was, at half the rate,
+ * and goes on with the rows that follow; the third time it ends. */
+static void test_roll_back(void **state) {
+    (void)state;
+    fm_train_config *c = fx_config(
+        (const char *[]){"max_skipped_steps", "2", "max_rollbacks", "2", "lr_scheduler_type", "constant", NULL});
+    fm_trainer r = {.cfg = c};
+    fx_ok(fm_trainer_setup(&r));
+    fx_ok(fm_trainer_step(&r));
+    fx_ok(fm_trainer_step(&r));
+    fx_ok(fm_trainer_save(&r));
+    fm_param *p = fm_params_find(r.model->params, "model.layers.1.mlp.down_proj.weight");
+    size_t bytes = (size_t)p->numel * 4;
+    float *saved = malloc(bytes), *moment = malloc(bytes);
+    assert_non_null(saved);
+    assert_non_null(moment);
+    memcpy(saved, p->data, bytes);
+    memcpy(moment, fm_optim_state(&r.optim, p, 0), bytes);
+    for (int time = 1; time <= 3; time++) {
+        fx_ok(fm_trainer_step(&r));
+        ((float *)p->data)[5] = NAN;
+        fm_param_changed(p);
+        int64_t step = r.st.step, done = r.st.samples_done;
+        fx_ok(fm_trainer_step(&r));
+        if (time == 3) {
+            assert_int_equal(fm_trainer_step(&r), FM_ERR_NUMERIC);
+            break;
+        }
+        fx_ok(fm_trainer_step(&r));
+        assert_int_equal(r.st.rollbacks, time);
+        assert_memory_equal(p->data, saved, bytes);
+        assert_memory_equal(fm_optim_state(&r.optim, p, 0), moment, bytes);
+        assert_int_equal(r.st.updates, 2);
+        assert_int_equal(r.st.step, step + 2);
+        assert_true(r.st.samples_done > done); /* the rows are not met again */
+        fx_ok(fm_trainer_step(&r));
+        assert_false(r.skipped);
+        assert_true(fabs(r.lr - r.learning_rate * (time == 1 ? 0.5 : 0.25)) < 1e-12);
+        /* Back on the saved weights for the next round. */
+        bool back;
+        r.st.rollbacks--;
+        fx_ok(fm_trainer_roll_back(&r, &back));
+        assert_true(back);
+    }
+    free(saved);
+    free(moment);
+    fm_trainer_deinit(&r);
+    fm_train_config_free(c);
+    fx_clean();
+}
+
 /* The n-th allocation of a step fails, for every n: the step is done with a smaller plan, or fails as lack of memory
  * and can be run again; the loss is that of the undisturbed step. */
 static void test_out_of_memory(void **state) {
@@ -358,6 +409,7 @@ int main(void) {
         cmocka_unit_test_setup(test_early_stopping, fx_fresh),
         cmocka_unit_test_setup(test_best, fx_fresh),
         cmocka_unit_test_setup(test_nan, fx_fresh),
+        cmocka_unit_test_setup(test_roll_back, fx_fresh),
         cmocka_unit_test_setup(test_out_of_memory, fx_fresh),
         cmocka_unit_test_setup(test_allocation_failures, fx_fresh),
         cmocka_unit_test_setup(test_plan, fx_fresh),
