@@ -87,13 +87,14 @@ static void test_convert(void **state) {
         double weights = distance(in_dir("int8"), "f32", from, "f32");
         double all = distance(in_dir("int8"), "auto", in_dir("int8"), "f32");
         assert_true(weights > 0 && weights < 0.05); /* rounding of the weights, and of activations besides */
-        assert_true(all > 0 && all < 0.05);
+        bool experts = i >= 2;                      /* rounding may send a token to another one */
+        assert_true(all > 0 && all < (experts ? 0.3 : 0.05));
         convert(in_dir("int8"), in_dir("again"), "int8"); /* rows that have factors keep them */
         same_file(in_dir("int8/model.safetensors"), in_dir("again/model.safetensors"));
         same_file(in_dir("int8/config.json"), in_dir("again/config.json"));
         convert(in_dir("int8"), in_dir("plain"), "f32");
         assert_true(distance(in_dir("plain"), "f32", in_dir("int8"), "f32") == 0);
-        if (i >= 2) {
+        if (experts) {
             continue; /* mixtures of dense and expert layers have no place in GGUF */
         }
         convert(in_dir("int8"), in_dir("x.gguf"), "f32");
