@@ -1,10 +1,26 @@
 /* fathom eval */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "cli/cli.h"
 #include "cli/config.h"
 #include "fathom/evaluate.h"
+#include "fathom/runs.h"
+
+/* A registry that cannot be written is told of and ends nothing. */
+static void note(const char *json, int64_t started_ms) {
+    fm_registry *r = NULL;
+    int64_t id = 0;
+    fm_status s = fm_registry_open(&r, NULL, true);
+    s = s == FM_OK ? fm_registry_add_eval(r, json, started_ms, &id) : s;
+    if (s != FM_OK) {
+        cli_say("the registry of runs was not written: %s", fm_error_get().message);
+    } else if (id > 0) {
+        cli_say("run %lld; 'fathom runs report %lld -o FILE.html' makes a page of it", (long long)id, (long long)id);
+    }
+    fm_registry_close(r);
+}
 
 static int run(const cli_command *cmd, int argc, char **argv) {
     fm_eval_config *cfg = NULL, *scratch = NULL;
@@ -14,6 +30,8 @@ static int run(const cli_command *cmd, int argc, char **argv) {
         s = fm_eval_config_new(&scratch);
     }
     int rc = s == FM_OK ? cli_config(cmd, argc, argv, cfg, scratch, false) : cli_fail(s);
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
     if (rc < 0) {
         s = fm_eval_run(cfg, &json);
         if (s == FM_OK && !cli_flags.json) {
@@ -24,6 +42,7 @@ static int run(const cli_command *cmd, int argc, char **argv) {
     if (rc == 0 && json) {
         cli_ui_clear();
         printf(cli_flags.json ? "%s\n" : "%s", cli_flags.json ? json : text);
+        note(json, (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000);
     }
     fm_string_free(text);
     fm_string_free(json);

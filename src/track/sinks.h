@@ -10,5 +10,7 @@
 extern const fm_train_sink fm_sink_jsonl;
 /* TensorBoard scalars in OUTPUT/runs, when report_to says tensorboard. */
 extern const fm_train_sink fm_sink_tensorboard;
+/* The local registry (fathom/runs.h), unless FATHOM_REGISTRY=none. */
+extern const fm_train_sink fm_sink_registry;
 
 #endif

@@ -24,7 +24,9 @@ static fm_status event(void *state, const fm_train_event *e) {
 
 fm_status fm_train_run(const fm_train_config *cfg, fm_train_event_fn on_event, void *user, fm_train_result *result) {
     callback c = {.fn = on_event, .user = user};
-    const fm_train_sink sinks[] = {
-        {.name = "callback", .user = &c, .begin = begin, .event = event}, fm_sink_jsonl, fm_sink_tensorboard};
+    const fm_train_sink sinks[] = {{.name = "callback", .user = &c, .begin = begin, .event = event},
+                                   fm_sink_jsonl,
+                                   fm_sink_tensorboard,
+                                   fm_sink_registry};
     return fm_train_run_sinks(cfg, sinks, (int)FM_ARRAY_LEN(sinks), result);
 }

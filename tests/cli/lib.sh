@@ -3,6 +3,7 @@ fathom=$1
 top=$2
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
+export FATHOM_REGISTRY="$tmp/runs.db"
 n_checks=0
 die() { echo "FAILED: $*" >&2; [ -f "$tmp/err" ] && sed 's/^/  stderr: /' "$tmp/err" >&2; exit 1; }
 # run RC COMMAND...: output in $tmp/out and $tmp/err, exit status must be RC

@@ -1,0 +1,200 @@
+/* fathom runs list, show, compare, report, tag, rm: one file, as they differ in a line each. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "fathom/runs.h"
+
+typedef struct runs_args {
+    char *registry, *kind, *status, *tag, *input, *output;
+    int64_t limit;
+} runs_args;
+
+#define F(k) .key = #k, .offset = offsetof(runs_args, k)
+#define REGISTRY                                                                                                       \
+    {                                                                                                                  \
+        F(registry), .type = FM_OPT_STR, .metavar = "FILE",                                                            \
+                     .help = "The registry; else $FATHOM_REGISTRY, else ~/.local/share/fathom/runs.db."                \
+    }
+static const fm_option list_table[] = {
+    {F(kind), .type = FM_OPT_STR, .help = "Only train, eval or run."},
+    {F(status), .type = FM_OPT_STR, .help = "Only running, done, failed or interrupted."},
+    {F(tag), .type = FM_OPT_STR, .help = "Only runs with this tag."},
+    {F(input), .type = FM_OPT_STR, .metavar = "PATH|HASH",
+     .help = "Only runs that read or wrote this file or folder: from data to the models trained on it."},
+    {F(limit), .type = FM_OPT_INT, .def = "50", .min = 0, .max = 1e9, .help = "Newest runs to list; 0 = all."},
+    REGISTRY,
+    {0},
+};
+static const fm_option plain_table[] = {REGISTRY, {0}};
+static const fm_option report_table[] = {
+    {F(output), .type = FM_OPT_STR, .aliases = "o", .metavar = "FILE.html",
+     .help = "Where the page goes; without it to standard output."},
+    REGISTRY,
+    {0},
+};
+#undef F
+static const fm_option *list_options(void) {
+    return list_table;
+}
+static const fm_option *plain_options(void) {
+    return plain_table;
+}
+static const fm_option *report_options(void) {
+    return report_table;
+}
+
+/* What a command does with the registry; *json is printed. */
+typedef fm_status (*action)(char **json, fm_registry *r, const runs_args *a, char **pos, int n);
+
+static int print(const char *json) {
+    char *text = NULL;
+    fm_status s = cli_flags.json ? FM_OK : fm_registry_text(&text, json);
+    if (s != FM_OK) {
+        return cli_fail(s);
+    }
+    printf(cli_flags.json ? "%s\n" : "%s", cli_flags.json ? json : text);
+    fm_string_free(text);
+    return 0;
+}
+
+static int perform(const cli_command *cmd, int argc, char **argv, int min, int max, action act) {
+    runs_args a = {0};
+    char *json = NULL, **pos = calloc((size_t)argc + 1, sizeof *pos);
+    fm_registry *r = NULL;
+    int n = 0;
+    fm_status s = fm_options_init(&a, cmd->options());
+    int rc = !pos ? 1 : s == FM_OK ? cli_parse(cmd, argc, argv, &a, pos, &n, min, max) : cli_fail(s);
+    if (rc < 0) {
+        s = fm_registry_open(&r, a.registry, false);
+        s = s == FM_OK ? act(&json, r, &a, pos, n) : s;
+        rc = s != FM_OK ? cli_fail(s) : json ? print(json) : 0;
+    }
+    fm_string_free(json);
+    fm_registry_close(r);
+    fm_options_free(&a, cmd->options());
+    free(pos);
+    return rc;
+}
+
+static fm_status do_list(char **json, fm_registry *r, const runs_args *a, char **pos, int n) {
+    (void)pos;
+    (void)n;
+    return fm_registry_list(
+        json, r,
+        &(fm_run_filter){.kind = a->kind, .status = a->status, .tag = a->tag, .input = a->input, .limit = a->limit});
+}
+static fm_status do_show(char **json, fm_registry *r, const runs_args *a, char **pos, int n) {
+    (void)a;
+    (void)n;
+    return fm_registry_show(json, r, pos[0]);
+}
+static fm_status do_compare(char **json, fm_registry *r, const runs_args *a, char **pos, int n) {
+    (void)a;
+    return fm_registry_compare(json, r, (const char *const *)pos, n);
+}
+static fm_status do_report(char **json, fm_registry *r, const runs_args *a, char **pos, int n) {
+    char *html = NULL;
+    (void)json;
+    (void)n;
+    fm_status s = fm_registry_html(&html, r, pos[0]);
+    if (s != FM_OK) {
+        return s;
+    }
+    FILE *f = a->output ? fopen(a->output, "wb") : stdout;
+    bool ok = f && fputs(html, f) >= 0;
+    if (f && f != stdout) {
+        ok = fclose(f) == 0 && ok;
+    }
+    if (!ok) {
+        fprintf(stderr, "fathom: cannot write %s\n", a->output ? a->output : "the page");
+        s = FM_ERR_IO;
+    }
+    fm_string_free(html);
+    return s;
+}
+static fm_status do_tag(char **json, fm_registry *r, const runs_args *a, char **pos, int n) {
+    (void)json;
+    (void)a;
+    (void)n;
+    return fm_registry_tag(r, pos[0], pos[1]);
+}
+static fm_status do_rm(char **json, fm_registry *r, const runs_args *a, char **pos, int n) {
+    (void)json;
+    (void)a;
+    fm_status s = FM_OK;
+    for (int i = 0; i < n && s == FM_OK; i++) {
+        s = fm_registry_remove(r, pos[i]);
+    }
+    return s;
+}
+
+static int run_list(const cli_command *cmd, int argc, char **argv) {
+    return perform(cmd, argc, argv, 0, 0, do_list);
+}
+static int run_show(const cli_command *cmd, int argc, char **argv) {
+    return perform(cmd, argc, argv, 1, 1, do_show);
+}
+static int run_compare(const cli_command *cmd, int argc, char **argv) {
+    return perform(cmd, argc, argv, 2, 32, do_compare);
+}
+static int run_report(const cli_command *cmd, int argc, char **argv) {
+    return perform(cmd, argc, argv, 1, 1, do_report);
+}
+static int run_tag(const cli_command *cmd, int argc, char **argv) {
+    return perform(cmd, argc, argv, 2, 2, do_tag);
+}
+static int run_rm(const cli_command *cmd, int argc, char **argv) {
+    return perform(cmd, argc, argv, 1, 1000, do_rm);
+}
+
+const cli_command cli_cmd_runs_list = {
+    .name = "runs list",
+    .args = "[options]",
+    .summary = "List the runs of the local registry, newest first",
+    .about = "Training and evaluation write themselves into the registry; FATHOM_REGISTRY=none turns it off.",
+    .examples = "fathom runs list --kind train --status done\nfathom runs list --input corpus.jsonl",
+    .options = list_options,
+    .run = run_list,
+};
+const cli_command cli_cmd_runs_show = {
+    .name = "runs show",
+    .args = "RUN",
+    .summary = "Show a run: configuration, code, machine, inputs, results",
+    .about = "RUN is a number, a tag, or a name (the newest of that name).",
+    .examples = "fathom runs show 12\nfathom runs show production --json",
+    .options = plain_options,
+    .run = run_show,
+};
+const cli_command cli_cmd_runs_compare = {
+    .name = "runs compare",
+    .args = "RUN RUN...",
+    .summary = "Show where configurations and results of runs differ",
+    .examples = "fathom runs compare 11 12",
+    .options = plain_options,
+    .run = run_compare,
+};
+const cli_command cli_cmd_runs_report = {
+    .name = "runs report",
+    .args = "RUN [-o FILE.html]",
+    .summary = "Write a run as one HTML page that needs no network",
+    .examples = "fathom runs report 12 -o run12.html",
+    .options = report_options,
+    .run = run_report,
+};
+const cli_command cli_cmd_runs_tag = {
+    .name = "runs tag",
+    .args = "RUN TAG",
+    .summary = "Give a run a tag, or take it away: 'runs tag 12 -- -old'",
+    .examples = "fathom runs tag 12 production",
+    .options = plain_options,
+    .run = run_tag,
+};
+const cli_command cli_cmd_runs_rm = {
+    .name = "runs rm",
+    .args = "RUN...",
+    .summary = "Forget runs; their files stay",
+    .examples = "fathom runs rm 3 4",
+    .options = plain_options,
+    .run = run_rm,
+};
