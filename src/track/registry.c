@@ -147,12 +147,17 @@ static fm_status environment(fm_str *out) {
 }
 
 /* Version, and the hash of the program itself: two builds of one version are two codes. */
-static void code_version(char *buf, size_t cap) {
+static fm_status code_version(char *buf, size_t cap) {
     char hash[33] = "";
-    if (fm_file_hash(hash, "/proc/self/exe") != FM_OK) {
-        fm_error_clear();
+    fm_status s = fm_file_hash(hash, "/proc/self/exe");
+    if (s == FM_ERR_NO_MEMORY) {
+        return s;
     }
-    snprintf(buf, cap, "%s+%.12s", FATHOM_VERSION, hash[0] ? hash : "unknown");
+    if (s != FM_OK) {
+        fm_error_clear(); /* a system without /proc */
+    }
+    snprintf(buf, cap, "%s+%.12s", FATHOM_VERSION, s == FM_OK ? hash : "unknown");
+    return FM_OK;
 }
 
 fm_status fm_run_begin(fm_registry *r, const fm_run_start *s, int64_t *id) {
@@ -162,7 +167,7 @@ fm_status fm_run_begin(fm_registry *r, const fm_run_start *s, int64_t *id) {
     }
     char code[64], dir[4096] = "";
     fm_str env = {0};
-    code_version(code, sizeof code);
+    FM_TRY(code_version(code, sizeof code));
     if (s->output_dir && !realpath(s->output_dir, dir)) {
         snprintf(dir, sizeof dir, "%s", s->output_dir);
     }

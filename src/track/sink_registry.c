@@ -24,6 +24,30 @@ static void sink_free(sink *s) {
     }
 }
 
+/* A packed folder names the files that it was made of: they were read too. */
+static fm_status note_packed(sink *s, const char *path) {
+    char file[4096];
+    fm_json *j;
+    FM_TRY(fm_path_join(file, sizeof file, path, "dataset.json"));
+    if (!fm_path_exists(file)) {
+        return FM_OK;
+    }
+    FM_TRY(fm_json_load(&j, file));
+    const fm_json *files = fm_json_get(j, "files");
+    fm_status st = FM_OK;
+    for (size_t i = 0; i < fm_json_size(files) && st == FM_OK; i++) {
+        const char *name = fm_json_str(fm_json_at(files, i), NULL);
+        st = name ? fm_run_file(s->r, s->id, false, "source", name, NULL) : FM_OK;
+    }
+    fm_json_free(j);
+    return st;
+}
+
+static fm_status note_input(sink *s, const char *role, const char *path, const char *hash) {
+    FM_TRY(fm_run_file(s->r, s->id, false, role, path, hash));
+    return strcmp(role, "data") == 0 && fm_path_is_dir(path) ? note_packed(s, path) : FM_OK;
+}
+
 /* Paths that the configuration names; the packed data has a hash of its own. */
 static fm_status note_inputs(sink *s, const fm_train_info *info) {
     static const char *const role[][2] = {
@@ -35,11 +59,11 @@ static fm_status note_inputs(sink *s, const fm_train_info *info) {
         const fm_yaml *v = y ? fm_yaml_get(y, role[i][0]) : NULL;
         const char *hash = i == 0 && info->data_hash && *info->data_hash ? info->data_hash : NULL;
         if (v && v->kind == FM_YAML_SCALAR && v->text && *v->text) {
-            st = fm_run_file(s->r, s->id, false, role[i][1], v->text, hash);
+            st = note_input(s, role[i][1], v->text, hash);
         }
         for (size_t k = 0; v && v->kind == FM_YAML_LIST && k < v->n && st == FM_OK; k++) {
             const char *text = v->child[k]->text;
-            st = text ? fm_run_file(s->r, s->id, false, role[i][1], text, v->n == 1 ? hash : NULL) : FM_OK;
+            st = text ? note_input(s, role[i][1], text, v->n == 1 ? hash : NULL) : FM_OK;
         }
     }
     fm_yaml_free(y);
