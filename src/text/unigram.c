@@ -2,6 +2,7 @@
  * to right; sums are made in the order of the tokenizers library (doubles) or, for a SentencePiece model, of its
  * library (floats), so that ties fall alike. A character that no token begins and ends with counts as the unknown token
  * with the lowest score less 10. */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -38,7 +39,7 @@ fm_status fm_unigram_build(fm_tokenizer *t) {
     }
     t->unk_score = t->spm ? (double)((float)low - 10.0F) : low - 10;
     if (t->spm) {
-        t->spm->max_score = high;
+        t->spm->max_score = fmax(high, FLT_MIN); /* where the library begins */
     }
     for (int b = 0; b < 256; b++) {
         char name[8] = "<0x00>";
@@ -59,10 +60,9 @@ static double spm_score(const fm_tokenizer *t, int32_t id, size_t n_bytes) {
     return t->score[id];
 }
 
-/* single: the library compares in double and keeps a float. */
-static inline void offer(fm_lattice_node *to, size_t from, int32_t id, double score, bool single) {
+static inline void offer(fm_lattice_node *to, size_t from, int32_t id, double score) {
     if (to->from == SIZE_MAX || score > to->score) {
-        *to = (fm_lattice_node){single ? (double)(float)score : score, from, id};
+        *to = (fm_lattice_node){score, from, id};
     }
 }
 
@@ -84,12 +84,13 @@ static void fill_lattice(const fm_tokenizer *t, fm_lattice_node *node, const uin
             size_t k = i + 1 - at;
             /* Only whole characters: a token may not end inside one. */
             double score = (t->spm ? spm_score(t, id, k) : t->score[id]) + here;
-            offer(&node[i + 1], at, id, score, t->spm);
+            score = t->spm ? (double)(float)score : score;
+            offer(&node[i + 1], at, id, score);
             single |= k == len;
         }
         if (!single) {
             double score = t->unk_score + here;
-            offer(&node[at + len], at, t->unk, t->spm ? (double)(float)score : score, t->spm);
+            offer(&node[at + len], at, t->unk, t->spm ? (double)(float)score : score);
         }
         at += len;
     }
