@@ -136,19 +136,6 @@ static uint64_t hash_of(fm_shingle_hash how, const char *p, size_t n) {
     }
 }
 
-static bool mostly_unspaced(fm_sv text) {
-    size_t letters = 0, unspaced = 0;
-    const char *p = text.ptr, *end = p + text.len;
-    while (p < end) {
-        uint32_t c = (unsigned char)*p;
-        int k = c < 0x80 ? 1 : fm_utf8_decode(&c, p, end);
-        p += FM_MAX(k, 1);
-        letters += c > ' ';
-        unspaced += c >= 0x80 && fm_is_unspaced(c);
-    }
-    return 2 * unspaced > letters;
-}
-
 static fm_status room_for(fm_minhash_room *r, size_t units) {
     void *p = r->begin;
     FM_TRY(fm_grow(&p, &r->cap, units + 2, sizeof *r->begin));
@@ -193,7 +180,7 @@ fm_status fm_minhash_shingles(const fm_minhash *m, fm_minhash_room *r, fm_sv tex
     r->n_shingles = 0;
     FM_TRY(fm_textnorm(&r->normal, text, FM_NORM_DATATROVE));
     fm_sv normal = {r->normal.data, r->normal.len};
-    bool chars = m->p.unit == FM_SHINGLE_CHAR || (m->p.unit == FM_SHINGLE_AUTO && mostly_unspaced(normal));
+    bool chars = m->p.unit == FM_SHINGLE_CHAR || (m->p.unit == FM_SHINGLE_AUTO && fm_mostly_unspaced(normal));
     const char *base;
     if (chars) {
         FM_TRY(find_chars(r, normal, &n));

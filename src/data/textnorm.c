@@ -193,3 +193,16 @@ fm_status fm_textnorm(fm_str *out, fm_sv text, unsigned how) {
     out->data[out->len] = '\0';
     return FM_OK;
 }
+
+bool fm_mostly_unspaced(fm_sv text) {
+    size_t letters = 0, unspaced = 0;
+    const char *p = text.ptr, *end = p + text.len;
+    while (p < end) {
+        uint32_t c = (unsigned char)*p;
+        int k = c < 0x80 ? 1 : fm_utf8_decode(&c, p, end);
+        p += FM_MAX(k, 1);
+        letters += c > ' ';
+        unspaced += c >= 0x80 && fm_is_unspaced(c);
+    }
+    return 2 * unspaced > letters;
+}

@@ -25,5 +25,7 @@ bool fm_is_space(uint32_t c);
 bool fm_norm_is_punct(uint32_t c);
 /* Letters of scripts written without blanks: Han, kana, Thai, Lao, Khmer, Burmese, Tibetan. */
 bool fm_is_unspaced(uint32_t c);
+/* More than half of the characters that are no blanks are such letters. */
+bool fm_mostly_unspaced(fm_sv text);
 
 #endif
