@@ -4,40 +4,7 @@
 #include <string.h>
 
 #include "eval/metric.h"
-
-typedef struct tag {
-    char kind; /* 'B', 'I', 'E', 'S', 'O' ... */
-    fm_text type;
-} tag;
-
-static tag parse(fm_text t) {
-    tag r = {.kind = t.len > 0 ? t.ptr[0] : 'O'};
-    fm_text rest = {t.ptr + (t.len > 0), t.len - (t.len > 0)};
-    const char *dash = rest.len > 0 ? memchr(rest.ptr, '-', rest.len) : NULL;
-    r.type = dash ? (fm_text){dash + 1, rest.len - (size_t)(dash - rest.ptr) - 1} : rest;
-    if (r.type.len == 0) {
-        r.type = (fm_text){"_", 1};
-    }
-    return r;
-}
-
-static bool same_type(const tag *a, const tag *b) {
-    return a->type.len == b->type.len && memcmp(a->type.ptr, b->type.ptr, a->type.len) == 0;
-}
-
-static bool one_of(char c, const char *set) {
-    return c != 0 && strchr(set, c) != NULL;
-}
-
-static bool ends(const tag *prev, const tag *now) {
-    return one_of(prev->kind, "ES") || (one_of(prev->kind, "BI") && one_of(now->kind, "BSO")) ||
-           (!one_of(prev->kind, "O.") && !same_type(prev, now));
-}
-
-static bool starts(const tag *prev, const tag *now) {
-    return one_of(now->kind, "BS") || (one_of(prev->kind, "ESO") && one_of(now->kind, "EI")) ||
-           (!one_of(now->kind, "O.") && !same_type(prev, now));
-}
+#include "data/entities.h"
 
 typedef struct entity {
     fm_text type;
@@ -66,19 +33,18 @@ static bool next(fm_text *rest, fm_text *t) {
 
 /* The entities of a text, in order. */
 static fm_status read_tags(entities *e, fm_text row) {
-    static const fm_text outside = {"O", 1};
-    tag prev = {.kind = 'O', .type = {"", 0}}; /* a type that no tag has, as in seqeval */
+    fm_entity_tag prev = fm_entity_tag_none();
     size_t begin = 0, i = 0;
     fm_text t;
     e->n = e->n_tags = 0;
     for (bool more = true; more; i++) {
         more = next(&row, &t);
-        tag now = parse(more ? t : outside);
-        if (ends(&prev, &now)) {
+        fm_entity_tag now = more ? fm_entity_tag_of(t.ptr, t.len) : fm_entity_tag_of("O", 1);
+        if (fm_entity_ends(&prev, &now)) {
             FM_TRY(fm_grow((void **)&e->item, &e->cap, e->n + 1, sizeof *e->item));
-            e->item[e->n++] = (entity){prev.type, begin, i};
+            e->item[e->n++] = (entity){{prev.type, prev.type_len}, begin, i};
         }
-        begin = starts(&prev, &now) ? i : begin;
+        begin = fm_entity_begins(&prev, &now) ? i : begin;
         prev = now;
         e->n_tags += more;
     }

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "train/entities.h"
+#include "data/entities.h"
 #include "train/objective.h"
 
 typedef struct tagger {

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "train/entities.h"
+#include "data/entities.h"
 
 static const char *const names[] = {"O", "B-PER", "I-PER", "B-LOC", "I-LOC", "E-PER", "S-LOC"};
 
