@@ -62,15 +62,15 @@ fm_status fm_model_config_parse(fm_model_config *cfg, const fm_family **family, 
     return fm_model_config_check(cfg);
 }
 
-int32_t fm_model_stored_mtp(const fm_model_config *cfg, const char *dir) {
+int32_t fm_model_stored_mtp(const fm_model_config *cfg, const char *path) {
     fm_weights *ws;
     fm_weight w;
     char begin[64];
     int32_t n = 0;
-    if (cfg->n_mtp == 0 || fm_gguf_is_file(dir)) {
+    if (cfg->n_mtp == 0 || fm_gguf_is_file(path)) {
         return cfg->n_mtp;
     }
-    if (fm_weights_open(&ws, dir) != FM_OK) {
+    if (fm_weights_open(&ws, path) != FM_OK) {
         fm_error_clear();
         return cfg->n_mtp;
     }
@@ -650,7 +650,7 @@ fm_status fm_model_load_as(fm_model **out, const char *path, fm_load_mode mode, 
         return fm_model_load_gguf(out, path, mode, master);
     }
     FM_ASSERT(mode != FM_LOAD_LAZY);
-    fm_model_config cfg;
+    fm_model_config cfg = {0};
     const fm_family *family;
     fm_json *json;
     fm_model *m = NULL;
