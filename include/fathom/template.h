@@ -47,6 +47,7 @@ typedef struct fm_template_options {
     const char *vars;           /* JSON object with more variables (enable_thinking ...); they win over all others but
                                  * messages; or NULL */
     int64_t now;                /* for strftime_now: seconds since 1970; 0 = the clock */
+    int64_t max_steps;          /* of one rendering; 0 = 20 million */
 } fm_template_options;
 
 /* Bytes [begin, end) of the text that the assistant writes: what follows the generation prompt, up to and with the mark

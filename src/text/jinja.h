@@ -146,11 +146,11 @@ typedef struct fm_jinja {
 typedef struct fmj_parser {
     fm_jinja *t;
     fmj_token *tok;
-    int32_t depth;        /* of the recursion of the parser */
-    int32_t loops;        /* for loops around */
-    fmj_macro_def *macro; /* innermost macro being read */
+    int32_t depth; /* of the recursion of the parser */
+    int32_t loops; /* for loops around */
     struct fmj_macro_def *macro_stack[16];
     int32_t n_macros;
+    bool storing; /* reading names to assign to */
 } fmj_parser;
 
 FM_MUST_CHECK fm_status fmj_node_new(fmj_parser *p, fmj_node **out, fmj_kind kind);

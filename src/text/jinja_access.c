@@ -126,7 +126,8 @@ fm_status fmj_bind(fmj_run *r, fmj_value *out, const fmj_value *self, const fmj_
 static fm_status python_attr(fmj_run *r, fmj_value *out, bool *found, const fmj_value *v, fmj_str *name) {
     const fmj_row *table = v->type == FMJ_STR    ? fmj_str_methods
                            : v->type == FMJ_DICT ? fmj_dict_methods
-                           : fmj_is_seq(v)       ? fmj_list_methods
+                           : v->type == FMJ_LIST ? fmj_list_methods
+                           : fmj_is_seq(v)       ? fmj_tuple_methods
                                                  : NULL;
     const fmj_row *row = table ? fmj_row_find(table, name->p, name->n) : NULL;
     *found = row != NULL;
@@ -267,11 +268,11 @@ fm_status fmj_get_slice(fmj_run *r, fmj_value *out, const fmj_value *v, const fm
     if (v->type == FMJ_UNDEFINED) {
         return fmj_fail_undefined(v);
     }
-    if (!fmj_is_seq(v) && v->type != FMJ_STR) { /* Jinja turns Python's TypeError into undefined here */
-        fmj_value word;
-        FM_TRY(fmj_str_view(r, &word, "slice", 5));
-        *out = fmj_undefined(word.u.s, v->type);
-        return FM_OK;
+    if (v->type == FMJ_DICT) {
+        FM_FAIL(FM_ERR_DATA, "unhashable type: 'slice'");
+    }
+    if (!fmj_is_seq(v) && v->type != FMJ_STR) {
+        FM_FAIL(FM_ERR_DATA, "'%s' object is not subscriptable", fmj_type_name(v));
     }
     FM_TRY(slice_bounds(at, bound, n));
     int64_t gap = at[2] > 0 ? at[1] - at[0] : at[0] - at[1];

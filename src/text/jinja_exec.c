@@ -78,6 +78,7 @@ static fm_status loop_items(fmj_run *r, fmj_list **out, const fmj_node *n, const
 static fm_status loop_run(fmj_run *r, const fmj_node *n, const fmj_value *over, int32_t depth0) {
     fmj_loop *l = fmj_alloc(r, sizeof *l);
     flow f = FLOW_ON;
+    bool whole = false; /* an iteration came to its end; else the loop counts as empty, as Jinja has it */
     FMJ_CHECK(l);
     *l = (fmj_loop){.node = n->op == 'r' ? n : NULL, .scope = r->scope, .depth0 = depth0};
     FM_TRY(loop_items(r, &l->items, n, over));
@@ -93,9 +94,10 @@ static fm_status loop_run(fmj_run *r, const fmj_node *n, const fmj_value *over, 
         FM_TRY(fmj_assign(r, n->a, &l->items->item[l->at]));
         f = FLOW_ON;
         FM_TRY(exec(r, n->list[0], &f));
+        whole = whole || f == FLOW_ON;
     }
     fmj_scope_pop(r);
-    if (l->items->n == 0 && n->list[1]) {
+    if (!whole && n->list[1]) {
         FM_TRY(fmj_scope_push(r));
         f = FLOW_ON;
         FM_TRY(exec(r, n->list[1], &f));

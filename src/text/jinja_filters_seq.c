@@ -322,6 +322,14 @@ static fm_status row_arg(const fmj_row **row, fmj_args *rest, const fmj_args *a,
     return FM_OK;
 }
 
+/* map, select and reject look at nothing when what they are given is empty or None. */
+static fm_status nothing(fmj_run *r, fmj_value *out) {
+    fmj_list *l;
+    FM_TRY(fmj_list_new(r, &l, 0));
+    *out = fmj_of_list(FMJ_GENERATOR, l);
+    return FM_OK;
+}
+
 static fm_status map_attribute(fmj_run *r, fmj_value *out, const fmj_value *self, const fmj_args *a) {
     fmj_path path;
     fmj_list *l, *to;
@@ -354,6 +362,9 @@ static fm_status f_map(fmj_run *r, fmj_value *out, const fmj_value *self, const 
     const fmj_row *row;
     fmj_list *l, *to;
     fmj_args rest;
+    if (!fmj_truth(self)) {
+        return nothing(r, out);
+    }
     if (a->n_pos == 0) {
         return map_attribute(r, out, self, a);
     }
@@ -375,6 +386,9 @@ static fm_status choose(fmj_run *r, fmj_value *out, const fmj_value *self, const
     fmj_list *l, *kept;
     fmj_args rest;
     size_t at = attr ? 1 : 0;
+    if (!fmj_truth(self)) {
+        return nothing(r, out);
+    }
     if (a->n_pos < at) {
         FM_FAIL(FM_ERR_DATA, "Missing parameter for attribute name");
     }

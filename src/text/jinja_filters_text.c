@@ -149,9 +149,8 @@ static fm_status f_indent(fmj_run *r, fmj_value *out, const fmj_value *self, con
 
 static fm_status f_truncate(fmj_run *r, fmj_value *out, const fmj_value *self, const fmj_args *a) {
     fmj_str *s, *end, dots = {.p = "...", .n = 3, .chars = 3};
-    int64_t length, leeway;
+    int64_t length, leeway, n_all = fmj_len(self);
     fmj_value head;
-    FM_TRY(fmj_to_str(r, &s, self));
     FM_TRY(fmj_arg_int(&length, &a->v[0], 255, "length"));
     FM_TRY(fmj_arg_str(&end, &a->v[2], "end"));
     end = end ? end : &dots;
@@ -163,10 +162,14 @@ static fm_status f_truncate(fmj_run *r, fmj_value *out, const fmj_value *self, c
         FM_FAIL(FM_ERR_DATA, "truncate: expected length >= %lld and leeway >= 0, got %lld and %lld",
                 (long long)fmj_chars(end), (long long)length, (long long)leeway);
     }
-    if (fmj_chars(s) <= length || fmj_chars(s) - length <= leeway) {
-        *out = (fmj_value){.type = FMJ_STR, .u.s = s};
+    if (n_all >= 0 && (n_all <= length || n_all - length <= leeway)) { /* whatever it is */
+        *out = *self;
         return FM_OK;
     }
+    if (self->type != FMJ_STR) {
+        FM_FAIL(FM_ERR_DATA, "truncate: a string is expected, not %s", fmj_type_name(self));
+    }
+    s = self->u.s;
     size_t n = fmj_char_offset(s, length - fmj_chars(end));
     if (!fmj_arg_bool(&a->v[1], false)) { /* back to the last blank */
         size_t cut = n;

@@ -466,6 +466,48 @@ CASE_METHOD(title, CASE_TITLE)
 CASE_METHOD(swapcase, CASE_SWAP)
 #undef CASE_METHOD
 
+static fm_status m_casefold(fmj_run *r, fmj_value *out, const fmj_value *self, const fmj_args *a) {
+    const uint8_t *p = (const uint8_t *)self->u.s->p, *end = p + self->u.s->n;
+    fm_str text = {0};
+    (void)a;
+    FM_TRY(fmj_step(r, self->u.s->n / 16 + 1));
+    while (p < end) {
+        utf8proc_int32_t folded[4];
+        uint32_t cp;
+        int last = 0;
+        char utf8[4];
+        p += fm_uni_next(&cp, p, end);
+        utf8proc_ssize_t n = utf8proc_decompose_char((utf8proc_int32_t)cp, folded, 4, UTF8PROC_CASEFOLD, &last);
+        for (utf8proc_ssize_t i = 0; i < n && i < 4; i++) {
+            fm_str_append(&text, utf8, (size_t)fm_utf8_encode(utf8, (uint32_t)folded[i]));
+        }
+    }
+    return fmj_str_take(r, out, &text);
+}
+
+/* Tabs to the next multiple of tabsize columns; a newline begins at column 0. */
+static fm_status m_expandtabs(fmj_run *r, fmj_value *out, const fmj_value *self, const fmj_args *a) {
+    int64_t size, column = 0;
+    fm_str text = {0};
+    FM_TRY(fmj_arg_int(&size, &a->v[0], 8, "tabsize"));
+    if (size > 1000) {
+        FM_FAIL(FM_ERR_DATA, "expandtabs: a tab size of %lld is too large", (long long)size);
+    }
+    FM_TRY(fmj_step(r, self->u.s->n * (size_t)(size > 0 ? size : 0) / 64 + 1));
+    for (size_t i = 0; i < self->u.s->n; i++) {
+        char c = self->u.s->p[i];
+        if (c == '\t') {
+            for (int64_t k = size > 0 ? size - column % size : 0; k > 0; k--, column++) {
+                fm_str_putc(&text, ' ');
+            }
+            continue;
+        }
+        fm_str_putc(&text, c);
+        column = c == '\n' || c == '\r' ? 0 : column + (((unsigned char)c & 0xC0) != 0x80);
+    }
+    return fmj_str_take(r, out, &text);
+}
+
 static fm_status m_join(fmj_run *r, fmj_value *out, const fmj_value *self, const fmj_args *a) {
     fmj_list *l;
     fm_str text = {0};
@@ -626,11 +668,33 @@ static fm_status m_islower(fmj_run *r, fmj_value *out, const fmj_value *self, co
     return is_case(r, out, self, false);
 }
 
+/* Capitals begin words, small letters go on with them. */
+static fm_status m_istitle(fmj_run *r, fmj_value *out, const fmj_value *self, const fmj_args *a) {
+    const uint8_t *p = (const uint8_t *)self->u.s->p, *end = p + self->u.s->n;
+    bool yes = true, any = false, inside = false;
+    (void)a;
+    FM_TRY(fmj_step(r, self->u.s->n / 64 + 1));
+    while (p < end && yes) {
+        uint32_t cp;
+        p += fm_uni_next(&cp, p, end);
+        bool low = utf8proc_islower((utf8proc_int32_t)cp);
+        bool up =
+            utf8proc_isupper((utf8proc_int32_t)cp) || utf8proc_category((utf8proc_int32_t)cp) == UTF8PROC_CATEGORY_LT;
+        yes = !(up && inside) && !(low && !inside);
+        inside = up || low;
+        any = any || inside;
+    }
+    *out = fmj_bool(yes && any);
+    return FM_OK;
+}
+
 const fmj_row fmj_str_methods[] = {
     {"capitalize", m_capitalize, ""},
+    {"casefold", m_casefold, ""},
     {"center", m_center, "width,fillchar="},
     {"count", m_count, "sub,start=,end="},
     {"endswith", m_endswith, "suffix,start=,end="},
+    {"expandtabs", m_expandtabs, "tabsize="},
     {"find", m_find, "sub,start=,end="},
     {"format", m_format, "*"},
     {"index", m_index, "sub,start=,end="},
@@ -642,6 +706,7 @@ const fmj_row fmj_str_methods[] = {
     {"islower", m_islower, ""},
     {"isnumeric", m_isnumeric, ""},
     {"isspace", m_isspace, ""},
+    {"istitle", m_istitle, ""},
     {"isupper", m_isupper, ""},
     {"join", m_join, "iterable"},
     {"ljust", m_ljust, "width,fillchar="},
@@ -666,107 +731,4 @@ const fmj_row fmj_str_methods[] = {
     {"upper", m_upper, ""},
     {"zfill", m_zfill, "width"},
     {0},
-};
-
-/* ---- Dicts and lists ---------------------------------------------------------------------------- */
-
-static fm_status view(fmj_run *r, fmj_value *out, const fmj_dict *d, const char *kind, bool keys, bool values) {
-    fmj_list *l;
-    FM_TRY(fmj_step(r, d->n));
-    FM_TRY(fmj_list_new(r, &l, d->n));
-    l->kind = kind;
-    for (size_t i = 0; i < d->n; i++) {
-        if (keys && values) {
-            fmj_list *pair;
-            FM_TRY(fmj_list_new(r, &pair, 2));
-            pair->item[0] = d->e[i].key;
-            pair->item[1] = d->e[i].value;
-            l->item[i] = fmj_of_list(FMJ_TUPLE, pair);
-        } else {
-            l->item[i] = keys ? d->e[i].key : d->e[i].value;
-        }
-    }
-    *out = fmj_of_list(FMJ_VIEW, l);
-    return FM_OK;
-}
-
-static fm_status d_items(fmj_run *r, fmj_value *out, const fmj_value *self, const fmj_args *a) {
-    (void)a;
-    return view(r, out, self->u.dict, "dict_items", true, true);
-}
-
-static fm_status d_keys(fmj_run *r, fmj_value *out, const fmj_value *self, const fmj_args *a) {
-    (void)a;
-    return view(r, out, self->u.dict, "dict_keys", true, false);
-}
-
-static fm_status d_values(fmj_run *r, fmj_value *out, const fmj_value *self, const fmj_args *a) {
-    (void)a;
-    return view(r, out, self->u.dict, "dict_values", false, true);
-}
-
-static fm_status d_get(fmj_run *r, fmj_value *out, const fmj_value *self, const fmj_args *a) {
-    FM_TRY(fmj_hash_check(r, &a->v[0]));
-    const fmj_value *v = fmj_dict_find(self->u.dict, &a->v[0]);
-    *out = v ? *v : fmj_given(&a->v[1]) ? a->v[1] : fmj_none();
-    return FM_OK;
-}
-
-static fm_status d_copy(fmj_run *r, fmj_value *out, const fmj_value *self, const fmj_args *a) {
-    (void)r;
-    (void)a;
-    *out = *self; /* nothing can change it */
-    return FM_OK;
-}
-
-static fm_status refused(fmj_run *r, fmj_value *out, const fmj_value *self, const fmj_args *a) {
-    (void)r;
-    (void)out;
-    (void)a;
-    (void)fm_error_set(FM_ERR_DATA, __FILE__, __LINE__, "a template cannot change a %s", fmj_type_name(self));
-    return fm_error_hint("build a new value: list + [item], dict(old, **{'key': value}), or a namespace()");
-}
-
-const fmj_row fmj_dict_methods[] = {
-    {"clear", refused, "*"},
-    {"copy", d_copy, ""},
-    {"get", d_get, "key,default="},
-    {"items", d_items, ""},
-    {"keys", d_keys, ""},
-    {"pop", refused, "*"},
-    {"popitem", refused, "*"},
-    {"setdefault", refused, "*"},
-    {"update", refused, "*"},
-    {"values", d_values, ""},
-    {0},
-};
-
-static fm_status l_index(fmj_run *r, fmj_value *out, const fmj_value *self, const fmj_args *a) {
-    const fmj_list *l = self->u.list;
-    for (size_t i = 0; i < l->n; i++) {
-        bool same;
-        FM_TRY(fmj_equal(r, &same, &l->item[i], &a->v[0]));
-        if (same) {
-            *out = fmj_int((int64_t)i);
-            return FM_OK;
-        }
-    }
-    FM_FAIL(FM_ERR_DATA, "the value is not in the %s", fmj_type_name(self));
-}
-
-static fm_status l_count(fmj_run *r, fmj_value *out, const fmj_value *self, const fmj_args *a) {
-    int64_t n = 0;
-    for (size_t i = 0; i < self->u.list->n; i++) {
-        bool same;
-        FM_TRY(fmj_equal(r, &same, &self->u.list->item[i], &a->v[0]));
-        n += same;
-    }
-    *out = fmj_int(n);
-    return FM_OK;
-}
-
-const fmj_row fmj_list_methods[] = {
-    {"append", refused, "*"}, {"clear", refused, "*"},     {"copy", d_copy, ""},     {"count", l_count, "value"},
-    {"extend", refused, "*"}, {"index", l_index, "value"}, {"insert", refused, "*"}, {"pop", refused, "*"},
-    {"remove", refused, "*"}, {"reverse", refused, "*"},   {"sort", refused, "*"},   {0},
 };

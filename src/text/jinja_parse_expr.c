@@ -216,7 +216,7 @@ static fm_status list_or_dict(fmj_parser *p, fmj_node **out, bool dict) {
 
 /* Names a macro's body may use without being given them. */
 static void note_special(fmj_parser *p, int32_t sym) {
-    for (int32_t i = 0; i < p->n_macros; i++) {
+    for (int32_t i = 0; i < p->n_macros && !p->storing; i++) {
         p->macro_stack[i]->uses_caller |= sym == p->t->sym_caller;
         p->macro_stack[i]->uses_varargs |= sym == p->t->sym_varargs;
         p->macro_stack[i]->uses_kwargs |= sym == p->t->sym_kwargs;
@@ -722,11 +722,13 @@ static bool can_assign(const fmj_node *n) {
 
 fm_status fmj_target(fmj_parser *p, fmj_node **out, bool tuple, bool space) {
     const fmj_token *at = p->tok;
+    p->storing = true;
     if (tuple) {
         FM_TRY(comma_list(p, out, false, "in", true, space));
     } else {
         FM_TRY(primary(p, out, space));
     }
+    p->storing = false;
     if (!can_assign(*out)) {
         p->tok = (fmj_token *)(uintptr_t)at;
         return fmj_syntax(p, "a name to assign to");

@@ -97,15 +97,15 @@ static fm_status t_upper(fmj_run *r, fmj_value *out, const fmj_value *v, const f
 }
 
 static fm_status t_filter(fmj_run *r, fmj_value *out, const fmj_value *v, const fmj_args *a) {
-    (void)r;
     (void)a;
+    FM_TRY(fmj_hash_check(r, v));
     *out = fmj_bool(v->type == FMJ_STR && fmj_filter_find(v->u.s->p, v->u.s->n));
     return FM_OK;
 }
 
 static fm_status t_test(fmj_run *r, fmj_value *out, const fmj_value *v, const fmj_args *a) {
-    (void)r;
     (void)a;
+    FM_TRY(fmj_hash_check(r, v));
     *out = fmj_bool(v->type == FMJ_STR && fmj_row_find(fmj_tests, v->u.s->p, v->u.s->n));
     return FM_OK;
 }

@@ -344,7 +344,8 @@ fm_status fmj_percent(fmj_run *r, fmj_value *out, const fmj_str *fmt, const fmj_
             s = conversion(r, &text, &p, end, &a);
         }
     }
-    if (s == FM_OK && a.at < a.n && !a.dict && args->type != FMJ_LIST) {
+    bool subscriptable = args->type == FMJ_LIST || args->type == FMJ_RANGE || args->type == FMJ_UNDEFINED || a.dict;
+    if (s == FM_OK && a.at < a.n && !subscriptable) { /* Python forgives what could be a mapping */
         s = fm_error_set(FM_ERR_DATA, __FILE__, __LINE__, "not all arguments converted during string formatting");
     }
     if (s != FM_OK) {

@@ -283,7 +283,8 @@ struct fmj_row {
 /* By name in a table that ends with a NULL name. */
 const fmj_row *fmj_row_find(const fmj_row *table, const char *name, size_t n);
 extern const fmj_row *const fmj_filter_tables[]; /* NULL-terminated list of tables */
-extern const fmj_row fmj_tests[], fmj_globals[], fmj_str_methods[], fmj_dict_methods[], fmj_list_methods[];
+extern const fmj_row fmj_tests[], fmj_globals[], fmj_str_methods[], fmj_dict_methods[], fmj_list_methods[],
+    fmj_tuple_methods[];
 extern const fmj_row fmj_filters_text[], fmj_filters_seq[], fmj_filters_num[];
 const fmj_row *fmj_filter_find(const char *name, size_t n);
 

@@ -265,6 +265,9 @@ fm_status fmj_job_run(fm_template_result *out, const fmj_job *job) {
     *out = (fm_template_result){0};
     fm_status s = fmj_run_begin(&r, tpl);
     r.now = job->now;
+    if (job->max_steps > 0) {
+        r.limits.steps = r.steps = job->max_steps;
+    }
     s = s == FM_OK ? set_all(&r, job) : s;
     s = s == FM_OK ? fmj_run_render(&r) : s;
     if (s == FM_OK && r.n_span > 0) {
@@ -349,6 +352,7 @@ static fm_status make_job(fmj_job *job, const fm_template *t, fm_json *messages,
     if (opt) {
         job->generation = opt->add_generation_prompt;
         job->now = opt->now;
+        job->max_steps = opt->max_steps;
         FM_TRY(parse_option(&job->tools, opt->tools, "tools", false));
         FM_TRY(parse_option(&job->documents, opt->documents, "documents", false));
         FM_TRY(parse_option(&job->vars, opt->vars, "variables", true));

@@ -17,7 +17,7 @@ typedef struct fmj_job {
     size_t n_messages;                             /* the first n_messages are rendered */
     fm_json *tools, *documents, *vars, *more_vars; /* NULL = none; more_vars win */
     bool generation;
-    int64_t now;
+    int64_t now, max_steps;
     fmj_mark mark;
 } fmj_job;
 
