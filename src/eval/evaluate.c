@@ -238,13 +238,34 @@ static fm_status load_data(fm_eval *e) {
 
 /* ---- models ------------------------------------------------------------------------------------ */
 
-static fm_status run_model(fm_eval *e, const char *path, const char *adapter, fm_eval_scores *s) {
-    const fm_eval_config *c = e->cfg;
-    fm_model *m = NULL;
-    fm_model_options o = {.size = sizeof o, .dtype = c->dtype, .threads = (int)c->threads, .adapter = adapter};
+static fm_status prepare(fm_eval *e, const fm_model *m) {
+    if (e->cfg->apply_chat_template && e->task->kind != &fm_eval_kind_ppl) {
+        fm_template_free(e->chat);
+        e->chat = NULL;
+        FM_TRY(fm_template_open(&e->chat, NULL, m->tokenizer));
+    }
+    e->n_rows = 0;
+    FM_TRY(e->task->kind->prepare(e));
+    if (e->n_rows == 0) {
+        FM_FAIL(FM_ERR_DATA, "the data has no rows to score");
+    }
+    if (e->n_measures == 0) {
+        FM_TRY(e->task->kind->measures(e));
+    }
+    if (e->n_measures == 0) {
+        (void)fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "none of the metrics is one of task %s", e->task->name);
+        return fm_error_hint("`fathom eval --help` names them");
+    }
+    return FM_OK;
+}
+
+static fm_status score_with(fm_eval *e, fm_model *m, fm_eval_scores *s) {
+    const fm_tokenizer *tok;
+    FM_TRY(fm_model_tokenizer(&tok, m)); /* opens it */
+    if (e->n_rows == 0 || e->chat) {     /* plain prompts are the same for every model */
+        FM_TRY(prepare(e, m));
+    }
     size_t n = e->n_rows;
-    double begin = fm_now();
-    s->first_token_ms = s->per_token_ms = NAN;
     s->stats = fm_calloc(n * (size_t)e->n_stats, sizeof *s->stats);
     s->rank = fm_calloc(n, sizeof *s->rank);
     s->output = fm_calloc(n, sizeof *s->output);
@@ -252,15 +273,25 @@ static fm_status run_model(fm_eval *e, const char *path, const char *adapter, fm
     if (!s->stats || !s->rank || !s->output || !s->said) {
         FM_FAIL(FM_ERR_NO_MEMORY, "no memory for the scores of %zu rows", n);
     }
-    FM_TRY(fm_model_open(&m, path, &o));
-    s->load_seconds = fm_now() - begin;
-    begin = fm_now();
-    fm_status st = e->task->kind->score(e, m, s);
+    double begin = fm_now();
+    FM_TRY(e->task->kind->score(e, m, s));
     s->seconds = fm_now() - begin;
-    fm_model_close(m);
-    for (size_t i = 0; st == FM_OK && e->task->kind == &fm_eval_kind_ppl && i < n; i++) {
+    for (size_t i = 0; e->task->kind == &fm_eval_kind_ppl && i < n; i++) {
         s->rank[i] = -fm_measure_value(&e->measure[0], s->stats + i * (size_t)e->n_stats);
     }
+    return FM_OK;
+}
+
+static fm_status run_model(fm_eval *e, const char *path, const char *adapter, fm_eval_scores *s) {
+    const fm_eval_config *c = e->cfg;
+    fm_model *m = NULL;
+    fm_model_options o = {.size = sizeof o, .dtype = c->dtype, .threads = (int)c->threads, .adapter = adapter};
+    double begin = fm_now();
+    s->first_token_ms = s->per_token_ms = NAN;
+    FM_TRY(fm_model_open(&m, path, &o));
+    s->load_seconds = fm_now() - begin;
+    fm_status st = score_with(e, m, s);
+    fm_model_close(m);
     return st;
 }
 
@@ -279,15 +310,6 @@ static fm_status run(fm_eval *e, char **json) {
     fm_json *report = NULL;
     bool pair = c->compare || c->compare_adapter;
     fm_status st = load_data(e);
-    st = st == FM_OK ? e->task->kind->prepare(e) : st;
-    if (st == FM_OK && e->n_rows == 0) {
-        st = fm_error_set(FM_ERR_DATA, __FILE__, __LINE__, "the data has no rows to score");
-    }
-    st = st == FM_OK ? e->task->kind->measures(e) : st;
-    if (st == FM_OK && e->n_measures == 0) {
-        (void)fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "none of the metrics is one of task %s", e->task->name);
-        st = fm_error_hint("`fathom eval --help` names them");
-    }
     st = st == FM_OK ? run_model(e, c->model, c->adapter, &s) : st;
     if (st == FM_OK && pair) {
         st = run_model(e, c->compare ? c->compare : c->model, c->compare_adapter, &other);
@@ -317,5 +339,6 @@ fm_status fm_eval_run(const fm_eval_config *cfg, char **json) {
     fm_eval_table_free(&e.shots);
     fm_free(e.row);
     fm_bump_free(&e.arena);
+    fm_template_free(e.chat);
     return s;
 }

@@ -1,76 +1,160 @@
-/* Greedy answers to many prompts. */
+/* Greedy answers to many prompts, by the engine: it computes many at once, and what one says does not depend on the
+ * others. */
 #include <math.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "base/file.h"
 #include "base/progress.h"
 #include "eval/task.h"
-#include "fathom/generate.h"
+#include "fathom/engine.h"
+
+#define PARALLEL 32  /* computed at once */
+#define AHEAD    128 /* given to the engine at once; its queue holds more */
+
+typedef struct shared {
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    int64_t n_done, n_tokens, n_rest;
+    double first_s, rest_s;
+    fm_status status; /* the first that went wrong */
+    char message[512];
+} shared;
 
 typedef struct answer {
-    const fm_eval_generation *o;
+    shared *all;
     fm_str text;
-    int64_t n_tokens;
-    double first_s, last_s;
-    bool cut; /* a stop text was met */
+    fm_request *request;
 } answer;
 
-static bool on_token(void *user, const fm_token_out *t) {
+static void on_event(void *user, const fm_engine_event *e) {
     answer *a = user;
-    a->last_s = fm_now();
-    a->first_s = a->n_tokens++ == 0 ? a->last_s : a->first_s;
-    fm_str_append(&a->text, t->text, t->text_len);
-    size_t end = SIZE_MAX;
-    for (size_t i = 0; i < a->o->n_stop && a->text.len > 0; i++) {
-        const char *at = memmem(a->text.data, a->text.len, a->o->stop[i].ptr, a->o->stop[i].len);
-        if (at && a->o->stop[i].len > 0) {
-            end = FM_MIN(end, (size_t)(at - a->text.data));
-        }
+    fm_str_append(&a->text, e->text, e->text_len);
+    if (!e->last) {
+        return;
     }
-    if (end != SIZE_MAX) {
-        a->text.len = end;
-        a->text.data[end] = '\0';
-        a->cut = true;
+    shared *s = a->all;
+    pthread_mutex_lock(&s->lock);
+    s->n_done++;
+    s->n_tokens += e->n_generated;
+    s->first_s += e->prefill_s;
+    s->rest_s += e->n_generated > 1 ? e->decode_s : 0;
+    s->n_rest += e->n_generated > 1 ? e->n_generated - 1 : 0;
+    fm_status st = e->status == FM_OK && a->text.failed ? FM_ERR_NO_MEMORY : e->status;
+    if (st != FM_OK && s->status == FM_OK) {
+        s->status = st;
+        snprintf(s->message, sizeof s->message, "%s", e->message && *e->message ? e->message : fm_status_text(st));
     }
-    return !a->cut && !a->text.failed && !fm_cancelled();
+    pthread_cond_signal(&s->wake);
+    pthread_mutex_unlock(&s->lock);
 }
 
-fm_status fm_eval_generate(fm_model *m, const fm_eval_request *req, size_t n, const fm_eval_generation *o, fm_sv *out,
-                           fm_eval_scores *s) {
+/* Waits until fewer than `most` are in the engine's hands, a little at a time; false when it is time to stop. */
+static bool wait_room(shared *s, int64_t submitted, int64_t most) {
+    pthread_mutex_lock(&s->lock);
+    while (submitted - s->n_done >= most && !(s->status != FM_OK && most > 1) && !fm_cancelled()) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += 200000000;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        (void)pthread_cond_timedwait(&s->wake, &s->lock, &until);
+    }
+    bool go = s->status == FM_OK && !fm_cancelled();
+    pthread_mutex_unlock(&s->lock);
+    return go;
+}
+
+static fm_status submit(fm_engine *e, answer *a, const fm_eval_request *r, const fm_eval_generation *o,
+                        const char *const *stop) {
     fm_sampling sampling = fm_sampling_default();
     sampling.temperature = 0;
-    sampling.repetition_penalty = 1;
     sampling.max_new_tokens = o->max_new_tokens;
-    double first = 0, rest = 0;
-    int64_t n_rest = 0, longest = 1;
+    fm_generation g = {
+        .size = sizeof g, .sampling = &sampling, .stop = stop, .n_stop = (int)o->n_stop, .fn = on_event, .user = a};
+    return fm_engine_submit(&a->request, e, r->ids, r->n_ids, &g);
+}
+
+static fm_status run(fm_engine *e, answer *a, const fm_eval_request *req, size_t n, const fm_eval_generation *o,
+                     const char *const *stop, shared *all) {
+    fm_status st = FM_OK;
+    size_t given = 0;
+    fm_meter meter;
+    fm_meter_start(&meter, "answering", "rows", (double)n);
+    for (; given < n && st == FM_OK && wait_room(all, (int64_t)given, AHEAD); given += st == FM_OK) {
+        a[given].all = all;
+        st = submit(e, &a[given], &req[given], o, stop);
+        fm_meter_update(&meter, (double)all->n_done, "");
+    }
+    bool go = st == FM_OK;
+    for (int64_t left = (int64_t)given; go && left > 0; left--) {
+        go = wait_room(all, (int64_t)given, left);
+        fm_meter_update(&meter, (double)all->n_done, "");
+    }
+    for (size_t i = 0; !go && i < given; i++) {
+        fm_request_cancel(a[i].request);
+    }
+    return st;
+}
+
+static fm_status copy_stops(fm_bump *arena, const char ***out, const fm_eval_generation *o) {
+    const char **stop = fm_bump_alloc(arena, (o->n_stop + 1) * sizeof *stop);
+    *out = stop;
+    for (size_t i = 0; stop && i < o->n_stop; i++) {
+        stop[i] = fm_bump_copy(arena, o->stop[i].ptr, o->stop[i].len);
+        stop = stop[i] ? stop : NULL;
+    }
+    if (!stop) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for stop texts");
+    }
+    return FM_OK;
+}
+
+fm_status fm_eval_generate(fm_model *m, const fm_eval_request *req, size_t n, const fm_eval_generation *o,
+                           fm_eval_scores *s) {
+    shared all = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+    const char **stop;
+    int64_t longest = 2;
+    FM_TRY(copy_stops(&s->arena, &stop, o));
     for (size_t i = 0; i < n; i++) {
         longest = FM_MAX(longest, req[i].n_ids + o->max_new_tokens);
+        s->tokens += req[i].n_ids;
     }
-    fm_session *session;
-    fm_meter meter;
-    FM_TRY(fm_session_new(&session, m, longest));
-    fm_meter_start(&meter, "answering", "rows", (double)n);
-    fm_status st = FM_OK;
-    for (size_t i = 0; i < n && st == FM_OK; i++) {
-        answer a = {.o = o};
-        double begin = fm_now();
-        st = fm_session_truncate(session, 0);
-        st = st == FM_OK ? fm_session_generate(session, req[i].ids, req[i].n_ids, &sampling, on_token, &a, NULL) : st;
-        st = st == FM_OK ? fm_str_check(&a.text) : st;
-        if (st == FM_OK && fm_cancelled()) {
-            st = fm_error_set(FM_ERR_CANCELLED, __FILE__, __LINE__, "interrupted while answering");
+    answer *a = fm_calloc(n, sizeof *a);
+    if (!a) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for %zu answers", n);
+    }
+    fm_engine *e = NULL;
+    fm_engine_options eo = {.size = sizeof eo, .ctx_size = longest, .parallel = PARALLEL, .max_queue = 2 * AHEAD};
+    fm_status st = fm_engine_new(&e, m, &eo);
+    if (st == FM_OK) {
+        st = run(e, a, req, n, o, stop, &all);
+        fm_engine_stats stats = {.size = sizeof stats};
+        fm_engine_get_stats(&stats, e);
+        s->saved += stats.prefix_hits;
+        s->tokens -= stats.prefix_hits;
+        fm_error_record first;
+        fm_error_save(&first);
+        fm_engine_free(e); /* ends what is still running: no event comes after this */
+        fm_error_restore(&first);
+    }
+    if (st == FM_OK && fm_cancelled()) {
+        st = fm_error_set(FM_ERR_CANCELLED, __FILE__, __LINE__, "interrupted while answering");
+    } else if (st == FM_OK && all.status != FM_OK) {
+        st = fm_error_set(all.status, __FILE__, __LINE__, "%s", all.message);
+    }
+    for (size_t i = 0; i < n; i++) {
+        st = st == FM_OK ? fm_bump_sv(&s->arena, &s->output[i], a[i].text.data ? a[i].text.data : "", a[i].text.len)
+                         : st;
+        if (a[i].request) {
+            fm_request_release(a[i].request);
         }
-        st = st == FM_OK ? fm_bump_sv(&s->arena, &out[i], a.text.data ? a.text.data : "", a.text.len) : st;
-        fm_str_free(&a.text);
-        first += a.n_tokens > 0 ? a.first_s - begin : 0;
-        rest += a.n_tokens > 1 ? a.last_s - a.first_s : 0;
-        n_rest += a.n_tokens > 1 ? a.n_tokens - 1 : 0;
-        s->generated += a.n_tokens;
-        s->tokens += req[i].n_ids + a.n_tokens;
-        fm_meter_update(&meter, (double)(i + 1), "");
+        fm_str_free(&a[i].text);
     }
-    fm_session_free(session);
-    s->first_token_ms = n > 0 ? 1000 * first / (double)n : NAN;
-    s->per_token_ms = n_rest > 0 ? 1000 * rest / (double)n_rest : NAN;
+    fm_free(a);
+    s->generated += all.n_tokens;
+    s->tokens += all.n_tokens;
+    s->first_token_ms = n > 0 ? 1000 * all.first_s / (double)n : NAN;
+    s->per_token_ms = all.n_rest > 0 ? 1000 * all.rest_s / (double)all.n_rest : NAN;
     return st;
 }

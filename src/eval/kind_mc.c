@@ -158,12 +158,12 @@ static fm_status read_row(fm_eval *e, mc_row *r, const fm_eval_entry *in) {
     if (letters(e)) {
         st = letter_prompt(&s, r->question, r->choice, r->n);
     } else {
-        fm_str_puts(&s, "Question: ");
+        fm_str_puts(&s, e->chat ? "" : "Question: "); /* a turn of a chat is a question already */
         fm_str_append(&s, r->question.ptr, r->question.len);
-        fm_str_puts(&s, "\nAnswer:");
+        fm_str_puts(&s, e->chat ? "" : "\nAnswer:");
         st = fm_str_check(&s);
     }
-    st = st == FM_OK ? fm_bump_sv(&e->arena, &r->text, s.data, s.len) : st;
+    st = st == FM_OK ? fm_bump_sv(&e->arena, &r->text, s.data ? s.data : "", s.len) : st;
     fm_str_free(&s);
     return st;
 }
@@ -197,7 +197,7 @@ static fm_status add_row(fm_eval *e, const fm_eval_entry *in) {
         FM_FAIL(FM_ERR_NO_MEMORY, "no memory for choices");
     }
     row->choice_text = row->choice + r.n;
-    const char *delimiter = fm_eval_pick(e->cfg->target_delimiter, e->task->target_delimiter, " ");
+    const char *delimiter = fm_eval_delimiter(e);
     size_t d = strlen(delimiter);
     for (int32_t i = 0; i < r.n; i++) {
         fm_sv t;
@@ -351,7 +351,7 @@ static fm_status score(fm_eval *e, fm_model *m, fm_eval_scores *s) {
     fm_eval_encoder x;
     requests q = {0};
     size_t n = 0, done = 0;
-    FM_TRY(fm_eval_encoder_init(&x, m));
+    FM_TRY(fm_eval_encoder_init(&x, m, e->chat != NULL));
     for (size_t i = 0; i < e->n_rows; i++) {
         n += (size_t)e->row[i].n_choices;
     }

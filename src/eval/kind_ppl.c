@@ -168,7 +168,7 @@ static fm_status add_text(fm_eval *e, windows *w, const fm_eval_encoder *x, size
 
 static fm_status score(fm_eval *e, fm_model *m, fm_eval_scores *s) {
     fm_eval_encoder x;
-    FM_TRY(fm_eval_encoder_init(&x, m));
+    FM_TRY(fm_eval_encoder_init(&x, m, false));
     int64_t window = e->cfg->window > 0 ? e->cfg->window : x.limit;
     if (window > x.limit || e->cfg->stride > window) {
         FM_FAIL(FM_ERR_CONFIG, "window %lld, stride %lld: expected stride <= window <= %lld, what the model reads",

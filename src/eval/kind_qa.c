@@ -93,6 +93,10 @@ static fm_status read_text(fm_eval *e, fm_sv *out, fm_sv question, const fm_eval
     if (prompt) {
         return fm_eval_fill(e, out, prompt, in);
     }
+    if (e->chat) { /* a turn of a chat is a question already */
+        *out = question;
+        return FM_OK;
+    }
     fm_str s = {0};
     fm_str_puts(&s, "Question: ");
     fm_str_append(&s, question.ptr, question.len);
@@ -303,7 +307,7 @@ static fm_status score(fm_eval *e, fm_model *m, fm_eval_scores *s) {
                                                                             : 256};
     const fm_eval_filter *filter;
     fm_sv *stop;
-    FM_TRY(fm_eval_encoder_init(&x, m));
+    FM_TRY(fm_eval_encoder_init(&x, m, e->chat != NULL));
     FM_TRY(fm_eval_pick_list(e, &stop, &o.n_stop, &e->cfg->stop, e->task->stop));
     FM_TRY(fm_eval_filter_find(&filter, fm_sv_of(fm_eval_pick(e->cfg->filter, e->task->filter, "strip"))));
     o.stop = stop;
@@ -316,7 +320,7 @@ static fm_status score(fm_eval *e, fm_model *m, fm_eval_scores *s) {
     }
     fm_status st = req && at ? FM_OK : fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "no memory for prompts");
     st = st == FM_OK ? encode(e, &x, &ids, req, at, o.max_new_tokens, s) : st;
-    st = st == FM_OK ? fm_eval_generate(m, req, e->n_rows, &o, s->output, s) : st;
+    st = st == FM_OK ? fm_eval_generate(m, req, e->n_rows, &o, s) : st;
     for (size_t i = 0; i < e->n_rows && st == FM_OK; i++) {
         st = judge(e, opt, s, i, strip(filter->apply(s->output[i])));
     }

@@ -53,8 +53,17 @@ fm_status fm_eval_fill(fm_eval *e, fm_sv *out, const char *text, const fm_eval_e
 
 /* ---- plain ------------------------------------------------------------------------------------- */
 
-static const char *delimiter(const fm_eval *e) {
-    return fm_eval_pick(e->cfg->target_delimiter, e->task->target_delimiter, " ");
+/* An answer begins where a chat template ends. */
+const char *fm_eval_delimiter(const fm_eval *e) {
+    return fm_eval_pick(e->cfg->target_delimiter, e->chat ? NULL : e->task->target_delimiter, e->chat ? "" : " ");
+}
+
+static const char *fewshot_delimiter(const fm_eval *e) {
+    return fm_eval_pick(e->cfg->fewshot_delimiter, e->task->fewshot_delimiter, "\n\n");
+}
+
+static bool blank(char c) {
+    return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
 static int64_t n_shots(const fm_eval *e) {
@@ -69,42 +78,100 @@ static size_t next_shot(const fm_eval *e, const fm_eval_entry *row, size_t from)
     return from;
 }
 
-static fm_status plain(fm_eval *e, fm_str *s, const fm_eval_entry *row, fm_sv text, fm_eval_turn_fn turn) {
-    fm_sv d = {0};
-    const char *description = fm_eval_pick(e->cfg->description, e->task->description, NULL);
-    if (description) {
-        FM_TRY(fm_eval_fill(e, &d, description, row));
-        fm_str_append(s, d.ptr, d.len);
+/* The i-th example of a row; *at is where to look for it. */
+static fm_status shot(fm_eval *e, fm_eval_turn *t, const fm_eval_entry *row, int64_t i, size_t *at,
+                      fm_eval_turn_fn turn) {
+    *at = next_shot(e, row, *at);
+    if (*at >= e->shots.n) {
+        FM_FAIL(FM_ERR_DATA, "num_fewshot %lld: there are %lld examples%s%s", (long long)n_shots(e), (long long)i,
+                *row->subject ? " of " : "", row->subject);
     }
+    return turn(e, t, &e->shots.row[(*at)++]);
+}
+
+static fm_status description(fm_eval *e, fm_sv *out, const fm_eval_entry *row) {
+    const char *text = fm_eval_pick(e->cfg->description, e->task->description, NULL);
+    *out = (fm_sv){"", 0};
+    return text ? fm_eval_fill(e, out, text, row) : FM_OK;
+}
+
+static fm_status plain(fm_eval *e, fm_str *s, const fm_eval_entry *row, fm_sv text, fm_eval_turn_fn turn) {
+    fm_sv d;
+    fm_eval_turn t;
     size_t at = 0;
-    for (int64_t i = 0; i < n_shots(e); i++, at++) {
-        fm_eval_turn t;
-        at = next_shot(e, row, at);
-        if (at >= e->shots.n) {
-            FM_FAIL(FM_ERR_DATA, "num_fewshot %lld: there are %lld examples%s%s", (long long)n_shots(e), (long long)i,
-                    *row->subject ? " of " : "", row->subject);
-        }
-        FM_TRY(turn(e, &t, &e->shots.row[at]));
+    FM_TRY(description(e, &d, row));
+    fm_str_append(s, d.ptr, d.len);
+    for (int64_t i = 0; i < n_shots(e); i++) {
+        FM_TRY(shot(e, &t, row, i, &at, turn));
         fm_str_append(s, t.text.ptr, t.text.len);
-        fm_str_puts(s, delimiter(e));
+        fm_str_puts(s, fm_eval_delimiter(e));
         fm_str_append(s, t.target.ptr, t.target.len);
-        fm_str_puts(s, fm_eval_pick(e->cfg->fewshot_delimiter, e->task->fewshot_delimiter, "\n\n"));
+        fm_str_puts(s, fewshot_delimiter(e));
     }
     fm_str_append(s, text.ptr, text.len);
     return fm_str_check(s);
 }
 
+/* ---- chat -------------------------------------------------------------------------------------- */
+
+static void message(fm_str *s, const char *role, const fm_sv *part, size_t n) {
+    fm_str content = {0};
+    for (size_t i = 0; i < n; i++) {
+        fm_str_append(&content, part[i].ptr, part[i].len);
+    }
+    s->failed = s->failed || content.failed;
+    fm_str_printf(s, "%s{\"role\":\"%s\",\"content\":", s->len > 1 ? "," : "", role);
+    fm_str_json(s, content.data ? content.data : "", content.len);
+    fm_str_putc(s, '}');
+    fm_str_free(&content);
+}
+
+static fm_status chat(fm_eval *e, fm_str *s, const fm_eval_entry *row, fm_sv text, fm_eval_turn_fn turn) {
+    fm_sv d;
+    fm_eval_turn t;
+    size_t at = 0;
+    FM_TRY(description(e, &d, row));
+    const char *given = e->cfg->system ? e->cfg->system : "";
+    fm_sv system[] = {fm_sv_of(given), {"", 0}, d};
+    if (*given && d.len > 0 && !blank(given[strlen(given) - 1]) && !blank(d.ptr[0])) {
+        system[1] = fm_sv_of(fewshot_delimiter(e));
+    }
+    fm_str_putc(s, '[');
+    if (system[0].len + d.len > 0) {
+        message(s, "system", system, FM_ARRAY_LEN(system));
+    }
+    for (int64_t i = 0; i < n_shots(e); i++) {
+        FM_TRY(shot(e, &t, row, i, &at, turn));
+        message(s, "user", &t.text, 1);
+        message(s, "assistant", &t.target, 1);
+    }
+    message(s, "user", &text, 1);
+    fm_str_putc(s, ']');
+    return fm_str_check(s);
+}
+
+static fm_status render(fm_eval *e, fm_sv *out, const fm_str *messages) {
+    fm_template_options o = {.size = sizeof o, .add_generation_prompt = true};
+    fm_template_result r = {0};
+    FM_TRY(fm_template_render(&r, e->chat, messages->data, messages->len, &o));
+    fm_status s = fm_bump_sv(&e->arena, out, r.text, r.n);
+    fm_template_result_free(&r);
+    return s;
+}
+
 fm_status fm_eval_context(fm_eval *e, fm_sv *out, const fm_eval_entry *row, fm_sv text, fm_eval_turn_fn turn) {
     fm_str s = {0};
-    fm_status st = plain(e, &s, row, text, turn);
-    st = st == FM_OK ? fm_bump_sv(&e->arena, out, s.data ? s.data : "", s.len) : st;
+    fm_status st = e->chat ? chat(e, &s, row, text, turn) : plain(e, &s, row, text, turn);
+    if (st == FM_OK) {
+        st = e->chat ? render(e, out, &s) : fm_bump_sv(&e->arena, out, s.data ? s.data : "", s.len);
+    }
     fm_str_free(&s);
     return st;
 }
 
 /* ---- ids --------------------------------------------------------------------------------------- */
 
-fm_status fm_eval_encoder_init(fm_eval_encoder *x, fm_model *m) {
+fm_status fm_eval_encoder_init(fm_eval_encoder *x, fm_model *m, bool chat_text) {
     *x = (fm_eval_encoder){.start = -1};
     FM_TRY(fm_model_tokenizer(&x->tok, m));
     fm_tokens t = {0};
@@ -116,7 +183,7 @@ fm_status fm_eval_encoder_init(fm_eval_encoder *x, fm_model *m) {
     if (n > 0 && t.ids[n - 1] == eos && (n > 1 || bos != eos)) {
         n--;
     }
-    for (size_t i = 0; i < n && i < FM_ARRAY_LEN(x->prefix); i++) {
+    for (size_t i = 0; !chat_text && i < n && i < FM_ARRAY_LEN(x->prefix); i++) {
         x->prefix[x->n_prefix++] = t.ids[i];
     }
     fm_tokens_free(&t);
@@ -124,10 +191,6 @@ fm_status fm_eval_encoder_init(fm_eval_encoder *x, fm_model *m) {
     double limit = (double)m->cfg.max_position * (m->cfg.rope.kind == FM_ROPE_DYNAMIC ? m->cfg.rope.factor : 1);
     x->limit = limit < INT32_MAX / 2 ? (int64_t)limit : INT32_MAX / 2;
     return s;
-}
-
-static bool blank(char c) {
-    return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
 static fm_status encode(const fm_eval_encoder *x, fm_tokens *out, const char *p, size_t n) {

@@ -8,6 +8,7 @@
 #include "eval/metric.h"
 #include "eval/table.h"
 #include "fathom/evaluate.h"
+#include "fathom/template.h"
 #include "model/model.h"
 
 typedef enum fm_eval_style { FM_STYLE_AUTO, FM_STYLE_LETTERS, FM_STYLE_CLOZE } fm_eval_style;
@@ -104,6 +105,7 @@ struct fm_eval {
     const fm_eval_task *task;
     fm_eval_table table, shots;
     fm_bump arena;
+    fm_template *chat; /* of the model that is asked, or NULL: plain prompts */
     fm_eval_row *row;
     size_t n_rows, cap_rows;
     fm_measure measure[FM_MAX_MEASURES];
@@ -129,7 +131,9 @@ typedef struct fm_eval_turn {
     fm_sv text, target;
 } fm_eval_turn;
 typedef fm_status (*fm_eval_turn_fn)(fm_eval *e, fm_eval_turn *out, const fm_eval_entry *row);
-/* description + examples + text, or the same as a chat; *continues: what the model says begins with the delimiter. */
+/* Between a prompt and an answer. */
+const char *fm_eval_delimiter(const fm_eval *e);
+/* description + examples + text, or the same as a chat: system message, turns, generation prompt. */
 FM_MUST_CHECK fm_status fm_eval_context(fm_eval *e, fm_sv *out, const fm_eval_entry *row, fm_sv text,
                                         fm_eval_turn_fn turn);
 
@@ -142,7 +146,8 @@ typedef struct fm_eval_encoder {
     int32_t start; /* stands for an empty context: begin token, else end token; -1 = none */
     int64_t limit; /* tokens the model can attend to */
 } fm_eval_encoder;
-FM_MUST_CHECK fm_status fm_eval_encoder_init(fm_eval_encoder *x, fm_model *m);
+/* A chat's text has its begin token written out: none is added. */
+FM_MUST_CHECK fm_status fm_eval_encoder_init(fm_eval_encoder *x, fm_model *m, bool chat);
 /* Appends; *n_context is how many of the ids are context. */
 FM_MUST_CHECK fm_status fm_eval_encode_pair(const fm_eval_encoder *x, fm_sv context, fm_sv cont, fm_tokens *ctx_ids,
                                             fm_tokens *cont_ids);
@@ -158,9 +163,9 @@ typedef struct fm_eval_generation {
     const fm_sv *stop; /* [n_stop] the text ends before the first of these */
     size_t n_stop;
 } fm_eval_generation;
-/* Greedy answers: out[n], texts in s->arena; s->generated and the times are filled in. */
+/* Greedy answers, many at a time: s->output[n], texts in s->arena; s->generated and the times are filled in. */
 FM_MUST_CHECK fm_status fm_eval_generate(fm_model *m, const fm_eval_request *req, size_t n, const fm_eval_generation *o,
-                                         fm_sv *out, fm_eval_scores *s);
+                                         fm_eval_scores *s);
 
 /* ---- filters of answers (filter.c) --------------------------------------------------------------- */
 

@@ -155,10 +155,11 @@ def margins(samples):
     return out
 
 
-def theirs(model, tasks, shots, want):
+def theirs(model, tasks, shots, want, chat):
     """metrics as [[name, part, value]], margins and outputs in row order."""
     lm = HFLM(pretrained=f"{models}/{model}", dtype="float32", device="cpu", batch_size=4)
-    r = lm_eval.simple_evaluate(lm, tasks=tasks, num_fewshot=shots, task_manager=manager, bootstrap_iters=0, log_samples=True, verbosity="ERROR")
+    r = lm_eval.simple_evaluate(lm, tasks=tasks, num_fewshot=shots, task_manager=manager, bootstrap_iters=0, log_samples=True, verbosity="ERROR",
+                                **({"apply_chat_template": True, "fewshot_as_multiturn": True, "system_instruction": "Be brief."} if chat else {}))
     n = {t: len({s["doc_id"] for s in r["samples"][t]}) for t in tasks}
     metrics = []
     for name, key in want:
@@ -200,6 +201,7 @@ ACC = [("acc", "acc")]
 GSM = [("exact_match_strict", "exact_match,strict-match"), ("exact_match_flexible", "exact_match,flexible-extract")]
 PPL = [("word_perplexity", "word_perplexity"), ("byte_perplexity", "byte_perplexity"), ("bits_per_byte", "bits_per_byte")]
 mmlu = [tasks[s] for s in sorted(SUBJECTS)]
+CHAT = ["apply_chat_template", "true", "system", "Be brief."]
 plan = [
     ("plain", mmlu, 3, ACC, ["task", "mmlu", "data", "mmlu", "num_fewshot", "3"]),
     ("bos", mmlu, 0, ACC, ["task", "mmlu", "data", "mmlu", "num_fewshot", "0"]),
@@ -211,10 +213,13 @@ plan = [
     ("plain", [tasks["ppl"]], 0, PPL, ["task", "ppl", "data", "held.txt"]),
     ("short", [tasks["ppl"]], 0, PPL, ["task", "ppl", "data", "held.txt"]),
     ("plain", [tasks["gsm8k"]], 2, GSM, ["task", "gsm8k", "data", "gsm8k.jsonl", "fewshot_data", "gsm8k_train.jsonl", "num_fewshot", "2", "max_new_tokens", "40"]),
+    ("chat", mmlu, 3, ACC, ["task", "mmlu", "data", "mmlu", "num_fewshot", "3", *CHAT]),
+    ("chat", [tasks["mc"]], 0, [("acc", "acc"), ("acc_norm", "acc_norm")], ["task", "mc", "data", "mc.jsonl", "prompt", "Question: {question}\\nAnswer:", *CHAT]),
+    ("chat", [tasks["gsm8k"]], 2, GSM, ["task", "gsm8k", "data", "gsm8k.jsonl", "fewshot_data", "gsm8k_train.jsonl", "num_fewshot", "2", "max_new_tokens", "40", *CHAT]),
 ]
 runs, bad, checks = [], 0, 0
 for model, names, shots, want, args in plan:
-    run = theirs(model, names, shots, want)
+    run = theirs(model, names, shots, want, "apply_chat_template" in args)
     run["args"] = args
     runs.append(run)
     report, rows = ours(run)

@@ -36,6 +36,10 @@ static fm_status next_text(void *user, fm_text *text, bool *end) {
     return FM_OK;
 }
 
+static const char chatml[] =
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+
 static void write_tokenizer(const char *to, bool add_bos, int32_t *vocab) {
     lines l = {0};
     size_t n;
@@ -43,6 +47,7 @@ static void write_tokenizer(const char *to, bool add_bos, int32_t *vocab) {
     fm_bpe_train_info info;
     assert_int_equal(fm_file_read(&l.text, &n, DATA "/held.txt", 0), FM_OK);
     fm_bpe_train_options o = {.size = sizeof o, .vocab_size = 400, .bos = "<s>", .eos = "</s>", .add_bos = add_bos};
+    o.chat_template = strstr(to, "/chat") ? chatml : NULL;
     assert_int_equal(fm_tokenizer_train(&t, &info, next_text, &l, &o), FM_OK);
     assert_int_equal(fm_tokenizer_save(t, to), FM_OK);
     *vocab = fm_tokenizer_vocab_size(t);
@@ -95,6 +100,7 @@ static void write_all(const char *to) {
     write_model(sub("plain"), "llama", 0, false, 512);
     write_model(sub("bos"), "llama", 0, true, 512);
     write_model(sub("short"), "llama", 0, false, 96);
+    write_model(sub("chat"), "llama", 0, false, 512);
 }
 
 static int setup(void **state) {
@@ -463,6 +469,7 @@ static void test_refusals(void **state) {
     REFUSE(FM_ERR_DATA, "no rows", "task", "ppl", "data", file_of("e.txt", ""));
     REFUSE(FM_ERR_DATA, "examples of", "task", "mmlu", "data", DATA "/mmlu", "num_fewshot", "50");
     REFUSE(FM_ERR_CONFIG, "none of the metrics", "task", "qa", "data", DATA "/gsm8k.jsonl", "metrics", "blue");
+    REFUSE(FM_ERR_NOT_FOUND, "template", "task", "mc", "data", DATA "/mc.jsonl", "apply_chat_template", "true");
     REFUSE(FM_ERR_CONFIG, "no filter", "task", "qa", "data", DATA "/gsm8k.jsonl", "filter", "strikt");
 }
 
