@@ -9,7 +9,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size == 0 || fm_parquet_open_memory(&p, data, size, "fuzz") != FM_OK) {
         return 0;
     }
-    const fm_parquet_value *row = NULL;
+    const fm_table_value *row = NULL;
     bool more = true;
     for (int n = 0; n < 10000 && more && fm_parquet_next(p, &row, &more) == FM_OK && more; n++) {
         for (size_t i = 0; i < fm_parquet_n_columns(p); i++) {

@@ -94,6 +94,17 @@ static bool needs_escape(uint32_t cp) {
            cp == 0xFFFF;
 }
 
+void fm_str_base64(fm_str *s, const uint8_t *p, size_t n) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (size_t i = 0; i < n; i += 3) {
+        size_t left = n - i;
+        uint32_t v = (uint32_t)p[i] << 16 | (left > 1 ? (uint32_t)p[i + 1] << 8 : 0) | (left > 2 ? p[i + 2] : 0u);
+        char four[4] = {digits[v >> 18], digits[v >> 12 & 63], left > 1 ? digits[v >> 6 & 63] : '=',
+                        left > 2 ? digits[v & 63] : '='};
+        fm_str_append(s, four, 4);
+    }
+}
+
 void fm_str_json(fm_str *s, const char *p, size_t n) {
     const char *end = p + n;
     fm_str_putc(s, '"');

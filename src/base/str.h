@@ -32,6 +32,7 @@ void fm_str_puts(fm_str *s, const char *cstr);
 void fm_str_putc(fm_str *s, char c);
 FM_PRINTF(2, 3) void fm_str_printf(fm_str *s, const char *fmt, ...);
 void fm_str_vprintf(fm_str *s, const char *fmt, va_list ap);
+void fm_str_base64(fm_str *s, const uint8_t *p, size_t n); /* appends base64 with its padding */
 void fm_str_json(fm_str *s, const char *p, size_t n);  /* appends a quoted JSON string; invalid UTF-8 becomes U+FFFD */
 FM_MUST_CHECK fm_status fm_str_check(const fm_str *s); /* FM_ERR_NO_MEMORY when an append failed */
 char *fm_str_take(fm_str *s); /* hands the buffer to the caller (fm_free); s is empty afterwards */

@@ -41,7 +41,7 @@ int cli_data_job(fm_data_job *job) {
     return s == FM_OK ? 0 : cli_fail(s);
 }
 
-static const fm_option *options(void) {
+const fm_option *cli_data_options(void) {
     static fm_data_job *none;
     if (!none && fm_data_job_step(&none, NULL) != FM_OK) {
         return NULL;
@@ -89,6 +89,6 @@ const cli_command cli_cmd_data_run = {
              "    - split\n"
              "Beside the output is a manifest: inputs with hash and licence, steps with options and counts.",
     .examples = "fathom data run pipeline.yaml\nfathom data run pipeline.yaml --threads 1 --output other/ --overwrite",
-    .options = options,
+    .options = cli_data_options,
     .run = run,
 };

@@ -39,6 +39,16 @@ fm_status fm_reader_whole(fm_str *out, bool *too_long, int64_t *consumed, const 
     return s == FM_ERR_CORRUPT && out->len ? FM_OK : s;
 }
 
+bool fm_reader_begins(const char *path, const char *magic, size_t n) {
+    char head[64];
+    FILE *f = n <= sizeof head && fm_file_size(path) >= (int64_t)n && !fm_path_is_dir(path) ? fopen(path, "rb") : NULL;
+    bool same = f && fread(head, 1, n, f) == n && memcmp(head, magic, n) == 0;
+    if (f) {
+        fclose(f);
+    }
+    return same;
+}
+
 bool fm_reader_xml_has(const char *path, const char *text) {
     char head[4097];
     size_t n = 0;

@@ -14,6 +14,8 @@ FM_MUST_CHECK fm_status fm_reader_stream(fm_stream **out, const char *path, cons
 FM_MUST_CHECK fm_status fm_reader_whole(fm_str *out, bool *too_long, int64_t *consumed, const char *path,
                                         const fm_reader_options *o);
 
+/* True when the file (not what is packed in it) begins with these n bytes. */
+bool fm_reader_begins(const char *path, const char *magic, size_t n);
 /* True for an existing file named .xml (or packed) whose first 4 KiB have the text. */
 bool fm_reader_xml_has(const char *path, const char *text);
 

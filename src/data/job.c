@@ -118,6 +118,7 @@ void fm_data_job_free(fm_data_job *j) {
     fm_free(j->input);
     for (size_t i = 0; i < j->n_files; i++) {
         fm_free(j->file[i].path);
+        fm_free(j->file[i].location);
     }
     fm_free(j->file);
     if (j->object && j->table) {
@@ -303,15 +304,27 @@ fm_status fm_data_job_load(fm_data_job **out, const char *path) {
 
 /* ---- inputs ----------------------------------------------------------------------------------- */
 
+/* scheme://user:password@host: the password is taken out. */
+static void hide_password(char *url) {
+    char *host = strstr(url, "://"), *at = host ? strchr(host + 3, '@') : NULL;
+    char *colon = at ? memchr(host + 3, ':', (size_t)(at - host - 3)) : NULL;
+    if (colon) {
+        memmove(colon, at, strlen(at) + 1);
+    }
+}
+
 static fm_status add_file(fm_data_job *j, const char *path, size_t input) {
     void *p = j->file;
     FM_TRY(fm_grow(&p, &j->files_cap, j->n_files + 1, sizeof *j->file));
     j->file = p;
     fm_job_file *f = &j->file[j->n_files];
-    *f = (fm_job_file){.input = input, .path = fm_strdup(path)};
-    if (!f->path) {
+    *f = (fm_job_file){.input = input, .path = fm_strdup(path), .location = fm_strdup(path)};
+    if (!f->path || !f->location) {
+        fm_free(f->path);
+        fm_free(f->location);
         FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate a path");
     }
+    hide_password(f->path);
     j->n_files++;
     f->bytes = strcmp(path, "-") == 0 ? -1 : fm_file_size(path);
     return fm_reader_find(&f->reader, j->o->format, path);

@@ -27,7 +27,8 @@ typedef struct fm_job_input {
 
 /* A file of an input. */
 typedef struct fm_job_file {
-    char *path;
+    char *path;     /* as it is shown: of a URL without the password */
+    char *location; /* as it is opened */
     size_t input;
     const fm_reader_def *reader;
     int64_t bytes;

@@ -78,7 +78,7 @@ static fm_status open_reader(pass *p) {
     fm_run *r = p->r;
     const fm_job_file *f = file_at(p);
     p->reader_open = true;
-    FM_TRY(f->reader->open(&p->reader, f->path, &r->reader_options));
+    FM_TRY(f->reader->open(&p->reader, f->location, &r->reader_options));
     p->batch_no = 0;
     if (p->file == r->start_file) { /* what an earlier run did is read past */
         fm_recs skip = {0};

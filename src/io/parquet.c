@@ -37,7 +37,7 @@ struct fm_parquet {
     size_t group; /* next one */
     int64_t rows_left, consumed, held;
     fm_str *text; /* [n fields] */
-    fm_parquet_value *row;
+    fm_table_value *row;
 };
 
 /* ---- pages ------------------------------------------------------------------------------------ */
@@ -372,7 +372,7 @@ static fm_status open_group(fm_parquet *p) {
     return FM_OK;
 }
 
-fm_status fm_parquet_next(fm_parquet *p, const fm_parquet_value **row, bool *more) {
+fm_status fm_parquet_next(fm_parquet *p, const fm_table_value **row, bool *more) {
     *more = false;
     while (p->rows_left == 0) {
         if (p->group == p->meta.n_groups) {
@@ -501,3 +501,21 @@ const char *fm_parquet_column(const fm_parquet *p, size_t i) {
 int64_t fm_parquet_consumed(const fm_parquet *p) {
     return p->consumed;
 }
+
+static size_t table_columns(const void *p) {
+    return fm_parquet_n_columns(p);
+}
+static const char *table_column(const void *p, size_t i) {
+    return fm_parquet_column(p, i);
+}
+static fm_status table_next(void *p, const fm_table_value **row, bool *more) {
+    return fm_parquet_next(p, row, more);
+}
+static int64_t table_consumed(const void *p) {
+    return fm_parquet_consumed(p);
+}
+static void table_close(void *p) {
+    fm_parquet_close(p);
+}
+
+const fm_table_ops fm_parquet_table = {table_columns, table_column, table_next, table_consumed, table_close};

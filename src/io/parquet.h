@@ -16,15 +16,9 @@
 
 #include "base/str.h"
 #include "fathom/status.h"
-#include "io/jsonl.h"
+#include "io/table.h"
 
 typedef struct fm_parquet fm_parquet;
-
-/* A top-level column of the current row. text: of STRING the plain text; of others its JSON. */
-typedef struct fm_parquet_value {
-    fm_json_kind kind; /* NULL, TRUE, FALSE, NUMBER, STRING, ARRAY, OBJECT */
-    fm_sv text;        /* until the next row */
-} fm_parquet_value;
 
 FM_MUST_CHECK fm_status fm_parquet_open(fm_parquet **out, const char *path);
 /* The same over bytes in memory, which outlive *out; `name` is for messages. */
@@ -34,7 +28,8 @@ int64_t fm_parquet_n_rows(const fm_parquet *p);
 size_t fm_parquet_n_columns(const fm_parquet *p); /* top-level fields */
 const char *fm_parquet_column(const fm_parquet *p, size_t i);
 /* The next row's values [n_columns]; *more is false at the end. FM_ERR_CORRUPT when the file is damaged there. */
-FM_MUST_CHECK fm_status fm_parquet_next(fm_parquet *p, const fm_parquet_value **row, bool *more);
+FM_MUST_CHECK fm_status fm_parquet_next(fm_parquet *p, const fm_table_value **row, bool *more);
+extern const fm_table_ops fm_parquet_table;
 int64_t fm_parquet_consumed(const fm_parquet *p); /* bytes of the file, for progress */
 
 #endif

@@ -378,27 +378,6 @@ fm_status fm_pq_values(fm_pq_value *out, size_t n, const fm_pq_node *leaf, int e
 
 /* ---- values as text --------------------------------------------------------------------------- */
 
-static void put_double(fm_str *out, double v, int most, fm_json_kind *kind) {
-    char buf[40];
-    if (!isfinite(v)) {
-        fm_str_puts(out, "null");
-        *kind = FM_JSON_NULL;
-        return;
-    }
-    for (int digits = most == 9 ? 6 : 15;; digits++) {
-        snprintf(buf, sizeof buf, "%.*g", digits, v);
-        bool same = most == 9 ? strtof(buf, NULL) == (float)v : strtod(buf, NULL) == v;
-        if (same || digits == most) {
-            break;
-        }
-    }
-    fm_str_puts(out, buf);
-    if (!strpbrk(buf, ".e")) {
-        fm_str_puts(out, ".0");
-    }
-    *kind = FM_JSON_NUMBER;
-}
-
 /* Days since 1970 as a date of the Gregorian calendar (Howard Hinnant, "chrono-compatible low-level date algorithms").
  */
 static void put_date(fm_str *out, int64_t days) {
@@ -490,16 +469,6 @@ static void put_decimal(fm_str *out, const uint8_t *p, size_t n, int32_t scale) 
     }
 }
 
-static void put_base64(fm_str *out, const uint8_t *p, size_t n) {
-    static const char abc[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (size_t i = 0; i < n; i += 3) {
-        uint32_t v = (uint32_t)p[i] << 16 | (i + 1 < n ? (uint32_t)p[i + 1] << 8 : 0) | (i + 2 < n ? p[i + 2] : 0);
-        char four[4] = {abc[v >> 18], abc[v >> 12 & 63], i + 1 < n ? abc[v >> 6 & 63] : '=',
-                        i + 2 < n ? abc[v & 63] : '='};
-        fm_str_append(out, four, 4);
-    }
-}
-
 static double half(uint16_t h) {
     int e = h >> 10 & 31, m = h & 1023;
     double v = e == 31 ? (m ? (double)NAN : (double)INFINITY) : e ? ldexp(1024 + m, e - 25) : ldexp(m, -24);
@@ -546,23 +515,9 @@ static fm_json_kind put_bytes(fm_str *out, const fm_pq_node *l, const fm_pq_valu
         return FM_JSON_NUMBER;
     }
     if (l->kind == PQ_K_FLOAT16 && v->len == 2) {
-        fm_json_kind kind;
-        put_double(out, half((uint16_t)(v->u.p[0] | v->u.p[1] << 8)), 17, &kind);
-        return kind;
+        return fm_table_put_double(out, half((uint16_t)(v->u.p[0] | v->u.p[1] << 8)), 17);
     }
-    const char *p = (const char *)v->u.p;
-    if (!fm_utf8_valid(p, v->len)) {
-        fm_str_puts(out, "{\"base64\":\"");
-        put_base64(out, v->u.p, v->len);
-        fm_str_puts(out, "\"}");
-        return FM_JSON_OBJECT;
-    }
-    if (as_text) {
-        fm_str_append(out, p, v->len);
-    } else {
-        fm_jsonl_put_text(out, p, v->len);
-    }
-    return FM_JSON_STRING;
+    return fm_table_put_bytes(out, v->u.p, v->len, as_text);
 }
 
 fm_json_kind fm_pq_put(fm_str *out, const fm_pq_node *l, const fm_pq_value *v, bool as_text) {
@@ -589,14 +544,12 @@ fm_json_kind fm_pq_put(fm_str *out, const fm_pq_node *l, const fm_pq_value *v, b
         float f;
         uint32_t u = (uint32_t)v->u.i;
         memcpy(&f, &u, sizeof f);
-        put_double(out, (double)f, 9, &kind);
-        return kind;
+        return fm_table_put_double(out, (double)f, 9);
     }
     case PQ_DOUBLE: {
         double d;
         memcpy(&d, &v->u.i, sizeof d);
-        put_double(out, d, 17, &kind);
-        return kind;
+        return fm_table_put_double(out, d, 17);
     }
     case PQ_INT32:
     case PQ_INT64:

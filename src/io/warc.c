@@ -71,7 +71,7 @@ static fm_status line(fm_warc *w, fm_sv *out) {
         char *p = w->buf.data ? w->buf.data + w->at : NULL;
         size_t have = w->buf.len - w->at;
         char *nl = p && have ? memchr(p, '\n', have) : NULL;
-        if (nl || have >= MAX_LINE || (w->at_end && have)) {
+        if (p && (nl || have >= MAX_LINE || (w->at_end && have))) {
             size_t n = nl ? (size_t)(nl - p) : have;
             w->at += n + (nl != NULL);
             *out = (fm_sv){p, n - (n && p[n - 1] == '\r')};

@@ -131,7 +131,6 @@ static void strip_elements(fm_str *out, const char *p, size_t n) {
             fm_str_append(out, p, (size_t)(z - p));
         }
         fm_str_append(out, p, (size_t)(stop - p));
-        p = stop;
         if (!lt) {
             return;
         }

@@ -213,22 +213,11 @@ static fm_status read_model(model *m, const void *data, size_t n, const char *na
 
 /* ---- as tokenizer.json ---- */
 
-static void put_base64(fm_str *out, const uint8_t *p, size_t n) {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (size_t i = 0; i < n; i += 3) {
-        size_t left = FM_MIN(n - i, (size_t)3);
-        uint32_t v = (uint32_t)p[i] << 16 | (left > 1 ? (uint32_t)p[i + 1] << 8 : 0) | (left > 2 ? p[i + 2] : 0u);
-        char four[4] = {digits[v >> 18], digits[v >> 12 & 63], left > 1 ? digits[v >> 6 & 63] : '=',
-                        left > 2 ? digits[v & 63] : '='};
-        fm_str_append(out, four, 4);
-    }
-}
-
 static void put_normalizer(fm_str *out, const model *m) {
     fm_str_puts(out, "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[");
     if (m->n_map) {
         fm_str_puts(out, "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"");
-        put_base64(out, m->map, m->n_map);
+        fm_str_base64(out, m->map, m->n_map);
         fm_str_puts(out, "\"},");
     }
     if (m->extra_blanks) {

@@ -244,7 +244,31 @@ Open brace and end, [[kept]] {{as is}}"""
         ])
 
 
-makers = {"parquet": parquet, "html": html, "warc": warc, "xml": xml}
+def sqlite():
+    import sqlite3
+    versions["sqlite"] = sqlite3.sqlite_version
+    path = os.path.join(out, "notes.sqlite")
+    if os.path.exists(path):
+        os.remove(path)
+    db = sqlite3.connect(path)
+    db.execute("CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT, score REAL, raw BLOB, n)")
+    data = [(1, "one \u4e00 \"quoted\"", 0.5, b"\xff\0", None), (2, "", -2.0, b"text", 2**62), (3, None, 1e300, None, "mixed")]
+    db.executemany("INSERT INTO notes VALUES (?,?,?,?,?)", data)
+    db.commit()
+    db.execute("VACUUM")
+    db.close()
+
+    def shown(v):
+        if isinstance(v, bytes):
+            try:
+                return v.decode()
+            except UnicodeDecodeError:
+                return {"base64": base64.b64encode(v).decode()}
+        return v
+    rows("notes.sqlite", [dict(zip(("id", "body", "score", "raw", "n"), map(shown, r))) for r in data])
+
+
+makers = {"parquet": parquet, "html": html, "warc": warc, "xml": xml, "sqlite": sqlite}
 for name, make in makers.items():
     if len(sys.argv) < 2 or sys.argv[1] == name:
         make()

@@ -30,6 +30,7 @@ static const sample samples[] = {
     {.file = "pubmed.xml"},
     {.file = "wiki.xml"},
     {.file = "wiki.xml.bz2"},
+    {.file = "notes.sqlite"},
 };
 
 static fm_reader_options options_of(const sample *s) {
