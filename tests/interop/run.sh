@@ -68,6 +68,12 @@ else
     echo "== lm_eval_diff.py: lm_eval is missing, skipped"
     skipped=$((skipped + 1))
 fi
+if "$python" -c "import sentencepiece" 2> /dev/null; then
+    one tokenizer_parts.py "$python" "$here/tokenizer_parts.py" --lib "$build/libfathom.so" --rounds 2000
+else
+    echo "== tokenizer_parts.py: sentencepiece is missing, skipped"
+    skipped=$((skipped + 1))
+fi
 one tokenizer_diff.py "$python" "$here/tokenizer_diff.py" --lib "$build/libfathom.so"
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed -eq 0 ] && [ $passed -gt 0 ]
