@@ -6,7 +6,7 @@
 
 typedef struct template_args {
     char *template, *vars;
-    bool generation, spans, show;
+    bool generation, spans, show, list;
 } template_args;
 
 #define F(x) .offset = offsetof(template_args, x)
@@ -20,8 +20,9 @@ static const fm_option table[] = {
      .type = FM_OPT_BOOL,
      F(generation),
      .help = "End with what precedes an answer, where the line does not say so itself."},
-    {.key = "vars", .type = FM_OPT_STR, F(vars), .help = "JSON object with variables for all lines."},
+    {.key = "template_vars", .type = FM_OPT_STR, F(vars), .help = "JSON object with variables for all lines."},
     {.key = "spans", .type = FM_OPT_BOOL, F(spans), .help = "Also give the bytes that the assistant wrote."},
+    {.key = "list", .type = FM_OPT_BOOL, F(list), .help = "Print the names of the built-in templates."},
     {.key = "show", .type = FM_OPT_BOOL, F(show), .help = "Print the template itself."},
     {0},
 };
@@ -86,8 +87,15 @@ static int run(const cli_command *cmd, int argc, char **argv) {
     if (s != FM_OK) {
         return cli_fail(s);
     }
-    int rc = argc > 64 ? cli_usage(cmd, "too many arguments") : cli_parse(cmd, argc, argv, &a, pos, &n, 1, 1);
-    if (rc < 0) {
+    int rc = argc > 64 ? cli_usage(cmd, "too many arguments") : cli_parse(cmd, argc, argv, &a, pos, &n, 0, 1);
+    if (rc < 0 && a.list) {
+        for (int i = 0; fm_template_name(i); i++) {
+            puts(fm_template_name(i));
+        }
+        rc = 0;
+    } else if (rc < 0 && n == 0) {
+        rc = cli_usage(cmd, "a model, or the name or file of a template is needed");
+    } else if (rc < 0) {
         s = open_template(&t, pos[0], a.template);
         if (s == FM_OK && a.show) {
             fputs(fm_template_source(t), stdout);
@@ -113,7 +121,7 @@ const cli_command cli_cmd_template = {
         "echo '{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"add_generation_prompt\":true}' | fathom "
         "template chatml\n"
         "fathom template out/sft --spans < talks.jsonl\nfathom template out/base --template llama3 < "
-        "talks.jsonl\nfathom template out/sft --show",
+        "talks.jsonl\nfathom template out/sft --show\nfathom template --list",
     .options = options,
     .run = run,
 };

@@ -7,7 +7,7 @@
 
 typedef struct sampling_args {
     char *prompt;
-    char *system;
+    char *system, *template, *template_vars; /* of chat */
     int64_t max_new_tokens, top_k, seed, logprobs, threads, ctx_size;
     double temperature, top_p, min_p, repetition_penalty;
     char *dtype, *adapter;

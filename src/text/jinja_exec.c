@@ -323,8 +323,17 @@ static fm_status with_block(fmj_run *r, const fmj_node *n, flow *f) {
 static fm_status generation(fmj_run *r, const fmj_node *n) {
     bool plain = r->at_buf == 0; /* inside a macro or block nobody knows yet where the text will be */
     size_t begin = r->buf[0].len;
-    fmj_value text;
-    FM_TRY(fmj_scope_push(r)); /* the body is a call block in Jinja: what it sets stays inside */
+    fmj_value text, none = fmj_undefined(NULL, FMJ_UNSET), rest[2];
+    fmj_list *l;
+    fmj_dict *d;
+    FM_TRY(fmj_scope_push(r)); /* the body is a call block in Jinja: what it sets stays inside, and it is a macro */
+    FM_TRY(fmj_list_new(r, &l, 0));
+    FM_TRY(fmj_dict_new(r, &d, 0));
+    rest[0] = fmj_of_list(FMJ_TUPLE, l);
+    rest[1] = fmj_of_dict(d);
+    FM_TRY(fmj_set_name(r, r->tpl->sym_varargs, &rest[0]));
+    FM_TRY(fmj_set_name(r, r->tpl->sym_kwargs, &rest[1]));
+    FM_TRY(fmj_set_name(r, r->tpl->sym_caller, &none));
     FM_TRY(captured_body(r, &text, n->c));
     fmj_scope_pop(r);
     FM_TRY(emit(r, &text));

@@ -20,6 +20,8 @@ FM_MUST_CHECK fm_status fmj_fold(fmj_run *r, fmj_value *out, const fmj_value *v)
 FM_MUST_CHECK fm_status fmj_str_call(fmj_run *r, fmj_value *out, const char *method, const fmj_value *self,
                                      fmj_value *args, size_t n_args);
 
+FM_MUST_CHECK fm_status fmj_wordwrap(fmj_run *r, fmj_value *out, const fmj_value *self, const fmj_args *a);
+
 static inline bool fmj_some(const fmj_value *v) { /* given and not None */
     return v->type != FMJ_UNSET && v->type != FMJ_NONE;
 }

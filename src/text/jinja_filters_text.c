@@ -303,6 +303,7 @@ const fmj_row fmj_filters_text[] = {
     {"upper", f_upper, ""},
     {"urlencode", f_urlencode, ""},
     {"wordcount", f_wordcount, ""},
+    {"wordwrap", fmj_wordwrap, "width=,break_long_words=,wrapstring=,break_on_hyphens="},
     {0},
 };
 

@@ -376,7 +376,8 @@ static fm_status subscript(fmj_parser *p, fmj_node **node) {
     n->a = *node;
     p->tok++;
     do {
-        if (comma && fmj_at_op(p, ']')) {
+        if (fmj_at_op(p, ']')) { /* x[1,] and, as in Jinja, x[] with the empty tuple as key */
+            comma = true;
             break;
         }
         FM_TRY(subscript_part(p, &part));
@@ -387,7 +388,7 @@ static fm_status subscript(fmj_parser *p, fmj_node **node) {
         comma = fmj_at_op(p, ',');
     } while (fmj_skip_op(p, ','));
     FM_TRY(fmj_expect_op(p, ']', "']'"));
-    if (part->kind == FMJ_N_SLICE && !part->a) {
+    if (part && part->kind == FMJ_N_SLICE && !part->a) {
         part->a = *node;
         n = part;
     } else if (parts.n > 1 || comma) {

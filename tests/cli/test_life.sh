@@ -75,6 +75,10 @@ stdin=prompts.jsonl run 0 "$fathom" generate whole --max-new-tokens 3
 [ "$(wc -l < out)" = 2 ] || die "two prompts, $(wc -l < out) answers"
 printf 'Hello\n/exit\n' > talk
 stdin=talk run 0 "$fathom" chat whole --max-new-tokens 5
+printf 'Hello\nAgain\n/new\nHello\n/exit\n' > talk
+stdin=talk run 0 "$fathom" chat whole --max-new-tokens 5 --template chatml --system Brief --temperature 0
+[ "$(wc -l < out)" -ge 3 ] || die "three answers expected"
+stdin=talk run 1 "$fathom" chat whole --template nosuch
 printf '{"ids":[1,2,3]}\n{"ids":[4,5,6]}\n' > three.jsonl
 stdin=three.jsonl run 0 "$fathom" logits whole -o l.npy
 [ "$(wc -c < l.npy)" = $((128 + 2 * 3 * 600 * 4)) ] || die "l.npy has $(wc -c < l.npy) bytes"

@@ -41,7 +41,7 @@ def known(template, a, b):
         return True
     if a[0] is None and re.search("not subscriptable|unhashable type: 'slice'|not a real number", ours):
         return True  # constant folding in Jinja makes some of these undefined; complex numbers
-    if "Markup(" in real or re.search(r"endgeneration[^|]*(varargs|kwargs)|(varargs|kwargs)[^|]*endgeneration", template):
+    if "Markup(" in real or "__class__" in template:
         return True
     if a[0] is None and LAZY.search(template):  # Python's generators fail when they are walked, if ever
         return True
@@ -148,7 +148,8 @@ def check_templates(ours, templates, rounds, rng):
 
 TEXTS = ["''", "'a'", "'Hello World'", "'ünïcödé 中文'", "' \\t pad \\n'", "'a,b,,c'", "'42'", "' 3.5 '", "'-7'", "'0x1f'", "'1_000'",
          "'x y  z'", "'line1\\nline2\\r\\nline3'", "'%s and %d'", "'{} {0}'", "'{a}'", "'<a href=\"x\">&\\'</a>'", "'ABC'", "'abc def'",
-         "'aaa'", "'ß'", "'Éa b-c(d'", "'e'", "'key'", "'one two three four five six seven eight nine ten'", "'1e3'", "'inf'"]
+         "'aaa'", "'ß'", "'Éa b-c(d'", "'e'", "'key'", "'one two three four five six seven eight nine ten'", "'1e3'", "'inf'", "'well-known co-operation -- a-b-c and--so on x--- ---y aa-bb-cc-dd'",
+         "'  lead\\tin\\n\\nverylongwordwithoutend  tail  '"]
 ATOMS = TEXTS + ["0", "1", "2", "-1", "3", "7", "10", "255", "0.0", "1.5", "-2.5", "0.1", "1e20", "1e-7", "3.14159", "100.0", "true", "false",
                  "none", "missing", "[]", "[1, 2, 3]", "[3, 1, 2]", "['b', 'A', 'c']", "[1, 'a', none, 2.5]", "[[1, 2], [3]]", "()", "(1,)",
                  "(1, 2)", "{}", "{'a': 1}", "{'b': 2, 'a': 1}", "{1: 'x', 'y': [2]}", "range(5)", "range(1, 10, 3)", "range(5, 0, -2)",
@@ -172,7 +173,7 @@ FILTERS = ["abs", "batch(2)", "batch(3, 'x')", "capitalize", "center(11)", "coun
            "tojson(indent=2)", "tojson(sort_keys=true)", "tojson(separators=(',', ':'))", "tojson(ensure_ascii=true)", "trim", "trim('ax')",
            "truncate(10)", "truncate(5, true)", "truncate(12, leeway=0, end='~')", "unique", "unique(attribute='age')", "upper", "urlencode", "wordcount",
            "list | length", "list | tojson", "join('') | upper", "first | default('none')", "attr('upper')", "filesizeformat", "filesizeformat(true)",
-           "forceescape", "string | length"]
+           "forceescape", "string | length", "wordwrap(10)", "wordwrap(5, false)", "wordwrap(7, wrapstring='|')", "wordwrap(6, break_on_hyphens=false)", "wordwrap(3)"]
 TESTS = ["defined", "undefined", "none", "string", "number", "integer", "float", "boolean", "true", "false", "mapping", "iterable", "sequence", "callable",
          "odd", "even", "divisibleby(3)", "divisibleby 2", "sameas(none)", "sameas 1", "eq(1)", "equalto('a')", "ne(2)", "lt(2)", "le 2", "gt(0)", "ge(0)",
          "in [1, 'a', none]", "in('abc')", "lower", "upper", "escaped", "filter", "test"]
