@@ -63,7 +63,8 @@ typedef struct fm_generation {
     const fm_sampling *sampling; /* NULL = fm_sampling_default(); use_cache is not read */
     const char *const *stop;     /* [n_stop] */
     int n_stop;
-    uint64_t client; /* requests of one client wait for each other rather than for those of others */
+    uint64_t client;  /* requests of one client wait for each other rather than for those of others */
+    double timeout_s; /* ends with FM_ERR_CANCELLED after so long, waiting included; 0 = never */
     fm_engine_fn fn;
     void *user;
 } fm_generation;

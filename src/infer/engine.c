@@ -123,6 +123,7 @@ fm_status fm_engine_submit(fm_request **out, fm_engine *e, const int32_t *ids, i
     r->client = g->client;
     r->link.block = -1;
     r->submitted_s = fm_now();
+    r->deadline_s = g->timeout_s > 0 ? r->submitted_s + g->timeout_s : 0;
     atomic_init(&r->uses, 2); /* the caller's and the engine's */
     atomic_init(&r->cancelled, false);
     fm_status s = request_fill(r, ids, n_ids, g);

@@ -44,8 +44,8 @@ struct fm_request {
     int n_top;
     fm_error_record error; /* status FM_OK: none */
 
-    bool admitted; /* at some time */
-    double submitted_s, admitted_s, first_s;
+    bool admitted;                                       /* at some time */
+    double submitted_s, admitted_s, first_s, deadline_s; /* deadline 0: none */
 };
 
 typedef struct fm_engine_post_item fm_engine_post_item;

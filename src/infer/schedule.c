@@ -157,15 +157,25 @@ static void remove_running(fm_engine *e, int32_t i) {
     e->n_running--;
 }
 
+/* True, with the error record set, when the request shall not go on. */
+static bool gives_up(const fm_request *r, double now) {
+    if (atomic_load(&r->cancelled)) {
+        (void)fm_error_set(FM_ERR_CANCELLED, __FILE__, __LINE__, "the request was cancelled");
+        return true;
+    }
+    if (r->deadline_s > 0 && now > r->deadline_s) {
+        (void)fm_error_set(FM_ERR_CANCELLED, __FILE__, __LINE__, "the request took longer than %.0f seconds",
+                           r->deadline_s - r->submitted_s);
+        return true;
+    }
+    return false;
+}
+
 static void drop_cancelled(fm_engine *e) {
-    bool said = false;
+    double now = fm_now();
     for (int32_t i = e->n_running; i-- > 0;) {
         fm_request *r = e->running[i];
-        if (atomic_load(&r->cancelled)) {
-            if (!said) {
-                (void)fm_error_set(FM_ERR_CANCELLED, __FILE__, __LINE__, "the request was cancelled");
-                said = true;
-            }
+        if (gives_up(r, now)) {
             remove_running(e, i);
             fm_str_clear(&r->text);
             fm_engine_finish(e, r, FM_ERR_CANCELLED, FM_FINISH_STOPPED, -1);
@@ -173,11 +183,10 @@ static void drop_cancelled(fm_engine *e) {
     }
     for (fm_request **p = &e->waiting; *p;) {
         fm_request *r = *p;
-        if (!atomic_load(&r->cancelled)) {
+        if (!gives_up(r, now)) {
             p = &r->next;
             continue;
         }
-        (void)fm_error_set(FM_ERR_CANCELLED, __FILE__, __LINE__, "the request was cancelled");
         *p = r->next;
         e->n_waiting--;
         fm_str_clear(&r->text);

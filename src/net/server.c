@@ -1,0 +1,738 @@
+/* The only file that knows libmicrohttpd. See server.h. */
+#include "net/server.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "base/str.h"
+
+#ifdef FM_HAVE_MICROHTTPD
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <microhttpd.h>
+#include <netdb.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/dynlib.h"
+
+#define FUNCTIONS(X)                                                                                                   \
+    X(MHD_start_daemon)                                                                                                \
+    X(MHD_stop_daemon)                                                                                                 \
+    X(MHD_quiesce_daemon)                                                                                              \
+    X(MHD_suspend_connection)                                                                                          \
+    X(MHD_resume_connection)                                                                                           \
+    X(MHD_create_response_from_buffer)                                                                                 \
+    X(MHD_create_response_from_callback)                                                                               \
+    X(MHD_add_response_header)                                                                                         \
+    X(MHD_queue_response)                                                                                              \
+    X(MHD_destroy_response)                                                                                            \
+    X(MHD_lookup_connection_value)                                                                                     \
+    X(MHD_get_connection_info)
+
+static struct {
+    void *lib;
+#define FM_X(name) __typeof__(&name) name;
+    FUNCTIONS(FM_X)
+#undef FM_X
+} mhd;
+
+#define MAX_HEADERS  8
+#define CONNECTION_K 32 /* KiB that parsing one request may take: headers are limited by it */
+#define PIECE        16384
+#define WATCH_MS     100
+
+typedef struct header {
+    char name[48], value[464];
+} header;
+
+struct fm_exchange {
+    atomic_int uses;
+    struct MHD_Connection *connection; /* not after `gone` */
+    fm_exchange *prev, *next;          /* of the server's list */
+    int fd;
+    size_t max_unsent;
+    char *method, *path;
+    char peer[64];
+    fm_str body;
+    bool too_large, handled;
+
+    pthread_mutex_t lock; /* of what follows */
+    header *headers;      /* [n_headers] of the answer */
+    int n_headers;
+    int code;
+    char type[96];
+    fm_str out;
+    size_t sent;                  /* of out */
+    bool begun, ended, whole;     /* whole: with a length, not in pieces */
+    bool resting;                 /* the connection is suspended */
+    bool dead;                    /* the client is gone, or shall be */
+    bool gone;                    /* the connection is no more */
+    void (*on_close)(void *user); /* until it was called */
+    void *user;
+};
+
+struct fm_server {
+    struct MHD_Daemon *daemon;
+    int listen_fd, port;
+    fm_server_options o;
+    pthread_t watcher;
+    pthread_mutex_t lock; /* of the list */
+    fm_exchange *first;
+    int n_open;
+    atomic_bool stopping;
+};
+
+static fm_status open_library(void) {
+    static pthread_mutex_t once = PTHREAD_MUTEX_INITIALIZER;
+    static const fm_dynlib_entry entries[] = {
+#define FM_X(name) {&mhd.name, #name},
+        FUNCTIONS(FM_X)
+#undef FM_X
+    };
+    pthread_mutex_lock(&once);
+    fm_status s = mhd.lib ? FM_OK
+                          : fm_dynlib_open(&mhd.lib, "libmicrohttpd.so.12|libmicrohttpd.so", "libmicrohttpd12", entries,
+                                           FM_ARRAY_LEN(entries));
+    pthread_mutex_unlock(&once);
+    return s;
+}
+
+/* ---- exchanges ------------------------------------------------------------------------------- */
+
+void fm_exchange_keep(fm_exchange *x) {
+    atomic_fetch_add(&x->uses, 1);
+}
+
+void fm_exchange_release(fm_exchange *x) {
+    if (atomic_fetch_sub(&x->uses, 1) != 1) {
+        return;
+    }
+    pthread_mutex_destroy(&x->lock);
+    fm_free(x->method);
+    fm_free(x->path);
+    fm_free(x->headers);
+    fm_str_free(&x->body);
+    fm_str_free(&x->out);
+    fm_free(x);
+}
+
+static fm_exchange *exchange_new(fm_server *s, struct MHD_Connection *connection, const char *method,
+                                 const char *path) {
+    fm_exchange *x = fm_calloc(1, sizeof *x);
+    if (!x) {
+        return NULL;
+    }
+    x->method = fm_strdup(method);
+    x->path = fm_strdup(path);
+    if (!x->method || !x->path) {
+        fm_free(x->method);
+        fm_free(x->path);
+        fm_free(x);
+        return NULL;
+    }
+    atomic_init(&x->uses, 1);
+    pthread_mutex_init(&x->lock, NULL);
+    x->max_unsent = s->o.max_unsent;
+    x->connection = connection;
+    const union MHD_ConnectionInfo *fd = mhd.MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    const union MHD_ConnectionInfo *addr = mhd.MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    x->fd = fd ? fd->connect_fd : -1;
+    if (addr && addr->client_addr) {
+        const struct sockaddr *a = addr->client_addr;
+        socklen_t len = a->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+        if (getnameinfo(a, len, x->peer, sizeof x->peer, NULL, 0, NI_NUMERICHOST) != 0) {
+            x->peer[0] = '\0';
+        }
+    }
+    pthread_mutex_lock(&s->lock);
+    x->next = s->first;
+    if (x->next) {
+        x->next->prev = x;
+    }
+    s->first = x;
+    s->n_open++;
+    pthread_mutex_unlock(&s->lock);
+    return x;
+}
+
+static void leave_list(fm_server *s, fm_exchange *x) {
+    pthread_mutex_lock(&s->lock);
+    if (x->prev) {
+        x->prev->next = x->next;
+    } else {
+        s->first = x->next;
+    }
+    if (x->next) {
+        x->next->prev = x->prev;
+    }
+    s->n_open--;
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* With the lock held: lets the connection go on. */
+static void wake(fm_exchange *x) {
+    if (x->resting && !x->gone) {
+        x->resting = false;
+        mhd.MHD_resume_connection(x->connection);
+    }
+}
+
+/* The client is gone or must go. The callback runs without the lock. */
+static void kill_exchange(fm_exchange *x) {
+    pthread_mutex_lock(&x->lock);
+    void (*fn)(void *user) = x->dead || x->ended ? NULL : x->on_close;
+    x->on_close = NULL;
+    x->dead = true;
+    wake(x);
+    pthread_mutex_unlock(&x->lock);
+    if (fn) {
+        fn(x->user);
+    }
+}
+
+const char *fm_exchange_method(const fm_exchange *x) {
+    return x->method;
+}
+
+const char *fm_exchange_path(const fm_exchange *x) {
+    return x->path;
+}
+
+const char *fm_exchange_header(const fm_exchange *x, const char *name) {
+    return mhd.MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, name);
+}
+
+const char *fm_exchange_query(const fm_exchange *x, const char *name) {
+    return mhd.MHD_lookup_connection_value(x->connection, MHD_GET_ARGUMENT_KIND, name);
+}
+
+const char *fm_exchange_body(const fm_exchange *x, size_t *n) {
+    *n = x->body.len;
+    return x->body.data ? x->body.data : "";
+}
+
+const char *fm_exchange_peer(const fm_exchange *x) {
+    return x->peer;
+}
+
+bool fm_exchange_too_large(const fm_exchange *x) {
+    return x->too_large;
+}
+
+void fm_exchange_on_close(fm_exchange *x, void (*fn)(void *user), void *user) {
+    pthread_mutex_lock(&x->lock);
+    x->on_close = fn;
+    x->user = user;
+    pthread_mutex_unlock(&x->lock);
+}
+
+bool fm_exchange_off_close(fm_exchange *x) {
+    pthread_mutex_lock(&x->lock);
+    bool was = x->on_close != NULL;
+    x->on_close = NULL;
+    pthread_mutex_unlock(&x->lock);
+    return was;
+}
+
+void fm_exchange_add_header(fm_exchange *x, const char *name, const char *value) {
+    if (strlen(name) >= sizeof x->headers->name || strlen(value) >= sizeof x->headers->value ||
+        strpbrk(value, "\r\n")) {
+        return;
+    }
+    pthread_mutex_lock(&x->lock);
+    if (!x->headers) {
+        x->headers = fm_calloc(MAX_HEADERS, sizeof *x->headers);
+    }
+    if (x->headers && x->n_headers < MAX_HEADERS) {
+        header *h = &x->headers[x->n_headers++];
+        snprintf(h->name, sizeof h->name, "%s", name);
+        snprintf(h->value, sizeof h->value, "%s", value);
+    }
+    pthread_mutex_unlock(&x->lock);
+}
+
+void fm_exchange_reply(fm_exchange *x, int code, const char *type, const void *data, size_t n) {
+    pthread_mutex_lock(&x->lock);
+    FM_ASSERT(!x->begun);
+    x->code = code;
+    snprintf(x->type, sizeof x->type, "%s", type);
+    fm_str_append(&x->out, data, n);
+    x->begun = x->ended = x->whole = true;
+    wake(x);
+    pthread_mutex_unlock(&x->lock);
+}
+
+void fm_exchange_begin(fm_exchange *x, int code, const char *type) {
+    pthread_mutex_lock(&x->lock);
+    FM_ASSERT(!x->begun);
+    x->code = code;
+    snprintf(x->type, sizeof x->type, "%s", type);
+    x->begun = true;
+    wake(x);
+    pthread_mutex_unlock(&x->lock);
+}
+
+bool fm_exchange_send(fm_exchange *x, const void *data, size_t n) {
+    pthread_mutex_lock(&x->lock);
+    bool slow = x->out.len - x->sent + n > x->max_unsent, ok = !x->dead && !slow;
+    if (ok) {
+        fm_str_append(&x->out, data, n);
+        ok = !x->out.failed;
+        wake(x);
+    }
+    bool was_dead = x->dead;
+    pthread_mutex_unlock(&x->lock);
+    if (!ok && !was_dead) {
+        kill_exchange(x);
+    }
+    return ok;
+}
+
+void fm_exchange_end(fm_exchange *x) {
+    pthread_mutex_lock(&x->lock);
+    x->ended = true;
+    wake(x);
+    pthread_mutex_unlock(&x->lock);
+}
+
+/* ---- libmicrohttpd --------------------------------------------------------------------------- */
+
+/* With the lock held, on the server's thread: until there is more to do. */
+static void rest(fm_exchange *x) {
+    x->resting = true;
+    mhd.MHD_suspend_connection(x->connection);
+}
+
+static ssize_t read_answer(void *cls, uint64_t pos, char *buf, size_t max) {
+    FM_UNUSED(pos);
+    fm_exchange *x = cls;
+    ssize_t r = 0;
+    pthread_mutex_lock(&x->lock);
+    size_t have = x->out.len - x->sent;
+    if (x->dead || x->out.failed) {
+        r = MHD_CONTENT_READER_END_WITH_ERROR;
+    } else if (have > 0) {
+        size_t n = FM_MIN(have, max);
+        memcpy(buf, x->out.data + x->sent, n);
+        x->sent += n;
+        if (x->sent == x->out.len) {
+            fm_str_clear(&x->out);
+            x->sent = 0;
+        }
+        r = (ssize_t)n;
+    } else if (x->ended) {
+        r = MHD_CONTENT_READER_END_OF_STREAM;
+    } else {
+        rest(x);
+    }
+    pthread_mutex_unlock(&x->lock);
+    return r;
+}
+
+static void answer_done(void *cls) {
+    fm_exchange_release(cls);
+}
+
+/* With the lock held. */
+static enum MHD_Result queue(fm_exchange *x) {
+    struct MHD_Response *r;
+    if (x->dead || x->out.failed) {
+        return MHD_NO;
+    }
+    if (x->whole) {
+        r = mhd.MHD_create_response_from_buffer(x->out.len, x->out.data, MHD_RESPMEM_MUST_COPY);
+    } else {
+        fm_exchange_keep(x);
+        r = mhd.MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, PIECE, read_answer, x, answer_done);
+        if (!r) {
+            fm_exchange_release(x);
+        }
+    }
+    if (!r) {
+        return MHD_NO;
+    }
+    bool ok = mhd.MHD_add_response_header(r, "Content-Type", x->type) == MHD_YES;
+    for (int i = 0; i < x->n_headers && ok; i++) {
+        ok = mhd.MHD_add_response_header(r, x->headers[i].name, x->headers[i].value) == MHD_YES;
+    }
+    enum MHD_Result result = ok ? mhd.MHD_queue_response(x->connection, (unsigned)x->code, r) : MHD_NO;
+    mhd.MHD_destroy_response(r);
+    return result;
+}
+
+static bool announced_too_large(const fm_server *s, const fm_exchange *x) {
+    const char *length = fm_exchange_header(x, "Content-Length");
+    return length && strtoull(length, NULL, 10) > s->o.max_body;
+}
+
+/* Called with the headers, with pieces of the body, and once more; and again after each rest. */
+static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, const char *url, const char *method,
+                                  const char *version, const char *data, size_t *n_data, void **state) {
+    FM_UNUSED(version);
+    fm_server *s = cls;
+    fm_exchange *x = *state;
+    if (!x) {
+        x = exchange_new(s, connection, method, url);
+        *state = x;
+        if (!x) {
+            return MHD_NO;
+        }
+        if (!announced_too_large(s, x)) {
+            return MHD_YES;
+        }
+        x->too_large = true; /* answered now, the connection is closed unread */
+    } else if (*n_data > 0) {
+        if (x->body.len + *n_data > s->o.max_body) {
+            return MHD_NO; /* in pieces of no announced length: no answer is possible in the midst of them */
+        }
+        fm_str_append(&x->body, data, *n_data);
+        *n_data = 0;
+        return x->body.failed ? MHD_NO : MHD_YES;
+    }
+    if (!x->handled) {
+        x->handled = true;
+        s->o.handle(s->o.user, x);
+    }
+    pthread_mutex_lock(&x->lock);
+    enum MHD_Result r = MHD_YES;
+    if (x->begun || x->dead) {
+        r = queue(x);
+    } else {
+        rest(x);
+    }
+    pthread_mutex_unlock(&x->lock);
+    return r;
+}
+
+static void on_completed(void *cls, struct MHD_Connection *connection, void **state,
+                         enum MHD_RequestTerminationCode code) {
+    FM_UNUSED(connection);
+    fm_exchange *x = *state;
+    if (!x) {
+        return;
+    }
+    *state = NULL;
+    leave_list(cls, x);
+    pthread_mutex_lock(&x->lock);
+    x->gone = true;
+    pthread_mutex_unlock(&x->lock);
+    if (code != MHD_REQUEST_TERMINATED_COMPLETED_OK) {
+        kill_exchange(x);
+    }
+    fm_exchange_release(x);
+}
+
+static void on_log(void *cls, const char *fmt, va_list ap) {
+    FM_UNUSED(cls);
+    FM_UNUSED(fmt);
+    FM_UNUSED(ap);
+}
+
+/* ---- clients that go away while their connection rests --------------------------------------- */
+
+#define WATCH_AT_ONCE 256
+
+/* Looks at the resting exchanges of the list, WATCH_AT_ONCE at a time. */
+static void watch_round(fm_server *s) {
+    struct pollfd fds[WATCH_AT_ONCE];
+    fm_exchange *kept[WATCH_AT_ONCE];
+    int from = 0, n;
+    do {
+        int at = 0;
+        n = 0;
+        pthread_mutex_lock(&s->lock);
+        for (fm_exchange *x = s->first; x && n < WATCH_AT_ONCE; x = x->next, at++) {
+            if (at < from) {
+                continue;
+            }
+            pthread_mutex_lock(&x->lock);
+            bool look = x->resting && !x->gone && x->fd >= 0;
+            pthread_mutex_unlock(&x->lock);
+            if (look) {
+                fm_exchange_keep(x);
+                kept[n] = x;
+                fds[n++] = (struct pollfd){.fd = x->fd, .events = POLLRDHUP};
+            }
+            from = at + 1;
+        }
+        pthread_mutex_unlock(&s->lock);
+        int ready = n > 0 ? poll(fds, (nfds_t)n, 0) : 0;
+        for (int i = 0; i < n; i++) {
+            if (ready > 0 && fds[i].revents & (POLLRDHUP | POLLHUP | POLLERR)) {
+                /* The number may be another connection's by now, unless it still rests. */
+                pthread_mutex_lock(&kept[i]->lock);
+                bool same = kept[i]->resting && !kept[i]->gone;
+                pthread_mutex_unlock(&kept[i]->lock);
+                if (same) {
+                    kill_exchange(kept[i]);
+                }
+            }
+            fm_exchange_release(kept[i]);
+        }
+    } while (n == WATCH_AT_ONCE);
+}
+
+static void *watch(void *arg) {
+    fm_server *s = arg;
+    while (!atomic_load(&s->stopping)) {
+        (void)poll(NULL, 0, WATCH_MS);
+        watch_round(s);
+    }
+    return NULL;
+}
+
+/* ---- server ---------------------------------------------------------------------------------- */
+
+static fm_status listen_on(fm_server *s, const char *host, int port) {
+    char service[16];
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *list = NULL;
+    snprintf(service, sizeof service, "%d", port);
+    int rc = getaddrinfo(host && *host ? host : NULL, service, &hints, &list);
+    if (rc != 0) {
+        FM_FAIL(FM_ERR_IO, "host %s: %s", host, gai_strerror(rc));
+    }
+    int error = 0;
+    for (struct addrinfo *a = list; a && s->listen_fd < 0; a = a->ai_next) {
+        int fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, a->ai_protocol), one = 1;
+        if (fd < 0) {
+            error = errno;
+            continue;
+        }
+        (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+        if (bind(fd, a->ai_addr, a->ai_addrlen) == 0 && listen(fd, 1024) == 0) {
+            s->listen_fd = fd;
+        } else {
+            error = errno;
+            close(fd);
+        }
+    }
+    freeaddrinfo(list);
+    if (s->listen_fd < 0) {
+        (void)fm_error_set(FM_ERR_IO, __FILE__, __LINE__, "cannot listen on %s port %d: %s", host, port,
+                           strerror(error));
+        return error == EADDRINUSE ? fm_error_hint("another program has this port; choose one with --port") : FM_ERR_IO;
+    }
+    struct sockaddr_storage at;
+    socklen_t len = sizeof at;
+    if (getsockname(s->listen_fd, (struct sockaddr *)&at, &len) == 0) {
+        s->port = ntohs(at.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&at)->sin6_port
+                                                 : ((struct sockaddr_in *)&at)->sin_port);
+    }
+    return FM_OK;
+}
+
+static fm_status start_daemon(fm_server *s, const fm_server_options *o) {
+    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+    /* nothing is kept: these options are read while it starts */
+    struct MHD_OptionItem tls[] = {{MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)(uintptr_t)o->cert},
+                                   {MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)(uintptr_t)o->key},
+                                   {MHD_OPTION_END, 0, NULL}};
+    flags |= o->cert ? MHD_USE_TLS : 0;
+    s->daemon = mhd.MHD_start_daemon(
+        flags, 0, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET,
+        s->listen_fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned)(o->max_connections > 0 ? o->max_connections : 4096), MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)(o->idle_s > 0 ? o->idle_s : 60), MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_K * 1024,
+        MHD_OPTION_ARRAY, o->cert ? tls : tls + 2, MHD_OPTION_END);
+    if (!s->daemon) {
+        FM_FAIL(FM_ERR_IO, "the HTTP server does not start%s",
+                o->cert ? ": are the certificate and its key a pair of PEM files?" : "");
+    }
+    return FM_OK;
+}
+
+fm_status fm_server_start(fm_server **out, const fm_server_options *o) {
+    *out = NULL;
+    FM_TRY(open_library());
+    fm_server *s = fm_calloc(1, sizeof *s);
+    if (!s) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for a server");
+    }
+    s->o = *o;
+    s->o.host = s->o.cert = s->o.key = NULL;
+    s->o.max_body = o->max_body > 0 ? o->max_body : (size_t)8 << 20;
+    s->o.max_unsent = o->max_unsent > 0 ? o->max_unsent : (size_t)1 << 20;
+    s->listen_fd = -1;
+    atomic_init(&s->stopping, false);
+    pthread_mutex_init(&s->lock, NULL);
+    fm_status st = listen_on(s, o->host, o->port);
+    st = st == FM_OK ? start_daemon(s, o) : st;
+    if (st == FM_OK && pthread_create(&s->watcher, NULL, watch, s) != 0) {
+        mhd.MHD_stop_daemon(s->daemon);
+        s->daemon = NULL;
+        st = fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "cannot start a thread of the HTTP server");
+    }
+    if (st != FM_OK) {
+        if (s->listen_fd >= 0) {
+            close(s->listen_fd);
+        }
+        pthread_mutex_destroy(&s->lock);
+        fm_free(s);
+        return st;
+    }
+    *out = s;
+    return FM_OK;
+}
+
+int fm_server_port(const fm_server *s) {
+    return s->port;
+}
+
+void fm_server_stop_listening(fm_server *s) {
+    if (s->listen_fd >= 0) {
+        (void)mhd.MHD_quiesce_daemon(s->daemon);
+        close(s->listen_fd);
+        s->listen_fd = -1;
+    }
+}
+
+int fm_server_open(fm_server *s) {
+    pthread_mutex_lock(&s->lock);
+    int n = s->n_open;
+    pthread_mutex_unlock(&s->lock);
+    return n;
+}
+
+/* All resting connections wake up and find themselves dead. */
+static void kill_all(fm_server *s) {
+    for (;;) {
+        fm_exchange *found = NULL;
+        pthread_mutex_lock(&s->lock);
+        for (fm_exchange *x = s->first; x && !found; x = x->next) {
+            pthread_mutex_lock(&x->lock);
+            if (x->resting && !x->dead) {
+                fm_exchange_keep(x);
+                found = x;
+            }
+            pthread_mutex_unlock(&x->lock);
+        }
+        pthread_mutex_unlock(&s->lock);
+        if (!found) {
+            return;
+        }
+        kill_exchange(found);
+        fm_exchange_release(found);
+    }
+}
+
+void fm_server_free(fm_server *s) {
+    if (!s) {
+        return;
+    }
+    fm_server_stop_listening(s);
+    atomic_store(&s->stopping, true);
+    pthread_join(s->watcher, NULL);
+    /* A connection must not rest when the library ends; one that is just being handled may lie down once more. */
+    for (int i = 0; i < 100 && fm_server_open(s) > 0; i++) {
+        kill_all(s);
+        (void)poll(NULL, 0, 5);
+    }
+    mhd.MHD_stop_daemon(s->daemon);
+    pthread_mutex_destroy(&s->lock);
+    fm_free(s);
+}
+
+#else /* no libmicrohttpd */
+
+fm_status fm_server_start(fm_server **out, const fm_server_options *o) {
+    FM_UNUSED(o);
+    *out = NULL;
+    (void)fm_error_set(FM_ERR_UNSUPPORTED, __FILE__, __LINE__, "this build has no HTTP server");
+    return fm_error_hint("install libmicrohttpd-dev and build again");
+}
+int fm_server_port(const fm_server *s) {
+    FM_UNUSED(s);
+    return 0;
+}
+void fm_server_stop_listening(fm_server *s) {
+    FM_UNUSED(s);
+}
+int fm_server_open(fm_server *s) {
+    FM_UNUSED(s);
+    return 0;
+}
+void fm_server_free(fm_server *s) {
+    FM_UNUSED(s);
+}
+const char *fm_exchange_method(const fm_exchange *x) {
+    FM_UNUSED(x);
+    return "";
+}
+const char *fm_exchange_path(const fm_exchange *x) {
+    FM_UNUSED(x);
+    return "";
+}
+const char *fm_exchange_header(const fm_exchange *x, const char *name) {
+    FM_UNUSED(x);
+    FM_UNUSED(name);
+    return NULL;
+}
+const char *fm_exchange_query(const fm_exchange *x, const char *name) {
+    FM_UNUSED(x);
+    FM_UNUSED(name);
+    return NULL;
+}
+const char *fm_exchange_body(const fm_exchange *x, size_t *n) {
+    FM_UNUSED(x);
+    *n = 0;
+    return "";
+}
+const char *fm_exchange_peer(const fm_exchange *x) {
+    FM_UNUSED(x);
+    return "";
+}
+bool fm_exchange_too_large(const fm_exchange *x) {
+    FM_UNUSED(x);
+    return false;
+}
+void fm_exchange_keep(fm_exchange *x) {
+    FM_UNUSED(x);
+}
+void fm_exchange_release(fm_exchange *x) {
+    FM_UNUSED(x);
+}
+void fm_exchange_on_close(fm_exchange *x, void (*fn)(void *user), void *user) {
+    FM_UNUSED(x);
+    FM_UNUSED(fn);
+    FM_UNUSED(user);
+}
+bool fm_exchange_off_close(fm_exchange *x) {
+    FM_UNUSED(x);
+    return false;
+}
+void fm_exchange_add_header(fm_exchange *x, const char *name, const char *value) {
+    FM_UNUSED(x);
+    FM_UNUSED(name);
+    FM_UNUSED(value);
+}
+void fm_exchange_reply(fm_exchange *x, int code, const char *type, const void *data, size_t n) {
+    FM_UNUSED(x);
+    FM_UNUSED(code);
+    FM_UNUSED(type);
+    FM_UNUSED(data);
+    FM_UNUSED(n);
+}
+void fm_exchange_begin(fm_exchange *x, int code, const char *type) {
+    FM_UNUSED(x);
+    FM_UNUSED(code);
+    FM_UNUSED(type);
+}
+bool fm_exchange_send(fm_exchange *x, const void *data, size_t n) {
+    FM_UNUSED(x);
+    FM_UNUSED(data);
+    FM_UNUSED(n);
+    return false;
+}
+void fm_exchange_end(fm_exchange *x) {
+    FM_UNUSED(x);
+}
+
+#endif

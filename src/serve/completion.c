@@ -1,0 +1,509 @@
+/* Generated answers. A completion belongs to the engine's thread once its requests are submitted; the client's going
+ * away, on another thread, only cancels them. */
+#include "serve/completion.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+
+typedef struct completion completion;
+
+typedef struct choice {
+    completion *k;
+    int index;
+    fm_request *r;
+    fm_str text;     /* of a whole answer */
+    fm_str logprobs; /* items of the list, or the four lists of text_completion */
+    fm_str offsets, tops, values;
+    size_t text_len; /* so far */
+    bool begun;      /* its first piece was sent */
+    fm_finish finish;
+} choice;
+
+struct completion {
+    atomic_int uses;
+    fm_call *c;
+    fm_answer_form form;
+    bool stream, include_usage, logprobs, begun;
+    int n_choices, n_pending, n_done; /* of n_choices, n_pending were submitted */
+    choice *choice;
+    char id[64];
+    fm_str piece;
+    fm_status status; /* the first failure */
+    char message[1600];
+    int64_t n_prompt, n_cached, n_generated, created;
+    int per_prompt;
+    fm_params_asked asked; /* its stops are in the body of the call */
+    fm_completion_prompt *prompts;
+    int32_t *ids;
+    pthread_mutex_t lock; /* of `closed` and of r of the choices */
+    bool closed;
+};
+
+static void completion_release(completion *k) {
+    if (atomic_fetch_sub(&k->uses, 1) != 1) {
+        return;
+    }
+    for (int i = 0; i < k->n_choices && k->choice; i++) {
+        choice *h = &k->choice[i];
+        fm_request_release(h->r);
+        fm_str_free(&h->text);
+        fm_str_free(&h->logprobs);
+        fm_str_free(&h->offsets);
+        fm_str_free(&h->tops);
+        fm_str_free(&h->values);
+    }
+    fm_free(k->choice);
+    fm_free(k->prompts);
+    fm_free(k->ids);
+    fm_params_asked_free(&k->asked);
+    fm_str_free(&k->piece);
+    pthread_mutex_destroy(&k->lock);
+    fm_call_release(k->c);
+    fm_free(k);
+}
+
+static void cancel_all(completion *k) {
+    pthread_mutex_lock(&k->lock);
+    k->closed = true;
+    for (int i = 0; i < k->n_choices; i++) {
+        if (k->choice[i].r) {
+            fm_request_cancel(k->choice[i].r);
+        }
+    }
+    pthread_mutex_unlock(&k->lock);
+}
+
+static void on_close(void *user) {
+    completion *k = user;
+    cancel_all(k);
+    completion_release(k);
+}
+
+/* ---- parts of answers ------------------------------------------------------------------------ */
+
+static const char *finish_name(fm_finish f) {
+    return f == FM_FINISH_LENGTH || f == FM_FINISH_CONTEXT ? "length" : "stop";
+}
+
+static void json_number(fm_str *out, double v) {
+    fm_str_printf(out, "%.9g", isfinite(v) ? v : -9999.0); /* as the API writes an impossible token */
+}
+
+static void json_token(fm_str *out, const fm_serve *s, int32_t id) {
+    size_t n = 0;
+    const char *p = s->tok ? fm_tokenizer_token(s->tok, id, &n) : NULL;
+    fm_str_json(out, p ? p : "", p ? n : 0);
+}
+
+/* {"token":..,"logprob":..,"bytes":[..]  without the closing brace */
+static void token_fields(fm_str *out, const fm_serve *s, int32_t id, double logprob) {
+    size_t n = 0;
+    const char *p = s->tok ? fm_tokenizer_token(s->tok, id, &n) : NULL;
+    fm_str_puts(out, "{\"token\":");
+    json_token(out, s, id);
+    fm_str_puts(out, ",\"logprob\":");
+    json_number(out, logprob);
+    fm_str_puts(out, ",\"bytes\":[");
+    for (size_t i = 0; p && i < n; i++) {
+        fm_str_printf(out, i ? ",%d" : "%d", (unsigned char)p[i]);
+    }
+    fm_str_putc(out, ']');
+}
+
+static void comma(fm_str *s) {
+    if (s->len > 0) {
+        fm_str_putc(s, ',');
+    }
+}
+
+/* A token's logprobs to the lists of its choice. */
+static void add_logprobs(choice *h, const fm_engine_event *v) {
+    const fm_serve *s = h->k->c->s;
+    fm_str *out = &h->logprobs;
+    if (h->k->form == FM_ANSWER_CHAT) {
+        comma(out);
+        token_fields(out, s, v->id, v->logprob);
+        fm_str_puts(out, ",\"top_logprobs\":[");
+        for (int i = 0; i < v->n_top; i++) {
+            fm_str_puts(out, i ? "," : "");
+            token_fields(out, s, v->top_ids[i], v->top_logprobs[i]);
+            fm_str_putc(out, '}');
+        }
+        fm_str_puts(out, "]}");
+        return;
+    }
+    comma(out);
+    json_token(out, s, v->id);
+    comma(&h->values);
+    json_number(&h->values, v->logprob);
+    comma(&h->offsets);
+    fm_str_printf(&h->offsets, "%zu", h->text_len);
+    comma(&h->tops);
+    fm_str_putc(&h->tops, '{');
+    for (int i = 0; i < v->n_top; i++) {
+        fm_str_puts(&h->tops, i ? "," : "");
+        json_token(&h->tops, s, v->top_ids[i]);
+        fm_str_putc(&h->tops, ':');
+        json_number(&h->tops, v->top_logprobs[i]);
+    }
+    fm_str_putc(&h->tops, '}');
+}
+
+static void put_str(fm_str *out, const fm_str *s) {
+    fm_str_append(out, s->data ? s->data : "", s->len);
+}
+
+static void write_logprobs(fm_str *out, const choice *h) {
+    if (!h->k->logprobs) {
+        fm_str_puts(out, ",\"logprobs\":null");
+    } else if (h->k->form == FM_ANSWER_CHAT) {
+        fm_str_puts(out, ",\"logprobs\":{\"content\":[");
+        put_str(out, &h->logprobs);
+        fm_str_puts(out, "],\"refusal\":null}");
+    } else {
+        fm_str_puts(out, ",\"logprobs\":{\"tokens\":[");
+        put_str(out, &h->logprobs);
+        fm_str_puts(out, "],\"token_logprobs\":[");
+        put_str(out, &h->values);
+        fm_str_puts(out, "],\"top_logprobs\":[");
+        put_str(out, &h->tops);
+        fm_str_puts(out, "],\"text_offset\":[");
+        put_str(out, &h->offsets);
+        fm_str_puts(out, "]}");
+    }
+}
+
+static void write_head(fm_str *out, const completion *k) {
+    const char *object = k->form == FM_ANSWER_TEXT ? "text_completion"
+                         : k->stream               ? "chat.completion.chunk"
+                                                   : "chat.completion";
+    fm_str_printf(out, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", k->id, object,
+                  (long long)k->created);
+    fm_str_json(out, k->c->s->name, strlen(k->c->s->name));
+    fm_str_puts(out, ",\"system_fingerprint\":\"fathom-" FATHOM_VERSION "\",\"choices\":[");
+}
+
+static void write_usage(fm_str *out, const completion *k) {
+    fm_str_printf(out,
+                  "{\"prompt_tokens\":%lld,\"completion_tokens\":%lld,\"total_tokens\":%lld,"
+                  "\"prompt_tokens_details\":{\"cached_tokens\":%lld}}",
+                  (long long)k->n_prompt, (long long)k->n_generated, (long long)(k->n_prompt + k->n_generated),
+                  (long long)k->n_cached);
+}
+
+/* ---- streams --------------------------------------------------------------------------------- */
+
+static void send_piece(completion *k) {
+    if (k->piece.failed) {
+        fm_str_free(&k->piece);
+        k->piece = (fm_str){0};
+        return;
+    }
+    (void)fm_exchange_send(k->c->x, k->piece.data, k->piece.len); /* a client that is gone cancels by on_close */
+    fm_str_clear(&k->piece);
+}
+
+static void begin_stream(completion *k) {
+    if (!k->begun) {
+        k->begun = true;
+        fm_exchange_add_header(k->c->x, "Cache-Control", "no-cache");
+        fm_exchange_add_header(k->c->x, "X-Accel-Buffering", "no");
+        fm_exchange_begin(k->c->x, 200, "text/event-stream; charset=utf-8");
+    }
+}
+
+/* One piece of a choice; finish NULL: it goes on. */
+static void stream_choice(choice *h, const char *text, size_t n, const char *finish) {
+    completion *k = h->k;
+    fm_str *out = &k->piece;
+    begin_stream(k);
+    fm_str_puts(out, "data: ");
+    write_head(out, k);
+    fm_str_printf(out, "{\"index\":%d,", h->index);
+    if (k->form == FM_ANSWER_CHAT) {
+        fm_str_puts(out, "\"delta\":{");
+        if (!h->begun) {
+            fm_str_puts(out, "\"role\":\"assistant\",");
+        }
+        if (n > 0 || !h->begun) {
+            fm_str_puts(out, "\"content\":");
+            fm_str_json(out, text, n);
+        }
+        if (out->len > 0 && out->data && out->data[out->len - 1] == ',') {
+            out->len--;
+        }
+        fm_str_putc(out, '}');
+    } else {
+        fm_str_puts(out, "\"text\":");
+        fm_str_json(out, text, n);
+    }
+    write_logprobs(out, h);
+    fm_str_clear(&h->logprobs);
+    fm_str_clear(&h->values);
+    fm_str_clear(&h->tops);
+    fm_str_clear(&h->offsets);
+    fm_str_puts(out, ",\"finish_reason\":");
+    if (finish) {
+        fm_str_printf(out, "\"%s\"}]", finish);
+    } else {
+        fm_str_puts(out, "null}]");
+    }
+    fm_str_puts(out, k->include_usage ? ",\"usage\":null}\n\n" : "}\n\n");
+    h->begun = true;
+    send_piece(k);
+}
+
+static void end_stream(completion *k) {
+    fm_str *out = &k->piece;
+    begin_stream(k);
+    if (k->status != FM_OK) {
+        fm_str_puts(out, "data: ");
+        fm_error_json(out, fm_http_code_of(k->status), NULL, NULL, k->message);
+        fm_str_puts(out, "\n\n");
+    } else if (k->include_usage) {
+        fm_str_puts(out, "data: ");
+        write_head(out, k);
+        fm_str_puts(out, "],\"usage\":");
+        write_usage(out, k);
+        fm_str_puts(out, "}\n\n");
+    }
+    fm_str_puts(out, "data: [DONE]\n\n");
+    send_piece(k);
+    fm_call_done(k->c, k->status == FM_OK ? 200 : fm_http_code_of(k->status));
+    fm_exchange_end(k->c->x);
+}
+
+/* ---- whole answers --------------------------------------------------------------------------- */
+
+static void write_choice(fm_str *out, const choice *h) {
+    const char *text = h->text.data ? h->text.data : "";
+    fm_str_printf(out, "{\"index\":%d,", h->index);
+    if (h->k->form == FM_ANSWER_CHAT) {
+        fm_str_puts(out, "\"message\":{\"role\":\"assistant\",\"content\":");
+        fm_str_json(out, text, h->text.len);
+        fm_str_puts(out, ",\"refusal\":null}");
+    } else {
+        fm_str_puts(out, "\"text\":");
+        fm_str_json(out, text, h->text.len);
+    }
+    write_logprobs(out, h);
+    fm_str_printf(out, ",\"finish_reason\":\"%s\"}", finish_name(h->finish));
+}
+
+static void write_simple(fm_str *out, const completion *k) {
+    fm_str_puts(out, "{\"response\":");
+    fm_str_puts(out, k->n_choices > 1 ? "[" : "");
+    for (int i = 0; i < k->n_choices; i++) {
+        fm_str_puts(out, i ? "," : "");
+        fm_str_json(out, k->choice[i].text.data ? k->choice[i].text.data : "", k->choice[i].text.len);
+    }
+    fm_str_puts(out, k->n_choices > 1 ? "]}" : "}");
+}
+
+static void answer_whole(completion *k) {
+    fm_str *out = &k->piece;
+    if (k->status != FM_OK) {
+        fm_reply_status(k->c, k->status, k->message);
+        return;
+    }
+    if (k->form == FM_ANSWER_SIMPLE) {
+        write_simple(out, k);
+    } else {
+        write_head(out, k);
+        for (int i = 0; i < k->n_choices; i++) {
+            fm_str_puts(out, i ? "," : "");
+            write_choice(out, &k->choice[i]);
+        }
+        fm_str_puts(out, "],\"usage\":");
+        write_usage(out, k);
+        fm_str_putc(out, '}');
+    }
+    for (int i = 0; i < k->n_choices; i++) {
+        out->failed = out->failed || k->choice[i].text.failed || k->choice[i].logprobs.failed;
+    }
+    fm_reply_json(k->c, 200, out);
+}
+
+/* ---- events ---------------------------------------------------------------------------------- */
+
+static void finish_choice(choice *h, const fm_engine_event *v) {
+    completion *k = h->k;
+    fm_metrics_finish(&k->c->s->metrics, v);
+    h->finish = v->finish;
+    k->n_done++;
+    if (h->index % k->per_prompt == 0) { /* the choices of a prompt share it */
+        k->n_prompt += v->n_prompt;
+        k->n_cached += v->n_cached;
+    }
+    k->n_generated += v->n_generated;
+    k->c->n_prompt = k->n_prompt;
+    k->c->n_generated = k->n_generated;
+    if (v->status != FM_OK && k->status == FM_OK) {
+        k->status = v->status;
+        snprintf(k->message, sizeof k->message, "%s", v->message);
+        cancel_all(k);
+    }
+}
+
+/* All that was submitted is over: the rest of the answer. */
+static void conclude(completion *k) {
+    if (fm_exchange_off_close(k->c->x)) {
+        completion_release(k); /* the reference of on_close */
+    }
+    if (k->stream && (k->begun || k->status == FM_OK)) {
+        end_stream(k);
+    } else {
+        answer_whole(k);
+    }
+    completion_release(k);
+}
+
+static void on_event(void *user, const fm_engine_event *v) {
+    choice *h = user;
+    completion *k = h->k;
+    bool eos = v->last && v->finish == FM_FINISH_EOS;
+    if (v->id >= 0 && k->logprobs && !eos) {
+        add_logprobs(h, v);
+    }
+    h->text_len += v->text_len;
+    if (k->stream && !h->begun && h->text.len > 0) {
+        stream_choice(h, h->text.data, h->text.len, NULL); /* the echo */
+    }
+    if (!k->stream) {
+        fm_str_append(&h->text, v->text, v->text_len);
+    } else if (v->status == FM_OK && (v->text_len > 0 || h->logprobs.len > 0 || v->last || !h->begun)) {
+        stream_choice(h, v->text, v->text_len, v->last ? finish_name(v->finish) : NULL);
+    }
+    if (!v->last) {
+        return;
+    }
+    finish_choice(h, v);
+    if (k->n_done == k->n_pending) {
+        conclude(k);
+    }
+}
+
+/* ---- start ----------------------------------------------------------------------------------- */
+
+static fm_status submit_choice(choice *h) {
+    completion *k = h->k;
+    fm_serve *s = k->c->s;
+    const fm_completion_prompt *p = &k->prompts[h->index / k->per_prompt];
+    fm_sampling o = k->asked.o;
+    if (o.max_new_tokens < 0) {
+        o.max_new_tokens = FM_MAX(fm_engine_ctx_size(s->e) - p->n, 0);
+    }
+    if (s->o.max_tokens > 0) {
+        o.max_new_tokens = FM_MIN(o.max_new_tokens, s->o.max_tokens);
+    }
+    o.seed += (uint64_t)(h->index % k->per_prompt);
+    fm_generation g = {.size = sizeof g,
+                       .sampling = &o,
+                       .stop = k->asked.stop,
+                       .n_stop = k->asked.n_stop,
+                       .client = k->c->client,
+                       .timeout_s = s->o.timeout_s,
+                       .fn = on_event,
+                       .user = h};
+    pthread_mutex_lock(&k->lock);
+    fm_status st = FM_OK;
+    if (k->closed) {
+        st = fm_error_set(FM_ERR_CANCELLED, __FILE__, __LINE__, "the client has gone");
+    } else {
+        st = fm_engine_submit(&h->r, s->e, p->ids, p->n, &g);
+    }
+    pthread_mutex_unlock(&k->lock);
+    return st;
+}
+
+/* On the engine's thread: events come after it, so all choices are counted. */
+static void submit_all(void *user, fm_model *m) {
+    completion *k = user;
+    int n = 0;
+    if (!m) {
+        k->status = fm_error_set(FM_ERR_STATE, __FILE__, __LINE__, "the server is ending");
+    }
+    while (k->status == FM_OK && n < k->n_choices) {
+        k->status = submit_choice(&k->choice[n]);
+        n += k->status == FM_OK;
+    }
+    if (k->status != FM_OK) {
+        fm_error e = fm_error_get();
+        snprintf(k->message, sizeof k->message, "%s%s%s%s", e.message, e.hint[0] ? " (" : "", e.hint,
+                 e.hint[0] ? ")" : "");
+        cancel_all(k);
+    }
+    k->n_pending = n;
+    if (n == 0) {
+        conclude(k);
+    }
+}
+
+static fm_status copy_prompts(completion *k, const fm_completion_prompt *prompts, int n) {
+    int64_t total = 0;
+    for (int i = 0; i < n; i++) {
+        total += prompts[i].n;
+    }
+    k->prompts = fm_calloc((size_t)n, sizeof *k->prompts);
+    k->ids = fm_malloc((size_t)total * sizeof *k->ids);
+    k->choice = fm_calloc((size_t)k->n_choices, sizeof *k->choice);
+    if (!k->prompts || !k->ids || !k->choice) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for an answer");
+    }
+    total = 0;
+    for (int i = 0; i < n; i++) {
+        if (prompts[i].n > 0) {
+            memcpy(k->ids + total, prompts[i].ids, (size_t)prompts[i].n * sizeof *k->ids);
+        }
+        k->prompts[i] = (fm_completion_prompt){.ids = k->ids + total, .n = prompts[i].n};
+        total += prompts[i].n;
+    }
+    for (int i = 0; i < k->n_choices; i++) {
+        const char *echo = prompts[i / k->per_prompt].echo;
+        k->choice[i].k = k;
+        k->choice[i].index = i;
+        if (echo) {
+            fm_str_puts(&k->choice[i].text, echo);
+            k->choice[i].text_len = strlen(echo);
+        }
+    }
+    return FM_OK;
+}
+
+fm_status fm_completion_start(fm_call *c, fm_answer_form form, const fm_completion_prompt *prompts, int n_prompts,
+                              fm_params_asked *asked) {
+    completion *k = fm_calloc(1, sizeof *k);
+    if (!k) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for an answer");
+    }
+    atomic_init(&k->uses, 2); /* the engine's and that of on_close */
+    pthread_mutex_init(&k->lock, NULL);
+    fm_call_keep(c);
+    k->c = c;
+    k->form = form;
+    k->stream = asked->stream;
+    k->include_usage = asked->include_usage;
+    k->logprobs = asked->logprobs;
+    k->n_choices = n_prompts * asked->n;
+    k->per_prompt = asked->n;
+    k->created = fm_unix_ms() / 1000;
+    k->asked = *asked;
+    asked->bias = NULL; /* taken over */
+    snprintf(k->id, sizeof k->id, "%s-%s", form == FM_ANSWER_CHAT ? "chatcmpl" : "cmpl", c->id);
+    fm_status s = copy_prompts(k, prompts, n_prompts);
+    if (s == FM_OK) {
+        fm_exchange_on_close(c->x, on_close, k);
+        s = fm_engine_post(c->s->e, submit_all, k);
+        if (s != FM_OK) {
+            (void)fm_exchange_off_close(c->x); /* nobody can have gone: the request is still being handled */
+        }
+    }
+    if (s != FM_OK) {
+        completion_release(k);
+        completion_release(k);
+    }
+    return s;
+}

@@ -1,0 +1,163 @@
+/* Prometheus metrics. */
+#include "serve/metrics.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+
+/* Upper bounds of the buckets, those of vLLM. */
+static const double first[] = {.001, .005, .01, .02, .04, .06, .08, .1, .25, .5,  .75,
+                               1,    2.5,  5,   7.5, 10,  20,  40,  80, 160, 640, 2560};
+static const double token[] = {.01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80};
+static const double request[] = {.3, .5, .8, 1,  1.5, 2,   2.5, 5,   10,   15,  20,
+                                 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680};
+static const double tokens[] = {1,    2,    5,    10,    20,    50,    100,    200,    500,
+                                1000, 2000, 5000, 10000, 20000, 50000, 100000, 200000, 500000};
+
+static void observe(fm_histogram *h, const double *bound, size_t n, double v) {
+    size_t i = 0;
+    while (i < n && v > bound[i]) {
+        i++;
+    }
+    h->count[i]++;
+    h->n++;
+    h->sum += v;
+}
+#define OBSERVE(h, scale, v) observe(h, scale, FM_ARRAY_LEN(scale), v)
+
+void fm_metrics_finish(fm_metrics *m, const fm_engine_event *v) {
+    double run = v->prefill_s + v->decode_s;
+    pthread_mutex_lock(&m->lock);
+    if (v->status != FM_OK) {
+        m->finished_abort++;
+    } else if (v->finish == FM_FINISH_LENGTH || v->finish == FM_FINISH_CONTEXT) {
+        m->finished_length++;
+    } else {
+        m->finished_stop++;
+    }
+    if (v->n_generated > 0) {
+        OBSERVE(&m->ttft, first, v->queue_s + v->prefill_s);
+        OBSERVE(&m->prefill, request, v->prefill_s);
+        OBSERVE(&m->decode, request, v->decode_s);
+        OBSERVE(&m->inference, request, run);
+        m->prompt_tokens += (uint64_t)(v->n_prompt - v->n_cached);
+        m->prompt_s += v->prefill_s;
+        m->generation_tokens += (uint64_t)v->n_generated;
+        m->generation_s += v->decode_s;
+    }
+    if (v->n_generated > 1) {
+        OBSERVE(&m->tpot, token, v->decode_s / (v->n_generated - 1));
+    }
+    OBSERVE(&m->e2e, request, v->queue_s + run);
+    OBSERVE(&m->queue, request, v->queue_s);
+    OBSERVE(&m->prompt, tokens, v->n_prompt);
+    OBSERVE(&m->generation, tokens, v->n_generated);
+    pthread_mutex_unlock(&m->lock);
+}
+
+void fm_metrics_answer(fm_metrics *m, int code) {
+    pthread_mutex_lock(&m->lock);
+    m->answers[code / 100 < 6 && code >= 100 ? code / 100 : 0]++;
+    pthread_mutex_unlock(&m->lock);
+}
+
+static void head(fm_str *out, const char *prefix, const char *name, const char *type, const char *help) {
+    fm_str_printf(out, "# HELP %s%s %s\n# TYPE %s%s %s\n", prefix, name, help, prefix, name, type);
+}
+
+static void value(fm_str *out, const char *name, const char *type, const char *help, const char *labels, double v) {
+    head(out, "vllm:", name, type, help);
+    fm_str_printf(out, "vllm:%s{%s} %.17g\n", name, labels, v);
+}
+
+static void plain(fm_str *out, const char *name, const char *type, const char *help, double v) {
+    head(out, "llamacpp:", name, type, help);
+    fm_str_printf(out, "llamacpp:%s %.17g\n", name, v);
+}
+
+static void histogram(fm_str *out, const fm_histogram *h, const char *name, const char *help, const double *bound,
+                      size_t n, const char *labels) {
+    uint64_t sum = 0;
+    head(out, "vllm:", name, "histogram", help);
+    for (size_t i = 0; i < n; i++) {
+        sum += h->count[i];
+        fm_str_printf(out, "vllm:%s_bucket{%s,le=\"%g\"} %llu\n", name, labels, bound[i], (unsigned long long)sum);
+    }
+    fm_str_printf(out, "vllm:%s_bucket{%s,le=\"+Inf\"} %llu\nvllm:%s_sum{%s} %.17g\nvllm:%s_count{%s} %llu\n", name,
+                  labels, (unsigned long long)h->n, name, labels, h->sum, name, labels, (unsigned long long)h->n);
+}
+
+static void label_value(fm_str *out, const char *s) {
+    for (; *s; s++) {
+        if (*s == '\\' || *s == '"') {
+            fm_str_putc(out, '\\');
+        }
+        fm_str_putc(out, *s == '\n' ? ' ' : *s);
+    }
+}
+
+static void write_vllm(fm_str *out, const fm_metrics *m, const fm_engine_stats *st, const char *l) {
+    value(out, "num_requests_running", "gauge", "Requests that are computed.", l, st->running);
+    value(out, "num_requests_waiting", "gauge", "Requests that wait.", l, st->waiting);
+    value(out, "kv_cache_usage_perc", "gauge", "Share of the KV cache in use, 1 = all.", l,
+          st->blocks > 0 ? (double)st->blocks_used / st->blocks : 0);
+    value(out, "prefix_cache_queries_total", "counter", "Tokens of prompts.", l, (double)st->prefix_queries);
+    value(out, "prefix_cache_hits_total", "counter", "Of these, tokens found in the cache.", l,
+          (double)st->prefix_hits);
+    value(out, "num_preemptions_total", "counter", "Requests that gave their memory back for a time.", l,
+          (double)st->preemptions);
+    value(out, "prompt_tokens_total", "counter", "Tokens of prompts computed.", l, (double)st->prompt_tokens);
+    value(out, "generation_tokens_total", "counter", "Tokens generated.", l, (double)st->generation_tokens);
+    head(out, "vllm:", "request_success_total", "counter", "Requests that ended, by reason.");
+    fm_str_printf(out, "vllm:request_success_total{%s,finished_reason=\"stop\"} %llu\n", l,
+                  (unsigned long long)m->finished_stop);
+    fm_str_printf(out, "vllm:request_success_total{%s,finished_reason=\"length\"} %llu\n", l,
+                  (unsigned long long)m->finished_length);
+    fm_str_printf(out, "vllm:request_success_total{%s,finished_reason=\"abort\"} %llu\n", l,
+                  (unsigned long long)m->finished_abort);
+#define FM_X(field, name, help, scale) histogram(out, &m->field, name, help, scale, FM_ARRAY_LEN(scale), l);
+    FM_HISTOGRAM_LIST(FM_X)
+#undef FM_X
+}
+
+static void write_llamacpp(fm_str *out, const fm_metrics *m, const fm_engine_stats *st) {
+    plain(out, "prompt_tokens_total", "counter", "Tokens of prompts computed.", (double)m->prompt_tokens);
+    plain(out, "prompt_seconds_total", "counter", "Time prompts took.", m->prompt_s);
+    plain(out, "tokens_predicted_total", "counter", "Tokens generated.", (double)m->generation_tokens);
+    plain(out, "tokens_predicted_seconds_total", "counter", "Time generation took.", m->generation_s);
+    plain(out, "n_decode_total", "counter", "Forward passes.", (double)st->passes);
+    plain(out, "prompt_tokens_seconds", "gauge", "Tokens of prompts in a second, since the start.",
+          m->prompt_s > 0 ? (double)m->prompt_tokens / m->prompt_s : 0);
+    plain(out, "predicted_tokens_seconds", "gauge", "Tokens generated in a second of one request, since the start.",
+          m->generation_s > 0 ? (double)m->generation_tokens / m->generation_s : 0);
+    plain(out, "kv_cache_usage_ratio", "gauge", "Share of the KV cache in use.",
+          st->blocks > 0 ? (double)st->blocks_used / st->blocks : 0);
+    plain(out, "kv_cache_tokens", "gauge", "Tokens in the KV cache.", (double)st->blocks_used * st->block_tokens);
+    plain(out, "requests_processing", "gauge", "Requests that are computed.", st->running);
+    plain(out, "requests_deferred", "gauge", "Requests that wait.", st->waiting);
+}
+
+void fm_metrics_write(fm_str *out, fm_metrics *shared, fm_engine *e, const char *model_name) {
+    fm_engine_stats st;
+    fm_str labels = {0};
+    fm_engine_get_stats(&st, e);
+    pthread_mutex_lock(&shared->lock);
+    fm_metrics m = *shared;
+    pthread_mutex_unlock(&shared->lock);
+    fm_str_puts(&labels, "engine=\"0\",model_name=\"");
+    label_value(&labels, model_name);
+    fm_str_putc(&labels, '"');
+    const char *l = labels.data ? labels.data : "";
+    write_vllm(out, &m, &st, l);
+    write_llamacpp(out, &m, &st);
+    head(out, "fathom:", "http_answers_total", "counter", "Answers by hundreds of their code.");
+    for (int i = 1; i < 6; i++) {
+        fm_str_printf(out, "fathom:http_answers_total{%s,code=\"%dxx\"} %llu\n", l, i,
+                      (unsigned long long)m.answers[i]);
+    }
+    head(out, "", "process_resident_memory_bytes", "gauge", "Anonymous memory of the process.");
+    fm_str_printf(out, "process_resident_memory_bytes %lld\n", (long long)fm_mem_rss_anon());
+    fm_str_free(&labels);
+}

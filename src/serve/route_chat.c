@@ -1,0 +1,20 @@
+/* POST /v1/chat/completions */
+#include "serve/chat_prompt.h"
+#include "serve/completion.h"
+
+static fm_status handle(fm_call *c) {
+    fm_params_asked asked = {0};
+    fm_tokens ids = {0};
+    FM_TRY(fm_check_model(c->s, c->body));
+    fm_status st = fm_params_read(&asked, c->s, c->body, true);
+    st = st == FM_OK ? fm_chat_prompt(&ids, c->s, c->body) : st;
+    if (st == FM_OK) {
+        fm_completion_prompt p = {.ids = ids.ids, .n = (int32_t)FM_MIN(ids.n, (size_t)INT32_MAX)};
+        st = fm_completion_start(c, FM_ANSWER_CHAT, &p, 1, &asked);
+    }
+    fm_tokens_free(&ids);
+    fm_params_asked_free(&asked);
+    return st;
+}
+
+const fm_route fm_route_chat = {.method = "POST", .path = "/v1/chat/completions|/chat/completions", .handle = handle};

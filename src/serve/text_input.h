@@ -1,0 +1,21 @@
+/* Inputs that may be a text, token ids, or a list of either. */
+#ifndef FM_SERVE_TEXT_INPUT_H
+#define FM_SERVE_TEXT_INPUT_H
+
+#include "serve/serve.h"
+
+typedef struct fm_text_input {
+    fm_tokens ids;
+    int32_t *offsets;  /* [n+1] */
+    const char **text; /* [n] borrowed; NULL where ids were given */
+    int n;
+} fm_text_input;
+
+#define FM_MAX_INPUTS 2048
+
+/* Reads body[key]. Special tokens that are written in a text are read as such, begin and end tokens are added as the
+ * model wants them. */
+FM_MUST_CHECK fm_status fm_text_input_read(fm_text_input *out, const fm_serve *s, const fm_json *body, const char *key);
+void fm_text_input_free(fm_text_input *t);
+
+#endif
