@@ -17,8 +17,8 @@ typedef struct choice {
     fm_str text;     /* of a whole answer */
     fm_str logprobs; /* items of the list, or the four lists of text_completion */
     fm_str offsets, tops, values;
-    size_t text_len; /* so far */
-    bool begun;      /* its first piece was sent */
+    size_t n_chars; /* so far */
+    bool begun;     /* its first piece was sent */
     fm_finish finish;
 } choice;
 
@@ -88,6 +88,14 @@ static const char *finish_name(fm_finish f) {
     return f == FM_FINISH_LENGTH || f == FM_FINISH_CONTEXT ? "length" : "stop";
 }
 
+static size_t characters(const char *text, size_t n) {
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) {
+        count += ((unsigned char)text[i] & 0xc0) != 0x80;
+    }
+    return count;
+}
+
 static void json_number(fm_str *out, double v) {
     fm_str_printf(out, "%.9g", isfinite(v) ? v : -9999.0); /* as the API writes an impossible token */
 }
@@ -140,7 +148,7 @@ static void add_logprobs(choice *h, const fm_engine_event *v) {
     comma(&h->values);
     json_number(&h->values, v->logprob);
     comma(&h->offsets);
-    fm_str_printf(&h->offsets, "%zu", h->text_len);
+    fm_str_printf(&h->offsets, "%zu", h->n_chars);
     comma(&h->tops);
     fm_str_putc(&h->tops, '{');
     for (int i = 0; i < v->n_top; i++) {
@@ -368,7 +376,7 @@ static void on_event(void *user, const fm_engine_event *v) {
     if (v->id >= 0 && k->logprobs && !eos) {
         add_logprobs(h, v);
     }
-    h->text_len += v->text_len;
+    h->n_chars += characters(v->text, v->text_len);
     if (k->stream && !h->begun && h->text.len > 0) {
         stream_choice(h, h->text.data, h->text.len, NULL); /* the echo */
     }
@@ -467,7 +475,7 @@ static fm_status copy_prompts(completion *k, const fm_completion_prompt *prompts
         k->choice[i].index = i;
         if (echo) {
             fm_str_puts(&k->choice[i].text, echo);
-            k->choice[i].text_len = strlen(echo);
+            k->choice[i].n_chars = characters(echo, strlen(echo));
         }
     }
     return FM_OK;

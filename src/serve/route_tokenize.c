@@ -1,6 +1,7 @@
 /* POST /tokenize {"prompt" or "content" or "messages", "add_special_tokens"} and /detokenize {"tokens"} */
 #include <string.h>
 
+#include "fathom/option.h"
 #include "serve/chat_prompt.h"
 #include "serve/text_input.h"
 

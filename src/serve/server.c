@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "model/model.h"
 #include "serve/serve.h"
 
 #define FM_ROUTE(sym) extern const fm_route fm_route_##sym;

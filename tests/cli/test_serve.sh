@@ -1,0 +1,147 @@
+#!/bin/sh
+# The server as curl sees it: routes, streams, errors, keys, limits, end.
+set -eu
+. "$(dirname "$0")/lib.sh"
+command -v curl > /dev/null 2>&1 || { echo "skipped: no curl"; exit 77; }
+cd "$tmp"
+pid=""
+trap '[ -z "$pid" ] || kill "$pid" 2> /dev/null || true; rm -rf "$tmp"' EXIT
+gzip -dc "$top/recipes/data/state_of_the_union.train.jsonl.gz" | head -n 2 > corpus.jsonl
+run 0 "$fathom" tokenizer train -i corpus.jsonl -o tok --vocab-size 600
+run 0 "$fathom" train params=200k vocab_size=600 dataset=corpus.jsonl tokenizer=tok cutoff_len=128 \
+    per_device_train_batch_size=4 max_steps=3 train_from_scratch=true measure_mfu=false output_dir=one
+
+# start ARGS...: the server in the background; $url when it takes requests
+start() {
+    : > served
+    "$fathom" serve one --port 0 "$@" > log 2> served &
+    pid=$!
+    i=0
+    until grep -q 'is served at' served; do
+        if grep -q -e 'no HTTP server' -e libmicrohttpd12 served; then
+            echo "skipped: no libmicrohttpd"
+            pid=""
+            exit 77
+        fi
+        kill -0 "$pid" 2> /dev/null || { cat served >&2; pid=""; die "the server did not start"; }
+        i=$((i + 1))
+        [ $i -lt 600 ] || die "the server did not start in a minute"
+        sleep 0.1
+    done
+    url=$(sed -n 's/.*served at \(http[^ ]*\)\/v1$/\1/p' served)
+}
+stop() {
+    kill -TERM "$pid"
+    rc=0
+    wait "$pid" || rc=$?
+    pid=""
+    [ $rc = 0 ] || die "exit status $rc at SIGTERM"
+}
+# ask CODE PATH [BODY]: the answer in out, its headers in headers
+ask() {
+    want=$1
+    path=$2
+    shift 2
+    if [ $# -gt 0 ]; then set -- -d "$@"; fi
+    code=$(curl -sS -m 60 -o out -D headers -w '%{http_code}' ${key:+-H "Authorization: Bearer $key"} "$@" "$url$path")
+    n_checks=$((n_checks + 1))
+    [ "$code" = "$want" ] || { cat out >&2; die "$path: answer $code, expected $want"; }
+}
+key=""
+
+start --alias tiny --ctx-size 256 --max-body 64KiB --access-log
+ask 200 /health
+has out '"ok"'
+ask 200 /ready
+ask 200 /v1/models
+has out '"id":"tiny"'
+ask 200 /v1/models/tiny
+ask 404 /v1/models/other
+ask 200 /v1/completions '{"prompt":"We the people","max_tokens":8,"temperature":0}'
+has out '"finish_reason":"length"'
+has out '"completion_tokens":8'
+sed 's/.*"text":"\([^"]*\)".*/\1/p;d' out > text1; echo >> text1
+ask 200 /v1/completions '{"prompt":"We the people","max_tokens":8,"temperature":0,"stream":true}'
+has out 'data: [DONE]'
+has headers 'text/event-stream'
+grep '^data: {' out | sed 's/.*"text":"\([^"]*\)".*/\1/' | tr -d '\n' > text2
+echo >> text2
+same text1 text2
+ask 200 /v1/chat/completions '{"messages":[{"role":"user","content":"Hello"}],"max_tokens":4,"logprobs":true,"top_logprobs":2}'
+has out '"role":"assistant"'
+has out '"top_logprobs":[{'
+ask 200 /tokenize '{"prompt":"Hello world"}'
+sed 's/.*"tokens":\(\[[^]]*\]\).*/{"tokens":\1}/' out > ids.json
+ask 200 /detokenize "$(cat ids.json)"
+has out '"Hello world"'
+ask 200 /v1/embeddings '{"input":["a","b"]}'
+has out '"index":1'
+ask 200 /generate '{"prompt":"We","max_length":4}'
+has out '{"response":"'
+# What is wrong is a 4xx in the form of the API, and says what.
+ask 400 /v1/completions '{"prompt":"We","temperature":-1}'
+has out 'temperature'
+has out '"type":"invalid_request_error"'
+ask 400 /v1/completions '{"prompt":'
+ask 400 /v1/completions '[]'
+ask 400 /v1/completions '{}'
+ask 400 /v1/chat/completions '{"messages":[]}'
+ask 400 /v1/chat/completions '{"messages":[{"role":"user"}]}'
+long=$(printf 'word %.0s' $(seq 400))
+ask 400 /v1/completions "{\"prompt\":\"$long\"}"
+has out 'context_length_exceeded'
+ask 404 /v1/completions '{"prompt":"We","model":"other"}'
+ask 404 /nothing
+ask 405 /v1/completions
+head -c 100000 /dev/zero | tr '\0' ' ' > big
+ask 413 /v1/completions @big
+# The second prompt of the same beginning comes from the cache.
+ask 200 /v1/completions "{\"prompt\":\"$(printf 'word %.0s' $(seq 60))\",\"max_tokens\":1}"
+ask 200 /v1/completions "{\"prompt\":\"$(printf 'word %.0s' $(seq 60)) more\",\"max_tokens\":1}"
+hasnt out '"cached_tokens":0'
+ask 200 /metrics
+has out 'vllm:generation_tokens_total'
+has out 'vllm:time_to_first_token_seconds_bucket'
+has out 'llamacpp:prompt_tokens_total'
+# At SIGTERM a running answer is finished, then the program ends.
+curl -sS -m 60 -o drained -d '{"prompt":"We","max_tokens":200,"ignore_eos":true}' "$url/v1/completions" &
+curl_pid=$!
+i=0
+until curl -sS -o running "$url/metrics" && grep -q '^vllm:num_requests_running{[^}]*} 1' running; do
+    i=$((i + 1))
+    [ $i -lt 200 ] && [ ! -s drained ] || break
+done
+stop
+wait $curl_pid
+has drained '"completion_tokens":200'
+grep -q '"path":"/v1/completions","status":200' log || die "the access log lacks the requests"
+! grep -q 'people' log || die "the access log has content"
+
+# Keys, limits, origins.
+printf '# two keys\nsecret-1 name=ann\nsha256:%s name=bob requests_per_minute=1\n' \
+    "$(printf secret-2 | sha256sum | cut -d ' ' -f 1)" > keys
+start --api-key-file keys --cors-origins http://page.example --access-log --max-tokens 3
+ask 401 /v1/models
+has out 'authentication_error'
+ask 200 /health
+key=wrong
+ask 401 /v1/models
+key=secret-2
+ask 200 /v1/models
+ask 429 /v1/models
+has headers 'Retry-After'
+key=secret-1
+ask 200 /v1/completions '{"prompt":"We","max_tokens":100,"ignore_eos":true}'
+has out '"completion_tokens":3'
+curl -sS -D headers -o out -H 'Origin: http://page.example' "$url/health"
+has headers 'Access-Control-Allow-Origin: http://page.example'
+curl -sS -D headers -o out -H 'Origin: http://other.example' "$url/health"
+hasnt headers 'Access-Control-Allow-Origin'
+run 1 "$fathom" serve one --port "${url##*:}"
+has err 'cannot listen'
+stop
+has log '"client":"ann"'
+run 2 "$fathom" serve one --ctx-size 100000
+has err 'ctx_size'
+run 1 "$fathom" serve nothing
+finish

@@ -1,0 +1,230 @@
+#!/usr/bin/env python3
+"""The official openai client against `fathom serve`.
+
+    python3 -m venv venv && venv/bin/pip install openai
+    venv/bin/python tests/interop/openai_client.py build/fathom MODEL
+
+MODEL is any model folder that generates text; its answers need not make sense. The server is started here, on a free
+port, with a key. Written against openai 3.54.
+"""
+import asyncio
+import base64
+import re
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+import openai
+
+KEY = "test-key-1"
+checks = 0
+
+
+def check(ok, what):
+    global checks
+    checks += 1
+    if not ok:
+        raise SystemExit(f"FAILED: {what}")
+
+
+def start(program, model, *more):
+    keys = tempfile.NamedTemporaryFile("w", suffix=".keys", delete=False)
+    keys.write(f"# keys\n{KEY} name=tester\nslow-key requests_per_minute=2\n")
+    keys.close()
+    p = subprocess.Popen([program, "serve", model, "--port", "0", "--alias", "tiny", "--api-key-file", keys.name, *more],
+                         stderr=subprocess.PIPE, text=True)
+    for line in p.stderr:
+        found = re.search(r"served at (http://\S+)/v1", line)
+        if found:
+            return p, found.group(1)
+    raise SystemExit("the server did not start")
+
+
+def metric(url, name):
+    text = urllib.request.urlopen(url + "/metrics").read().decode()
+    found = re.search(rf"^{re.escape(name)}(?:\{{[^}}]*\}})? (\S+)$", text, re.M)
+    check(found, f"metric {name}")
+    return float(found.group(1))
+
+
+HELLO = [{"role": "user", "content": "Hello, who are you?"}]
+
+
+def chat(c):
+    r = c.chat.completions.create(model="tiny", messages=HELLO, max_tokens=12, temperature=0)
+    check(r.object == "chat.completion" and r.id.startswith("chatcmpl-"), "kind and id")
+    check(r.choices[0].message.role == "assistant", "role")
+    check(r.choices[0].finish_reason in ("stop", "length"), "finish_reason")
+    check(0 < r.usage.completion_tokens <= 12, "completion_tokens")
+    check(r.usage.total_tokens == r.usage.prompt_tokens + r.usage.completion_tokens, "total_tokens")
+    again = c.chat.completions.create(model="tiny", messages=HELLO, max_tokens=12, temperature=0)
+    check(again.choices[0].message.content == r.choices[0].message.content, "greedy answers are equal")
+    check(again.usage.prompt_tokens_details.cached_tokens > 0, "the second prompt comes from the cache")
+    parts = [{"role": "user", "content": [{"type": "text", "text": "Hello, "}, {"type": "text", "text": "who are you?"}]}]
+    same = c.chat.completions.create(model="tiny", messages=parts, max_tokens=12, temperature=0)
+    check(same.choices[0].message.content == r.choices[0].message.content, "content in parts")
+    r = c.chat.completions.create(model="tiny", messages=HELLO, max_tokens=6, n=3, seed=5, temperature=1)
+    check([x.index for x in r.choices] == [0, 1, 2], "three choices")
+    s = c.chat.completions.create(model="tiny", messages=HELLO, max_tokens=6, n=3, seed=5, temperature=1)
+    check([x.message.content for x in r.choices] == [x.message.content for x in s.choices], "a seed repeats")
+    r = c.chat.completions.create(model="tiny", messages=HELLO, max_tokens=5, logprobs=True, top_logprobs=3)
+    for t in r.choices[0].logprobs.content:
+        check(len(t.top_logprobs) == 3 and t.logprob <= 0 and bytes(t.bytes) is not None, "logprobs")
+
+
+def stream(c):
+    whole = c.chat.completions.create(model="tiny", messages=HELLO, max_tokens=20, temperature=0)
+    text, usage, last, ids = "", None, None, set()
+    for piece in c.chat.completions.create(model="tiny", messages=HELLO, max_tokens=20, temperature=0, stream=True,
+                                           stream_options={"include_usage": True}):
+        ids.add(piece.id)
+        if piece.choices:
+            text += piece.choices[0].delta.content or ""
+            last = piece.choices[0].finish_reason or last
+        else:
+            usage = piece.usage
+    check(text == whole.choices[0].message.content, "the stream is the whole answer")
+    check(last == whole.choices[0].finish_reason and len(ids) == 1, "finish_reason and id of the stream")
+    check(usage.completion_tokens == whole.usage.completion_tokens, "usage of the stream")
+    texts = ["", ""]
+    for piece in c.chat.completions.create(model="tiny", messages=HELLO, max_tokens=8, n=2, seed=1, stream=True):
+        for x in piece.choices:
+            texts[x.index] += x.delta.content or ""
+    r = c.chat.completions.create(model="tiny", messages=HELLO, max_tokens=8, n=2, seed=1)
+    check([x.message.content for x in r.choices] == texts, "two choices in one stream")
+    with c.chat.completions.stream(model="tiny", messages=HELLO, max_tokens=5) as s:
+        try:
+            done = s.get_final_completion()
+        except openai.LengthFinishReasonError as e:  # the client's way to say finish_reason "length"
+            done = e.completion
+        check(done.choices[0].message.role == "assistant", "the stream helper")
+
+
+def completions(c):
+    r = c.completions.create(model="tiny", prompt="We the people", max_tokens=10, temperature=0)
+    text = r.choices[0].text
+    check(r.object == "text_completion" and r.usage.completion_tokens <= 10, "completion")
+    e = c.completions.create(model="tiny", prompt="We the people", max_tokens=10, temperature=0, echo=True)
+    check(e.choices[0].text == "We the people" + text, "echo")
+    m = c.completions.create(model="tiny", prompt=["We the people", "Hello"], max_tokens=10, temperature=0)
+    check(len(m.choices) == 2 and m.choices[0].text == text, "several prompts")
+    p = c.completions.create(model="tiny", prompt="We", max_tokens=6, logprobs=2)
+    lp = p.choices[0].logprobs
+    check(len(lp.tokens) == len(lp.token_logprobs) == len(lp.text_offset) == len(lp.top_logprobs), "logprob lists")
+    # A stop string taken from the middle of the answer.
+    long = c.completions.create(model="tiny", prompt="We the people", max_tokens=30, temperature=0).choices[0].text
+    if len(long) > 4:
+        mark = long[len(long) // 2: len(long) // 2 + 2]
+        r = c.completions.create(model="tiny", prompt="We the people", max_tokens=30, temperature=0, stop=[mark])
+        check(r.choices[0].text == long[:long.index(mark)], "stop string")
+        check(r.choices[0].finish_reason == "stop", "finish_reason of a stop string")
+        got = "".join(x.choices[0].text for x in c.completions.create(
+            model="tiny", prompt="We the people", max_tokens=30, temperature=0, stop=mark, stream=True))
+        check(got == r.choices[0].text, "nothing of a stop string is streamed")
+    r = c.completions.create(model="tiny", prompt="We", max_tokens=4, temperature=0, logit_bias={"300": 100})
+    one = c.completions.create(model="tiny", prompt="We", max_tokens=1, temperature=0, logit_bias={"300": 100})
+    check(r.choices[0].text == one.choices[0].text * 4, "logit_bias")
+
+
+def embeddings(c):
+    r = c.embeddings.create(model="tiny", input=["Hello", "world"], encoding_format="float")
+    check(len(r.data) == 2 and abs(sum(x * x for x in r.data[0].embedding) - 1) < 1e-4, "unit vectors")
+    d = c.embeddings.create(model="tiny", input=["Hello", "world"])  # the client asks for base64
+    check(all(abs(a - b) < 1e-6 for a, b in zip(r.data[1].embedding, d.data[1].embedding)), "base64 = float")
+    raw = c.embeddings.with_raw_response.create(model="tiny", input="Hello", encoding_format="base64").http_response.json()
+    v = raw["data"][0]["embedding"]
+    check(len(struct.unpack(f"<{len(r.data[0].embedding)}f", base64.b64decode(v))) > 0, "base64 bytes")
+
+
+def expect(kind, fn, what):
+    try:
+        fn()
+    except kind as e:
+        check(e.body is not None and "message" in e.body and "type" in e.body, what + ": error form")
+        return e
+    raise SystemExit(f"FAILED: {what}: no {kind.__name__}")
+
+
+def errors(c, url):
+    make = c.chat.completions.create
+    expect(openai.BadRequestError, lambda: make(model="tiny", messages=[]), "no messages")
+    expect(openai.BadRequestError, lambda: make(model="tiny", messages=[{"role": "user", "content": 5}]), "content 5")
+    expect(openai.BadRequestError, lambda: make(model="tiny", messages=HELLO, temperature=-1), "temperature")
+    expect(openai.BadRequestError, lambda: make(model="tiny", messages=HELLO, max_tokens=0), "max_tokens")
+    e = expect(openai.BadRequestError, lambda: make(model="tiny", messages=[{"role": "user", "content": "x " * 9000}]),
+               "long prompt")
+    check(e.body["code"] == "context_length_exceeded", "code of a long prompt")
+    expect(openai.NotFoundError, lambda: make(model="other", messages=HELLO), "unknown model")
+    bad = openai.OpenAI(base_url=url + "/v1", api_key="wrong", max_retries=0)
+    expect(openai.AuthenticationError, lambda: bad.models.list(), "wrong key")
+    slow = openai.OpenAI(base_url=url + "/v1", api_key="slow-key", max_retries=0)
+    slow.models.list()
+    slow.models.list()
+    e = expect(openai.RateLimitError, lambda: slow.models.list(), "rate limit")
+    check(int(e.response.headers["retry-after"]) > 0, "Retry-After")
+    check([m.id for m in c.models.list()] == ["tiny"], "models")
+    check(c.models.retrieve("tiny").id == "tiny", "one model")
+
+
+async def parallel(url):
+    c = openai.AsyncOpenAI(base_url=url + "/v1", api_key=KEY, timeout=120)
+    prompts = [f"Number {i}: " + "word " * (i % 7) for i in range(32)]
+
+    async def one(i):
+        if i % 2:
+            r = await c.completions.create(model="tiny", prompt=prompts[i], max_tokens=24, temperature=0)
+            return r.choices[0].text
+        text = ""
+        async for piece in await c.completions.create(model="tiny", prompt=prompts[i], max_tokens=24, temperature=0,
+                                                      stream=True):
+            text += piece.choices[0].text
+        return text
+
+    together = await asyncio.gather(*(one(i) for i in range(32)))
+    for i in (0, 1, 6, 31):
+        check(await one(i) == together[i], f"prompt {i} alone and among 32 gives the same text")
+
+
+def disconnect(c, url):
+    before = metric(url, 'vllm:generation_tokens_total')
+    s = c.completions.create(model="tiny", prompt="Once", max_tokens=1900, stream=True,
+                             extra_body={"ignore_eos": True})
+    next(iter(s))
+    s.close()
+    end = time.time() + 10
+    while metric(url, "vllm:num_requests_running") > 0 and time.time() < end:
+        time.sleep(0.05)
+    check(metric(url, "vllm:num_requests_running") == 0, "a stream whose client went away ends")
+    quick = openai.OpenAI(base_url=url + "/v1", api_key=KEY, max_retries=0, timeout=0.3)
+    try:
+        quick.completions.create(model="tiny", prompt="Once", max_tokens=1900, extra_body={"ignore_eos": True})
+    except openai.APITimeoutError:
+        pass
+    end = time.time() + 10
+    while metric(url, "vllm:num_requests_running") > 0 and time.time() < end:
+        time.sleep(0.05)
+    check(metric(url, "vllm:num_requests_running") == 0, "a request whose client went away ends")
+    check(metric(url, "vllm:generation_tokens_total") > before, "tokens are counted")
+
+
+def main():
+    p, url = start(sys.argv[1], sys.argv[2], *sys.argv[3:])
+    try:
+        c = openai.OpenAI(base_url=url + "/v1", api_key=KEY, timeout=120)
+        chat(c)
+        stream(c)
+        completions(c)
+        embeddings(c)
+        errors(c, url)
+        asyncio.run(parallel(url))
+        disconnect(c, url)
+    finally:
+        p.terminate()
+    check(p.wait(timeout=60) == 0, "ends cleanly at SIGTERM")
+    print(f"openai {openai.__version__}: {checks} checks passed")
+
+
+main()
