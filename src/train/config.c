@@ -94,7 +94,8 @@ static const fm_option table[] = {
     {"report_to", FM_OPT_STR, F(report_to), "tensorboard", 0, 0, NULL, NULL, "NAME",
      "tensorboard or none; trainer_log.jsonl is always written"},
     {"learning_rate", FM_OPT_FLOAT, F(learning_rate), "0", 0, 100, NULL, "lr", "RATE",
-     "peak rate; 0 = by size: new models 1e-3 at 26M, 6e-4 at 125M, 2e-4 at 1.3B; from given weights 3e-5"},
+     "peak rate; 0 = by size: new models 1e-3 at 26M, 6e-4 at 125M, 2e-4 at 1.3B; from given weights 3e-5 (stages cls, "
+     "reg, tag: 5e-5)"},
     {"per_device_train_batch_size", FM_OPT_INT, F(per_device_train_batch_size), "16", 1, 65536, NULL,
      "micro_batch_size|batch_size", "N",
      "windows of one forward pass; lowered by itself when memory is short, at the same effective batch"},

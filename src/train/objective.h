@@ -30,6 +30,7 @@ typedef struct fm_metric_value {
 typedef struct fm_objective {
     const char *name, *summary;
     bool needs_tokenizer;
+    double rate;          /* default learning rate from given weights, 0 = that of any stage */
     const char *examples; /* its data: task of data/example_tasks.def, or NULL for windows of text */
     /* Sets what the model must be to learn a dataset of examples (its head); NULL: nothing. `dataset` is dataset.json.
      */

@@ -145,6 +145,7 @@ extern const fm_objective fm_objective_tag;
 const fm_objective fm_objective_tag = {
     .name = "tag",
     .summary = "tags of words",
+    .rate = 5e-5,
     .examples = "tag",
     .configure = configure,
     .metrics = metrics,

@@ -350,6 +350,7 @@ extern const fm_objective fm_objective_cls, fm_objective_reg;
 const fm_objective fm_objective_cls = {
     .name = "cls",
     .summary = "labels of texts",
+    .rate = 5e-5,
     .examples = "label",
     .configure = configure,
     .metrics = label_metrics,
@@ -365,6 +366,7 @@ const fm_objective fm_objective_cls = {
 const fm_objective fm_objective_reg = {
     .name = "reg",
     .summary = "numbers for texts",
+    .rate = 5e-5,
     .examples = "number",
     .configure = configure,
     .metrics = number_metrics,

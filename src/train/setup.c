@@ -137,7 +137,10 @@ fm_status fm_trainer_describe(fm_trainer *r, int32_t data_vocab) {
     FM_TRY(r->choice.finetune->prepare(r->model, c));
     r->params = fm_trained_params(r->model);
     int64_t n = fm_params_numel(r->model->params);
-    double rate = r->choice.finetune->rate > 0 ? r->choice.finetune->rate : fm_train_default_rate(n, r->from_scratch);
+    double own = r->from_scratch ? 0 : r->choice.objective->rate;
+    double rate = r->choice.finetune->rate > 0 ? r->choice.finetune->rate
+                  : own > 0                    ? own
+                                               : fm_train_default_rate(n, r->from_scratch);
     r->learning_rate = c->learning_rate > 0 ? c->learning_rate : rate;
     r->optim_options = (fm_optim_options){.beta1 = c->adam_beta1,
                                           .beta2 = c->adam_beta2,
