@@ -19,10 +19,11 @@ enum {
     FM_GGUF_DEEPSEEK2 = 32,
     FM_GGUF_BERT = 64,
     FM_GGUF_GPT2 = 128,
+    FM_GGUF_DEEPSEEK32 = 256,
 };
-#define FM_GGUF_DECODERS                                                                                               \
-    (FM_GGUF_LLAMA | FM_GGUF_QWEN2 | FM_GGUF_QWEN3 | FM_GGUF_QWEN3MOE | FM_GGUF_DEEPSEEK | FM_GGUF_DEEPSEEK2)
-#define FM_GGUF_MOE (FM_GGUF_LLAMA | FM_GGUF_QWEN3MOE | FM_GGUF_DEEPSEEK | FM_GGUF_DEEPSEEK2)
+#define FM_GGUF_LATENT   (FM_GGUF_DEEPSEEK2 | FM_GGUF_DEEPSEEK32)
+#define FM_GGUF_MOE      (FM_GGUF_LLAMA | FM_GGUF_QWEN3MOE | FM_GGUF_DEEPSEEK | FM_GGUF_LATENT)
+#define FM_GGUF_DECODERS (FM_GGUF_MOE | FM_GGUF_QWEN2 | FM_GGUF_QWEN3)
 
 typedef struct fm_gguf_arch {
     const char *name;   /* general.architecture */

@@ -18,9 +18,10 @@ typedef struct key_row {
 
 #define AT(field) offsetof(fm_model_config, field)
 #define EVERY     (FM_GGUF_DECODERS | FM_GGUF_BERT | FM_GGUF_GPT2)
-#define GQA       (FM_GGUF_DECODERS & ~FM_GGUF_DEEPSEEK2)
-#define SHARED    (FM_GGUF_DEEPSEEK | FM_GGUF_DEEPSEEK2)
-#define DS2       FM_GGUF_DEEPSEEK2
+#define GQA       (FM_GGUF_DECODERS & ~FM_GGUF_LATENT)
+#define SHARED    (FM_GGUF_DEEPSEEK | FM_GGUF_LATENT)
+#define DS2       FM_GGUF_LATENT
+#define DSA       FM_GGUF_DEEPSEEK32
 static const key_row keys[] = {
     {EVERY, "context_length", AT(max_position), FIELD_I64, true},
     {EVERY, "embedding_length", AT(d_model), FIELD_I32, true},
@@ -44,6 +45,9 @@ static const key_row keys[] = {
     {DS2, "attention.q_lora_rank", AT(mla.q_rank), FIELD_I32, false},
     {DS2, "attention.kv_lora_rank", AT(mla.kv_rank), FIELD_I32, true},
     {DS2, "rope.dimension_count", AT(mla.rope_dim), FIELD_I32, true},
+    {DSA, "attention.indexer.head_count", AT(mla.index_heads), FIELD_I32, true},
+    {DSA, "attention.indexer.key_length", AT(mla.index_dim), FIELD_I32, true},
+    {DSA, "attention.indexer.top_k", AT(mla.index_topk), FIELD_I32, true},
     {DS2, "nextn_predict_layers", AT(n_mtp), FIELD_I32, false},
 };
 
@@ -159,7 +163,7 @@ static fm_status read_rope(fm_model_config *cfg, const fm_gguf_set *set, const f
         FM_TRY(fm_gguf_get_num(&log_mul, g, key_of(arch, "rope.scaling.yarn_log_multiplier").s, 0));
         FM_TRY(fm_gguf_get_num(&r->beta_fast, g, key_of(arch, "rope.scaling.yarn_beta_fast").s, r->beta_fast));
         FM_TRY(fm_gguf_get_num(&r->beta_slow, g, key_of(arch, "rope.scaling.yarn_beta_slow").s, r->beta_slow));
-        if (arch->bit == DS2) { /* the key holds a tenth of it */
+        if (arch->bit & DS2) { /* the key holds a tenth of it */
             r->mscale = r->mscale_all_dim = shortest_of(log_mul, 0.1);
         }
     } else if (!type.ptr || (type.len == 4 && memcmp(type.ptr, "none", 4) == 0)) {
@@ -318,7 +322,7 @@ static fm_status read_config(fm_model_config *cfg, const fm_gguf_set *set, const
     cfg->n_layers = (int32_t)blocks - cfg->n_mtp;
     cfg->n_kv_heads = cfg->n_kv_heads ? cfg->n_kv_heads : cfg->n_heads;
     cfg->head_dim = cfg->head_dim ? cfg->head_dim : cfg->d_model / cfg->n_heads;
-    if (arch->bit == DS2) {
+    if (arch->bit & DS2) {
         FM_TRY(read_mla(cfg, g, arch));
         int64_t gate;
         FM_TRY(fm_gguf_get_int(&gate, g, key_of(arch, "expert_gating_func").s, 1));
@@ -475,7 +479,7 @@ static fm_status check_exportable(const fm_gguf_arch *arch, const fm_model_confi
                 "layer",
                 arch->name);
     }
-    if (arch->bit != DS2 && e->norm_topk != (arch->bit != FM_GGUF_DEEPSEEK)) {
+    if (!(arch->bit & DS2) && e->norm_topk != (arch->bit != FM_GGUF_DEEPSEEK)) {
         FM_FAIL(FM_ERR_UNSUPPORTED, "norm_topk_prob %s cannot be exported to GGUF: architecture %s has the opposite",
                 e->norm_topk ? "true" : "false", arch->name);
     }

@@ -14,6 +14,7 @@ static const fm_gguf_arch archs[] = {
     {"deepseek", "deepseek", FM_GGUF_DEEPSEEK, true},
     {"deepseek2", "deepseek_v2", FM_GGUF_DEEPSEEK2, false},
     {"deepseek2", "deepseek_v3", FM_GGUF_DEEPSEEK2, false},
+    {"deepseek32", "deepseek_v32", FM_GGUF_DEEPSEEK32, false},
     {"bert", "bert", FM_GGUF_BERT, false},
     {"gpt2", "gpt2", FM_GGUF_GPT2, false},
 };
@@ -58,7 +59,7 @@ fm_status fm_gguf_arch_of_file(const fm_gguf_arch **out, const fm_gguf *g) {
     }
     (void)fm_error_set(FM_ERR_UNSUPPORTED, __FILE__, __LINE__, "general.architecture \"%.*s\" is not supported",
                        (int)FM_MIN(t.len, 60), t.ptr);
-    return fm_error_hint("supported: llama, qwen2, qwen3, qwen3moe, deepseek, deepseek2, bert, gpt2");
+    return fm_error_hint("supported: llama, qwen2, qwen3, qwen3moe, deepseek, deepseek2, deepseek32, bert, gpt2");
 }
 
 /* {l} is the layer, {e} the expert. A name without a suffix stands for .weight and .bias. */
@@ -71,7 +72,8 @@ typedef struct name_row {
 #define L   "model.layers.{l}."
 #define B   "encoder.layer.{l}."
 #define ALL FM_GGUF_DECODERS
-#define DS2 FM_GGUF_DEEPSEEK2
+#define DS2 FM_GGUF_LATENT
+#define DSA FM_GGUF_DEEPSEEK32
 static const name_row names[] = {
     {ALL, FM_GGUF_PLAIN, "token_embd", "model.embed_tokens"},
     {ALL, FM_GGUF_PLAIN, "output_norm", "model.norm"},
@@ -107,6 +109,10 @@ static const name_row names[] = {
     {DS2, FM_GGUF_PLAIN, "blk.{l}.attn_kv_a_mqa", L "self_attn.kv_a_proj_with_mqa"},
     {DS2, FM_GGUF_PLAIN, "blk.{l}.attn_kv_a_norm", L "self_attn.kv_a_layernorm"},
     {DS2, FM_GGUF_KV_B, "blk.{l}.attn_kv_b", L "self_attn.kv_b_proj"},
+    {DSA, FM_GGUF_PLAIN, "blk.{l}.indexer.attn_q_b", L "self_attn.indexer.wq_b"},
+    {DSA, FM_GGUF_PLAIN, "blk.{l}.indexer.attn_k", L "self_attn.indexer.wk"},
+    {DSA, FM_GGUF_PLAIN, "blk.{l}.indexer.k_norm", L "self_attn.indexer.k_norm"},
+    {DSA, FM_GGUF_PLAIN, "blk.{l}.indexer.proj", L "self_attn.indexer.weights_proj"},
     {DS2, FM_GGUF_PLAIN, "blk.{l}.nextn.eh_proj", L "eh_proj"},
     {DS2, FM_GGUF_PLAIN, "blk.{l}.nextn.enorm", L "enorm"},
     {DS2, FM_GGUF_PLAIN, "blk.{l}.nextn.hnorm", L "hnorm"},

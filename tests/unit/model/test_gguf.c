@@ -125,8 +125,14 @@ static void test_round_trip(void **state) {
  * to GGUF and back. Configurations that GGUF's own keys cannot say come from the carried config.json. */
 static void test_round_trip_weights(void **state) {
     FM_UNUSED(state);
-    static const char *const cases[] = {
-        "mixtral", "deepseek", "deepseek_v2", "deepseek_v2_lite", "deepseek_v3", "deepseek_grads/v3_mtp", "heads/gpt2"};
+    static const char *const cases[] = {"mixtral",
+                                        "deepseek",
+                                        "deepseek_v2",
+                                        "deepseek_v2_lite",
+                                        "deepseek_v3",
+                                        "deepseek_grads/v3_mtp",
+                                        "deepseek_grads/v32",
+                                        "heads/gpt2"};
     for (size_t i = 0; i < FM_ARRAY_LEN(cases); i++) {
         char folder[256];
         snprintf(folder, sizeof folder, GOLDEN "%s", cases[i]);
