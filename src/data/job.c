@@ -330,9 +330,9 @@ static fm_status add_file(fm_data_job *j, const char *path, size_t input) {
     return fm_reader_find(&f->reader, j->o->format, path);
 }
 
-/* Names that this program puts beside data. */
+/* Names that this program, or save_to_disk of Hugging Face datasets, puts beside data. */
 static bool is_ours(const char *name) {
-    static const char *const ends[] = {"manifest.json", "state.json", ".tmp"};
+    static const char *const ends[] = {"manifest.json", "state.json", ".tmp", "dataset_info.json", "dataset_dict.json"};
     for (size_t i = 0; i < FM_ARRAY_LEN(ends); i++) {
         size_t n = strlen(name), k = strlen(ends[i]);
         if (n >= k && strcmp(name + n - k, ends[i]) == 0) {

@@ -105,9 +105,10 @@ static bool lz4_more(const uint8_t **p, const uint8_t *end, size_t *len) {
 }
 
 /* https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md */
-static bool lz4_block(uint8_t *out, size_t n, const uint8_t *p, size_t packed) {
+/* Writes behind out[*written], to which copies may reach back. */
+static bool lz4_append(uint8_t *out, size_t n, size_t *written, const uint8_t *p, size_t packed) {
     const uint8_t *end = p + packed;
-    size_t at = 0;
+    size_t at = *written;
     while (p < end) {
         uint8_t token = *p++;
         size_t len = token >> 4;
@@ -130,7 +131,52 @@ static bool lz4_block(uint8_t *out, size_t n, const uint8_t *p, size_t packed) {
             return false;
         }
     }
-    return at == n;
+    *written = at;
+    return true;
+}
+
+static bool lz4_block(uint8_t *out, size_t n, const uint8_t *p, size_t packed) {
+    size_t at = 0;
+    return lz4_append(out, n, &at, p, packed) && at == n;
+}
+
+static uint32_t little32(const uint8_t *p) {
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+/* https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md; checksums are not looked at. */
+bool fm_lz4_frame(uint8_t *out, size_t n, const uint8_t *p, size_t packed) {
+    const uint8_t *end = p + packed;
+    if (packed < 7 || little32(p) != 0x184D2204) {
+        return false;
+    }
+    uint8_t flags = p[4];
+    size_t head = 7u + (flags & 8 ? 8u : 0) + (flags & 1 ? 4u : 0), at = 0;
+    if (packed < head) {
+        return false;
+    }
+    for (p += head; end - p >= 4;) {
+        uint32_t size = little32(p), k = size & 0x7FFFFFFFu;
+        p += 4;
+        if (size == 0) {
+            return at == n;
+        }
+        if (k > (size_t)(end - p)) {
+            return false;
+        }
+        if (size >> 31) {
+            if (k > n - at) {
+                return false;
+            }
+            memcpy(out + at, p, k);
+            at += k;
+        } else if (!lz4_append(out, n, &at, p, k)) {
+            return false;
+        }
+        p += k;
+        p += flags & 16 ? FM_MIN((size_t)(end - p), (size_t)4) : 0;
+    }
+    return false;
 }
 
 static uint32_t big32(const uint8_t *p) {

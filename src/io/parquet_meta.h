@@ -84,6 +84,9 @@ FM_MUST_CHECK fm_status fm_pq_page_head(fm_pq_page *p, const uint8_t *data, size
 FM_MUST_CHECK fm_status fm_pq_unpack(uint8_t *out, size_t n, const uint8_t *in, size_t packed, int codec,
                                      const char *name);
 
+/* A frame of LZ4 into exactly n bytes. */
+bool fm_lz4_frame(uint8_t *out, size_t n, const uint8_t *p, size_t packed);
+
 /* One value; for bytes a view into the page. */
 typedef struct fm_pq_value {
     union {

@@ -199,7 +199,7 @@ fm_status fm_sqlite_open(fm_sqlite **out, const char *path, const char *query) {
     if (!s || !s->path) {
         st = fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "cannot allocate a reader for '%s'", path);
     }
-    if (st == FM_OK) {
+    if (st == FM_OK && s) {
         st = start(s, query);
     }
     if (st != FM_OK) {

@@ -33,8 +33,8 @@ typedef struct fm_table {
 /* Bytes as a value: text when they are UTF-8, else {"base64":".."}. Appends and says which (as_text as in fm_pq_put).
  */
 fm_json_kind fm_table_put_bytes(fm_str *out, const uint8_t *p, size_t n, bool as_text);
-/* A number with no more digits than it needs to be read back the same; `digits` 9 for a float, 17 for a double;
+/* A number with no more digits than it needs to be read back the same; `most` 9 for a float, 17 for a double;
  * non-finite ones are null. */
-fm_json_kind fm_table_put_double(fm_str *out, double v, int digits);
+fm_json_kind fm_table_put_double(fm_str *out, double v, int most);
 
 #endif

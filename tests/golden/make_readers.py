@@ -23,6 +23,23 @@ def rows(name, items):
             f.write((r if isinstance(r, str) else json.dumps(r, ensure_ascii=False, separators=(",", ":"))) + "\n")
 
 
+def arrow(nested, types):
+    """The tables of the Parquet samples as a stream and as files, packed and not, with a dictionary and string views."""
+    import pyarrow as pa
+
+    def write(name, table, make, codec=None, rows_=100):
+        with make(os.path.join(out, name), table.schema, options=pa.ipc.IpcWriteOptions(compression=codec)) as w:
+            for b in table.to_batches(max_chunksize=rows_):
+                w.write_batch(b)
+    write("nested.arrow", nested, pa.ipc.new_stream, rows_=3)
+    color = types.schema.get_field_index("color")
+    types = types.slice(0, 120)
+    coded = types.set_column(color, "color", types["color"].combine_chunks().dictionary_encode())
+    coded = coded.set_column(0, "s", coded["s"].combine_chunks().cast(pa.string_view()))
+    write("types.arrow", coded, pa.ipc.new_file, "zstd", 50)
+    write("types_lz4.feather", coded, pa.ipc.new_file, "lz4")
+
+
 def parquet():
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -35,6 +52,7 @@ def parquet():
         {"id": 4, "messages": [{"role": None, "content": ""}, None], "tags": ["b"], "n": []},
     ]
     t = pa.Table.from_pylist(data, schema=pa.schema([("id", pa.int64()), ("messages", chat), ("tags", pa.list_(pa.string())), ("n", pa.list_(pa.list_(pa.int8())))]))
+    nested = t
     pq.write_table(t, os.path.join(out, "nested.parquet"), compression="snappy", row_group_size=3)
     rows("nested.parquet", t.to_pylist())
     n = 300
@@ -49,6 +67,7 @@ def parquet():
         "price": pa.array([decimal.Decimal(i * 7 - 900).scaleb(-2) for i in range(n)], pa.decimal128(12, 2)),
         "bin": pa.array([bytes([255, i % 256]) for i in range(n)], pa.binary()),
     })
+    arrow(nested, t)
     pq.write_table(t, os.path.join(out, "types.parquet"), compression="zstd", row_group_size=170, data_page_size=300, data_page_version="2.0",
                    use_dictionary=["color"], column_encoding={"s": "DELTA_BYTE_ARRAY", "u": "DELTA_BINARY_PACKED", "d": "BYTE_STREAM_SPLIT", "bin": "DELTA_LENGTH_BYTE_ARRAY"})
 
@@ -61,6 +80,9 @@ def parquet():
     p = os.path.join(out, "types.parquet.rows")
     s = open(p, encoding="utf-8").read().replace('"@', "").replace('@"', "")
     open(p, "w", encoding="utf-8", newline="\n").write(s)
+    for name in ("types.arrow", "types_lz4.feather"):
+        open(os.path.join(out, name + ".rows"), "w", encoding="utf-8", newline="\n").write("".join(s.splitlines(True)[:120]))
+    rows("nested.arrow", nested.to_pylist())
 
 
 PAGE = """<!DOCTYPE html><html lang="en"><head><title> My  page &amp; more</title><style>x{}</style><script>var a="<p>no</p>";</script></head>

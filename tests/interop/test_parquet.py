@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Parquet both ways: files that pyarrow writes (every codec, page version and encoding it has, nested columns) hold for `fathom data` what they
+"""Parquet and Arrow: files that pyarrow writes (every codec, page version and encoding it has, nested columns) hold for `fathom data` what they
 hold for pyarrow.
 
   test_parquet.py FATHOM [FILE.parquet...]      with files: those are compared instead
@@ -96,7 +96,7 @@ def check(path, dir_):
             os.remove(os.path.join(dir_, name))
     r = run(path, target)
     try:
-        t = pq.read_table(path, coerce_int96_timestamp_unit="us")
+        t = pa.ipc.open_stream(path).read_all() if path.endswith(".arrow") else pq.read_table(path, coerce_int96_timestamp_unit="us")
         values = [[plain(v, f.type) for v in c.to_pylist()] for c, f in zip(t.columns, t.schema)]
     except Exception as e:
         print("pyarrow refuses %s (%s); fathom: %d %s" % (os.path.basename(path), str(e)[:60], r.returncode, r.stderr.strip()[:120]))
@@ -165,6 +165,10 @@ def write_all(d):
         "s": length, "i64": split, "seq": split, "fixed": split, "big": "DELTA_BYTE_ARRAY"})
     pq.write_table(flat.slice(0, 0), d + "/empty.parquet")
     pq.write_table(t.select(["ts"]), d + "/int96.parquet", use_deprecated_int96_timestamps=True)
+    for codec in (None, "lz4", "zstd"):
+        with pa.ipc.new_stream("%s/%s.arrow" % (d, codec), t.schema, options=pa.ipc.IpcWriteOptions(compression=codec)) as w:
+            for b in t.to_batches(max_chunksize=700):
+                w.write_batch(b)
     pq.write_table(t, d + "/names.parquet", use_compliant_nested_type=False)
 
 

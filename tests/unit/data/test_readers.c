@@ -31,6 +31,9 @@ static const sample samples[] = {
     {.file = "wiki.xml"},
     {.file = "wiki.xml.bz2"},
     {.file = "notes.sqlite"},
+    {.file = "nested.arrow"},
+    {.file = "types.arrow"},
+    {.file = "types_lz4.feather"},
 };
 
 static fm_reader_options options_of(const sample *s) {
