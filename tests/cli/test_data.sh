@@ -63,6 +63,38 @@ run 0 "$fathom" data clean -i "$tmp/gbk.txt" -o -
 has out '{"text":"你好，这是一个很好的句子。"}'
 has err "GB18030"
 run 2 "$fathom" data clean -i "$tmp/gbk.txt" -o - --encoding gb18031
+# sample: exactly so many, of each class; the same for any number of threads.
+run 0 "$fathom" data sample -i "$tmp/many.jsonl" -o "$tmp/s1.jsonl" --rows 50 --by label --threads 1
+[ "$(grep -c . "$tmp/s1.jsonl")" -eq 150 ] || die "expected 150 rows"
+for c in c0 c1 c2; do [ "$(grep -c "\"$c\"" "$tmp/s1.jsonl")" -eq 50 ] || die "class $c is not 50 rows"; done
+run 0 "$fathom" data sample -i "$tmp/many.jsonl" -o "$tmp/s3.jsonl" --rows 50 --by label --threads 3
+same "$tmp/s1.jsonl" "$tmp/s3.jsonl"
+run 0 "$fathom" data sample -i "$tmp/many.jsonl" -o "$tmp/s2.jsonl" --fraction 0.1
+[ "$(grep -c . "$tmp/s2.jsonl")" -eq 300 ] || die "expected 300 rows"
+run 2 "$fathom" data sample -i "$tmp/many.jsonl" -o "$tmp/x.jsonl"
+# mix: shares within 0.1%, of rows with repeats, of bytes, by the names of inputs.
+run 0 "$fathom" data mix -i "$tmp/many.jsonl" -o "$tmp/m.jsonl" --by label --weights c0=60,c1=30,c2=10 --repeat 2
+[ "$(grep -c . "$tmp/m.jsonl")" -eq 3333 ] || die "mix has $(grep -c . "$tmp/m.jsonl") rows, expected 3333"
+[ "$(grep -c '"c0"' "$tmp/m.jsonl")" -eq 2000 ] || die "c0 is not 60%"
+[ "$(grep -c '"c1"' "$tmp/m.jsonl")" -eq 1000 ] || die "c1 is not 30%"
+has m.jsonl.manifest.json '"wanted": 0.6'
+cat > "$tmp/mix.yaml" <<X
+input:
+  - {path: $tmp/many.jsonl, name: many}
+  - {path: $tmp/b.jsonl, name: few}
+output: $tmp/mixed.jsonl
+steps:
+  - mix: {weights: [many=99, few=1], unit: bytes, repeat: 100, total: 20000}
+X
+run 0 "$fathom" data run "$tmp/mix.yaml" --json
+has out '"wanted":'
+python3 - "$tmp/out" <<'P' 2> /dev/null || [ $? -eq 127 ] || die "bytes are not shared as asked"
+import json, sys
+r = json.load(open(sys.argv[1]))["steps"][0]["report"]
+sys.exit(any(abs(v["share"] - v["wanted"]) > 0.001 for v in r.values()))
+P
+run 2 "$fathom" data mix -i "$tmp/many.jsonl" -o "$tmp/x.jsonl" --by label --weights c0=60,c9=1
+has err "c9"
 # Mistakes.
 run 2 "$fathom" data cleen -i "$tmp/a.jsonl" -o "$tmp/x.jsonl"
 run 2 "$fathom" data clean -i "$tmp/a.jsonl"
