@@ -3,7 +3,9 @@
  * experts without rows may be missing. */
 #include <string.h>
 
+#include "backend/scratch.h"
 #include "tensor/ops_util.h"
+#include "tensor/param.h"
 
 enum { IN_X, IN_OFFSETS, IN_ORDER, IN_ROW, IN_WEIGHTS };
 #define MAX_EXPERTS 1024 /* of one layer */
@@ -97,10 +99,62 @@ static fm_combine_rows_args combine_args(fm_ctx *c, const fm_node *n, int64_t di
         .n_tokens = rows_of(n) / a->n_active, .dim = dim, .n_active = a->n_active, .row = fm_data(c, n->in[IN_ROW])};
 }
 
+/* Quantised weights are multiplied as they are: a product for each expert that has rows. */
+static bool as_blocks(fm_ctx *c, const fm_node *n, int set) {
+    const attr *a = n->attr;
+    for (int32_t e = 0; fm_ctx_pack(c) && e < a->n_experts; e++) {
+        const fm_tensor *t = n->in[weight_at(a, set, e)];
+        if (t && t->param && fm_param_quantised(t->param)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static fm_status forward_blocks(fm_ctx *c, const fm_node *n, int set, uint8_t *y) {
+    const attr *a = n->attr;
+    const fm_tensor *x = n->in[IN_X];
+    const int32_t *offsets = fm_data(c, n->in[IN_OFFSETS]), *order = fm_data(c, n->in[IN_ORDER]);
+    const uint8_t *rows = fm_data(c, x);
+    int64_t k = x->dim[1], row = fm_dtype_bytes(x->dtype, k), out_row = fm_dtype_bytes(x->dtype, a->n_out);
+    FM_TRY(fm_ctx_status(c));
+    fm_scratch *scratch = fm_ctx_exec(c)->scratch;
+    fm_scratch_mark mark = fm_scratch_save(scratch);
+    fm_status s = FM_OK;
+    if (a->mode == FM_GROUP_GATHER) { /* each expert's rows side by side */
+        uint8_t *sorted = fm_scratch_take(fm_ctx_exec(c), rows_of(n) * row);
+        if (!sorted) {
+            FM_FAIL(FM_ERR_NO_MEMORY, "no memory to sort %lld rows by expert", (long long)rows_of(n));
+        }
+        for (int64_t r = 0; r < rows_of(n); r++) {
+            memcpy(sorted + r * row, rows + order[r] / a->n_active * row, (size_t)row);
+        }
+        rows = sorted;
+    }
+    for (int32_t e = 0; e < a->n_experts && s == FM_OK; e++) {
+        fm_matmul_args g = {.m = offsets[e + 1] - offsets[e],
+                            .n = a->n_out,
+                            .k = k,
+                            .a = rows + offsets[e] * row,
+                            .lda = k,
+                            .c = y + offsets[e] * out_row,
+                            .ldc = a->n_out,
+                            .c_dtype = x->dtype};
+        if (g.m > 0) {
+            s = fm_weight_product(c, n->in[weight_at(a, set, e)], &g, x->dtype);
+        }
+    }
+    fm_scratch_restore(scratch, mark);
+    return s;
+}
+
 static fm_status forward_set(fm_ctx *c, const fm_node *n, int set, void *y) {
     const attr *a = n->attr;
     const fm_tensor *x = n->in[IN_X];
     weights w;
+    if (as_blocks(c, n, set)) {
+        return forward_blocks(c, n, set, y);
+    }
     FM_TRY(open_weights(c, n, set, fm_ctx_pack(c), &w));
     fm_grouped_matmul_args g = {
         .n_groups = a->n_experts,
