@@ -346,18 +346,20 @@ static fm_status run_job(fm_template_result *out, const fmj_job *job, bool spans
     return s;
 }
 
-/* The options as a job; what was parsed for it goes with free_job, also after a failure. */
+/* The options as a job; what was parsed for it goes with free_job, also after a failure. A caller built against an
+ * older header gives a shorter struct. */
 static fm_status make_job(fmj_job *job, const fm_template *t, fm_json *messages, const fm_template_options *opt) {
+    fm_template_options o = {0};
     *job = (fmj_job){.t = t, .messages = messages, .n_messages = fm_json_size(messages)};
     if (opt) {
-        job->generation = opt->add_generation_prompt;
-        job->now = opt->now;
-        job->max_steps = opt->max_steps;
-        FM_TRY(parse_option(&job->tools, opt->tools, "tools", false));
-        FM_TRY(parse_option(&job->documents, opt->documents, "documents", false));
-        FM_TRY(parse_option(&job->vars, opt->vars, "variables", true));
+        memcpy(&o, opt, FM_MIN(opt->size, sizeof o));
     }
-    return FM_OK;
+    job->generation = o.add_generation_prompt;
+    job->now = o.now;
+    job->max_steps = o.max_steps;
+    FM_TRY(parse_option(&job->tools, o.tools, "tools", false));
+    FM_TRY(parse_option(&job->documents, o.documents, "documents", false));
+    return parse_option(&job->vars, o.vars, "variables", true);
 }
 
 static void free_job(fmj_job *job) {

@@ -26,6 +26,9 @@ const char *fmj_last_of(const char *p, const char *end, const char *what, size_t
 
 static size_t common(const fm_template_result *a, const fm_template_result *b) {
     size_t n = FM_MIN(a->n, b->n), i = 0;
+    while (i + 256 <= n && memcmp(a->text + i, b->text + i, 256) == 0) {
+        i += 256;
+    }
     while (i < n && a->text[i] == b->text[i]) {
         i++;
     }
@@ -89,6 +92,22 @@ static fm_status begin_by_prompt(size_t *begin, bool *ok, const fm_template_resu
     return FM_OK;
 }
 
+/* Bytes of the mark that ends a turn, which both texts begin with. What follows it may begin alike too ("<|user|>" and
+ * "</s>"): then the common part is cut back to where a mark can end. Blanks behind it do not count. */
+static size_t same_tail(const char *a, size_t n_a, const char *b, size_t n_b) {
+    size_t n = 0;
+    while (n < n_a && n < n_b && a[n] == b[n]) {
+        n++;
+    }
+    while (n > 0 && n < n_a && !strchr(">])} \n", a[n - 1])) {
+        n--;
+    }
+    while (n > 0 && strchr(" \n\r\t", a[n - 1])) {
+        n--;
+    }
+    return n;
+}
+
 /* Where message i ends in `whole` when the text up to it is not a beginning of the whole: the end of its content and
  * the mark that ends its turn in `upto`, if it has the same one. */
 static fm_status end_by_mark(size_t *end, bool *ok, const fm_template_result *whole, const fmj_job *job,
@@ -101,13 +120,7 @@ static fm_status end_by_mark(size_t *end, bool *ok, const fm_template_result *wh
     }
     FM_TRY(edge(&at, &has_tail, upto, upto_job, i, false));
     if (has_tail) {
-        size_t n = upto->n;
-        while (n > at && strchr(" \n\r\t", upto->text[n - 1])) {
-            n--;
-        }
-        if (n - at <= whole->n - *end && memcmp(whole->text + *end, upto->text + at, n - at) == 0) {
-            *end += n - at;
-        }
+        *end += same_tail(upto->text + at, upto->n - at, whole->text + *end, whole->n - *end);
     }
     return FM_OK;
 }

@@ -9,7 +9,7 @@ import transformers.utils.chat_template_utils as cu
 class Options(ctypes.Structure):
     _fields_ = [("size", ctypes.c_size_t), ("add_generation_prompt", ctypes.c_bool), ("spans", ctypes.c_bool),
                 ("tools", ctypes.c_char_p), ("documents", ctypes.c_char_p), ("vars", ctypes.c_char_p),
-                ("now", ctypes.c_int64)]
+                ("now", ctypes.c_int64), ("max_steps", ctypes.c_int64)]
 
 
 class Span(ctypes.Structure):
@@ -47,7 +47,7 @@ class Ours:
             return None, self._error(s)
         generation = variables.pop("add_generation_prompt", False)
         data = json.dumps(messages).encode()
-        o = Options(ctypes.sizeof(Options), generation, True, None, None, json.dumps(variables).encode(), self.now)
+        o = Options(ctypes.sizeof(Options), generation, True, None, None, json.dumps(variables).encode(), self.now, 0)
         s = self.lib.fm_template_render(ctypes.byref(r), t, data, ctypes.c_size_t(len(data)), ctypes.byref(o))
         error = self._error(s) if s else None
         self.lib.fm_template_free(t)

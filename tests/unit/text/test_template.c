@@ -2,6 +2,8 @@
  * test_jinja.c. */
 #include "text_fixture.h"
 
+#include <stdlib.h>
+
 #include "fathom/template.h"
 
 static const char talk[] =
@@ -196,6 +198,70 @@ static void test_variables(void **state) {
     fm_template_free(t);
 }
 
+/* BOS comes once: the template writes it, the encoder adds none. */
+static void test_bos(void **state) {
+    (void)state;
+    static const char vocab[] =
+        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"h\":0,\"i\":1,\"<s>\":2,\"</"
+        "s>\":3},\"merges\":[]},\"added_tokens\":["
+        "{\"id\":2,\"content\":\"<s>\",\"special\":true},{\"id\":3,\"content\":\"</s>\",\"special\":true}],"
+        "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false},"
+        "\"decoder\":{\"type\":\"ByteLevel\"}}";
+    static const char config[] =
+        "{\"bos_token\":\"<s>\",\"eos_token\":\"</s>\",\"add_bos_token\":true,\"chat_template\":["
+        "{\"name\":\"tool_use\",\"template\":\"{{ bos_token }}i\"},{\"name\":\"default\","
+        "\"template\":\"{{ bos_token }}{{ messages[0].content }}{{ eos_token }}{{ pad_token }}\"}]}";
+    static const char hi[] = "[{\"role\":\"user\",\"content\":\"hi\"}]";
+    const fm_encode_options eo = {.size = sizeof eo, .allow_special = true};
+    fm_template_options o = {.size = sizeof o};
+    fm_tokenizer *tok;
+    fm_template *t;
+    fm_template_result r;
+    fm_tokens ids = {0};
+    ok(fm_tokenizer_parse(&tok, vocab, sizeof vocab - 1, config, sizeof config - 1, "vocab"));
+    ok(fm_template_open(&t, NULL, tok));
+    ok(fm_template_render(&r, t, hi, sizeof hi - 1, NULL));
+    assert_string_equal(r.text, "<s>hi</s>");
+    ok(fm_tokenizer_encode(&ids, tok, r.text, r.n, &eo));
+    assert_int_equal(ids.n, 4);
+    assert_int_equal(ids.ids[0], 2);
+    assert_int_equal(ids.ids[1], 0);
+    assert_int_equal(ids.ids[3], 3);
+    fm_template_result_free(&r);
+    /* the template for tools, also after saving */
+    char dir[] = "/tmp/fathom-template-XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    ok(fm_tokenizer_save(tok, dir));
+    for (int i = 0; i < 2; i++) {
+        o.tools = "[{\"name\":\"f\"}]";
+        ok(fm_template_render(&r, t, hi, sizeof hi - 1, &o));
+        assert_string_equal(r.text, "<s>i");
+        fm_template_result_free(&r);
+        o.tools = "[]";
+        ok(fm_template_render(&r, t, hi, sizeof hi - 1, &o));
+        assert_string_equal(r.text, "<s>hi</s>");
+        fm_template_result_free(&r);
+        fm_template_free(t);
+        if (i == 0) {
+            ok(fm_template_open(&t, dir, NULL));
+        }
+    }
+    /* a template that is set replaces both */
+    ok(fm_tokenizer_set_chat_template(tok, "{{ messages[0].content }}"));
+    assert_null(fm_tokenizer_tool_template(tok));
+    ok(fm_tokenizer_set_chat_template(tok, NULL));
+    assert_int_equal(fm_template_open(&t, NULL, tok), FM_ERR_NOT_FOUND);
+    char path[64];
+    static const char *const files[] = {"tokenizer.json", "tokenizer_config.json"};
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, files[i]);
+        (void)remove(path);
+    }
+    (void)remove(dir);
+    fm_tokens_free(&ids);
+    fm_tokenizer_free(tok);
+}
+
 /* ---- Spans -------------------------------------------------------------------------------------- */
 
 static void spans_are(const char *text, const char *messages, const char *const *want, size_t n) {
@@ -230,6 +296,12 @@ static void test_spans(void **state) {
               "{{ m.content.split('</think>')[-1]|trim }}{% else %}{{ m.content }}{% endif %}<e>\n{% endfor %}"
               "{% if add_generation_prompt %}assistant:<think>{% endif %}",
               talk, (const char *[]){"Yo<e>", "b</think>So<e>"}, 2);
+    /* the end of the whole conversation has a mark of its own */
+    spans_are("{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>\n{% endfor %}"
+              "{% if add_generation_prompt %}<|assistant|>{% else %}</s>{% endif %}",
+              "[{\"role\":\"user\",\"content\":\"u\"},{\"role\":\"assistant\",\"content\":\"A\"},"
+              "{\"role\":\"user\",\"content\":\"u\"},{\"role\":\"assistant\",\"content\":\"B\"}]",
+              (const char *[]){"A<|end|>", "B<|end|>\n</s>"}, 2);
     /* reasoning in a field of its own, printed for the last answer only */
     spans_are(
         "{% for m in messages %}{{ m.role }}:{% if m.reasoning and loop.last %}<t>{{ m.reasoning }}</t>{% endif %}"
@@ -346,7 +418,7 @@ static void test_memory(void **state) {
         fm_template *t = NULL;
         fm_template_result r = {0};
         fm_mem_fail_at(n, false);
-        fm_status s = fm_template_open(&t, "deepseek-r1", NULL);
+        fm_status s = fm_template_open(&t, DATA "templates/qwen3.jinja", NULL);
         s = s == FM_OK ? fm_template_render(&r, t, talk, sizeof talk - 1, &o) : s;
         done = s == FM_OK;
         fm_mem_fail_at(0, false);
@@ -362,8 +434,9 @@ static void test_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_formats), cmocka_unit_test(test_variables), cmocka_unit_test(test_spans),
-        cmocka_unit_test(test_errors),  cmocka_unit_test(test_limits),    cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_formats), cmocka_unit_test(test_variables), cmocka_unit_test(test_bos),
+        cmocka_unit_test(test_spans),   cmocka_unit_test(test_errors),    cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
