@@ -17,7 +17,7 @@ extern "C" {
 typedef struct fm_model fm_model;
 
 typedef struct fm_model_options {
-    size_t size;         /* sizeof(fm_model_options) */
+    size_t size; /* sizeof(fm_model_options) */
     /* "auto" (or NULL): quantised weights are multiplied as they are; plain ones in bf16 where the file is bf16 and the
      * CPU has it, else f32. "bf16", "f32": all are converted, and activations are not rounded to int8. */
     const char *dtype;

@@ -27,7 +27,8 @@ typedef struct fm_backend {
     int64_t (*matmul_pack_bytes)(fm_dtype d, int64_t n, int64_t k);
     fm_status (*matmul_pack)(const fm_exec *x, fm_dtype d, int64_t n, int64_t k, const void *b, int64_t ldb,
                              bool trans_b, void *packed);
-    /* The same for quantised weights w [n,k] of type d; bytes 0: this type is not packed and has no quantised product. */
+    /* The same for quantised weights w [n,k] of type d; bytes 0: this type is not packed and has no quantised product.
+     */
     int64_t (*quant_pack_bytes)(fm_dtype d, int64_t n, int64_t k);
     fm_status (*quant_pack)(const fm_exec *x, fm_dtype d, int64_t n, int64_t k, const void *w, void *packed);
 } fm_backend;

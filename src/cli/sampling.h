@@ -80,7 +80,7 @@ typedef struct sampling_args {
          .type = FM_OPT_STR,                                                                                           \
          SAMPLING_FIELD(dtype),                                                                                        \
          .def = "auto",                                                                                                \
-         .help = "Precision: auto (quantised weights as they are), bf16, f32."},                                                                       \
+         .help = "Precision: auto (quantised weights as they are), bf16, f32."},                                       \
     {                                                                                                                  \
         .key = "threads", .type = FM_OPT_INT, SAMPLING_FIELD(threads), .def = "0", .min = 0, .max = 4096,              \
         .help = "Threads; 0 = all."                                                                                    \

@@ -128,8 +128,8 @@ bool fm_param_quantised(const fm_param *p);
 /* Rows [row, row + n) of the master, whatever its type, as dtype (f32, bf16, f16 or f64) into out. */
 FM_MUST_CHECK fm_status fm_param_rows(const fm_backend *b, const fm_exec *x, const fm_param *p, int64_t row, int64_t n,
                                       fm_dtype dtype, void *out);
-/* C = A W^T + bias for a leaf w [n,k] read in type d: a has m, n, k, a, lda, c, ldc, c_dtype and bias. Where the context
- * packs weights (inference), quantised ones are multiplied as they are, plain ones in their packed form. */
+/* C = A W^T + bias for a leaf w [n,k] read in type d: a has m, n, k, a, lda, c, ldc, c_dtype and bias. Where the
+ * context packs weights (inference), quantised ones are multiplied as they are, plain ones in their packed form. */
 FM_MUST_CHECK fm_status fm_weight_product(fm_ctx *c, const fm_tensor *w, fm_matmul_args *a, fm_dtype d);
 
 #endif

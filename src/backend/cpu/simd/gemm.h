@@ -13,7 +13,7 @@
     extern const fm_kernel_row fm_##isa##_gemm_rows[];                                                                 \
     int64_t fm_##isa##_matmul_pack_bytes(fm_dtype d, int64_t n, int64_t k);                                            \
     fm_status fm_##isa##_matmul_pack(const fm_exec *x, fm_dtype d, int64_t n, int64_t k, const void *b, int64_t ldb,   \
-                                     bool trans_b, void *packed);                                                  \
+                                     bool trans_b, void *packed);                                                      \
     fm_status fm_##isa##_quant_pack(const fm_exec *x, fm_dtype d, int64_t n, int64_t k, const void *w, void *packed)
 
 FM_GEMM_DECLARE(avx512);
