@@ -40,6 +40,9 @@ const fm_example_task *fm_example_task_find(const char *name) {
 
 fm_status fm_example_add(fm_example *e, const int32_t *ids, size_t n, int16_t mark) {
     void *p = e->ids, *q = e->marks;
+    if (n == 0) {
+        return FM_OK;
+    }
     FM_TRY(fm_grow(&p, &e->cap_ids, e->n + n, sizeof *e->ids));
     e->ids = p;
     FM_TRY(fm_grow(&q, &e->cap_marks, e->n + n, sizeof *e->marks));

@@ -60,6 +60,7 @@ void fm_records_close(fm_records *r) {
     }
     for (size_t i = 0; i < r->job.n_files; i++) {
         fm_free(r->job.file[i].path);
+        fm_free(r->job.file[i].location);
     }
     fm_free(r->job.input);
     fm_free(r->job.file);
@@ -88,7 +89,7 @@ static fm_status fill(fm_records *r) {
     fm_status s = FM_OK;
     if (!r->state) {
         r->more = true;
-        s = f->reader->open(&r->state, f->path, &r->reader_options);
+        s = f->reader->open(&r->state, f->location, &r->reader_options);
         if (s != FM_OK) { /* a file that cannot be opened is the caller's to know; nothing was read of it */
             r->state = NULL;
             return s;

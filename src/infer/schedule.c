@@ -386,8 +386,10 @@ static fm_status choose_token(fm_engine *e, fm_request *r, fm_token_sampler *s) 
     if (r->o.logprobs != 0) {
         r->n_top = FM_MAX(r->o.logprobs, 0);
         FM_TRY(fm_token_sampler_logprobs(&r->logprob, s, logits, r->id, r->n_top));
-        memcpy(r->top_ids, s->top_ids, (size_t)r->n_top * sizeof *r->top_ids);
-        memcpy(r->top_logprobs, s->top_logprobs, (size_t)r->n_top * sizeof *r->top_logprobs);
+        if (r->n_top > 0) {
+            memcpy(r->top_ids, s->top_ids, (size_t)r->n_top * sizeof *r->top_ids);
+            memcpy(r->top_logprobs, s->top_logprobs, (size_t)r->n_top * sizeof *r->top_logprobs);
+        }
     }
     return FM_OK;
 }

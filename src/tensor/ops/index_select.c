@@ -61,14 +61,13 @@ static int run_with(fm_ctx *c, fm_tensor **in, fm_tensor **out, int32_t n_segmen
 }
 static const int32_t seg[4] = {0, 5, 6, 17}, seg_large[3] = {0, 60, 150};
 static int run_some(fm_ctx *c, fm_tensor **in, int64_t n_rows, fm_tensor **out) {
-    int32_t offsets[2] = {0, (int32_t)n_rows};
+    static _Thread_local int32_t of_meta[2];
     fm_tensor *t = fm_new(c, FM_I32, 1, (int64_t[]){2}); /* offsets live as long as the tape */
     int32_t *p = t ? fm_data(c, t) : NULL;
-    if (p) {
-        p[0] = offsets[0];
-        p[1] = offsets[1];
-    }
-    return t ? run_with(c, in, out, 1, p ? p : offsets, 4) : 0;
+    p = p ? p : of_meta; /* the meta device has no data */
+    p[0] = 0;
+    p[1] = (int32_t)n_rows;
+    return t ? run_with(c, in, out, 1, p, 4) : 0;
 }
 static int run_segments(fm_ctx *c, fm_tensor **in, int64_t n_rows, fm_tensor **out) {
     FM_UNUSED(n_rows);
