@@ -20,7 +20,7 @@ say "2. Train a tokenizer"
 say "3. Pack token shards"
 "$fathom" data pack -i "$train" -t "$out/tokenizer" -o "$out/packed"
 "$fathom" data pack -i "$held" -t "$out/tokenizer" -o "$out/heldout"
-set -- "$here/demo.yaml" dataset="$out/packed" eval_dataset="$out/heldout" tokenizer="$out/tokenizer" output_dir="$out/model"
+set -- "$here/demo-model.yaml" dataset="$out/packed" eval_dataset="$out/heldout" tokenizer="$out/tokenizer" output_dir="$out/model"
 say "4. Plan the run"
 "$fathom" plan "$@" --calibrate=2
 say "5. Train"

@@ -20,6 +20,7 @@ allow() {
     track) echo "track io tensor backend base" ;;
     measure) echo "measure train infer eval track data model nn io text net tensor backend backend/cpu base" ;;
     serve) echo "serve infer model nn io text net tensor backend backend/cpu base" ;;
+    recipe) echo "recipe measure train infer eval track data model nn io text net tensor backend backend/cpu base" ;;
     cli) echo "cli" ;;
     *) echo "" ;;
     esac
