@@ -82,12 +82,13 @@ static const fm_step_def columns_step = {
 static fm_status list_steps(fm_run *r) {
     fm_data_job *j = r->job;
     bool needs = j->o->columns.n == 0 && fm_out_needs_columns(j->o->output, j->o->output_format);
-    r->n_steps = j->n_steps + needs;
-    r->step = fm_calloc(r->n_steps + 1, sizeof *r->step);
-    r->total = fm_calloc(r->n_steps + 1, sizeof *r->total);
+    size_t n = j->n_steps + needs;
+    r->step = fm_calloc(n + 1, sizeof *r->step);
+    r->total = fm_calloc(n + 1, sizeof *r->total);
     if (!r->step || !r->total) {
-        FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate %zu steps", r->n_steps);
+        FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate %zu steps", n);
     }
+    r->n_steps = n;
     if (j->n_steps) {
         memcpy(r->step, j->step, j->n_steps * sizeof *r->step);
     }

@@ -75,7 +75,10 @@ fm_status fm_spill_create(fm_spill **out, const char *path) {
         FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate a temporary file");
     }
     s->path = fm_strdup(path);
-    s->f = s->path ? fopen(path, "wb+") : NULL;
+    if (!s->path) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate a temporary file");
+    }
+    s->f = fopen(path, "wb+");
     if (!s->f) {
         FM_FAIL(FM_ERR_IO, "cannot make the temporary file '%s': %s", path, strerror(errno));
     }

@@ -1,0 +1,71 @@
+/* Every allocation refused in turn (failures.h) in runs of the steps for duplicates, quality and privacy. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "../failures.h"
+#include "run_step.h"
+
+static char eval_path[64], names_path[64], key_path[64];
+static fm_str rows;
+
+static const char *const none[] = {NULL};
+static const char *const longest[] = {"keep", "longest", "threads", "1", NULL};
+static const char *const mark[] = {"action", "mark", NULL};
+static const char *const against[] = {"against", eval_path, NULL};
+static const char *const set[] = {"set", "min_doc_words=3,min_num_sentences=1", NULL};
+static const char *const pseudonym[] = {"action", "pseudonym", "key_file", key_path, "names", names_path, NULL};
+static const char *const report[] = {"action", "report", NULL};
+
+static const struct {
+    const char *step;
+    const char *const *options;
+} runs[] = {
+    {"dedup", longest}, {"dedup-lines", none},  {"minhash", mark},   {"decontaminate", against},
+    {"quality", set},   {"privacy", pseudonym}, {"privacy", report},
+};
+
+static fm_status run(int variant, uint64_t *sum) {
+    char *out;
+    fm_status s = run_step(&out, NULL, runs[variant].step, rows.data, rows.len, runs[variant].options);
+    *sum = s == FM_OK ? fm_hash64(out, strlen(out), 0) : 0;
+    fm_free(out);
+    return s;
+}
+
+static void each(void **state) {
+    const failures_work w = {"steps", run, FM_ARRAY_LEN(runs), NULL, NULL};
+    (void)state;
+    failures_check(&w);
+}
+
+static void write_file(char *path, size_t cap, const char *name, const char *text) {
+    snprintf(path, cap, "/tmp/fathom_fail_%s_%ld", name, (long)getpid());
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+int main(void) {
+    write_file(eval_path, sizeof eval_path, "eval.txt", "the quick brown fox jumps over the lazy dog again and again");
+    write_file(names_path, sizeof names_path, "names", "Ann Lee\n王小明\n");
+    write_file(key_path, sizeof key_path, "key", "0123456789abcdef");
+    for (int i = 0; i < 12; i++) {
+        fm_str_printf(
+            &rows,
+            "{\"text\":\"The quick brown fox number %d jumps over the lazy dog.\\nAccept all cookies of the site.\\n"
+            "It didn't say [1] why. Ann Lee: a%d@b.org, 13800138000.\",\"n\":[{\"x\":\"4111111111111111\"}]}\n",
+            i / 2, i);
+    }
+    assert_int_equal(fm_str_check(&rows), FM_OK);
+    const struct CMUnitTest tests[] = {cmocka_unit_test(each)};
+    int bad = cmocka_run_group_tests(tests, NULL, NULL);
+    fm_str_free(&rows);
+    unlink(eval_path);
+    unlink(names_path);
+    unlink(key_path);
+    return bad;
+}
