@@ -1,4 +1,5 @@
 /* The thread-local error record and the status tables. */
+#define FM_ERROR_C
 #include "base/error.h"
 
 #include <stdarg.h>

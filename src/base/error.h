@@ -72,6 +72,13 @@ void fm_error_restore(const fm_error_record *in);
     } while (0)
 _Noreturn void fm_assert_fail(const char *cond, const char *file, int line, const char *func);
 
+/* Static analysis does not see into error.c; these return a failure, always. */
+#if defined(__clang_analyzer__) && !defined(FM_ERROR_C)
+#define fm_error_set(code, ...) ((void)fm_error_set((code), __VA_ARGS__), (code))
+#define fm_error_hint(...)      ((void)fm_error_hint(__VA_ARGS__), FM_ERR_DATA)
+#define fm_error_context(...)   ((void)fm_error_context(__VA_ARGS__), FM_ERR_DATA)
+#endif
+
 #define FM_ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 #define FM_UNUSED(x)    ((void)(x))
 #define FM_MIN(a, b)    ((a) < (b) ? (a) : (b))

@@ -12,8 +12,6 @@
 #include "cli/cli.h"
 #include "fathom/recipe.h"
 
-extern char **environ;
-
 typedef struct run_args {
     bool dry_run;
     char *from;
@@ -225,7 +223,12 @@ static int run(const cli_command *cmd, int argc, char **argv) {
     run_args a = {0};
     char **pos = calloc((size_t)argc + 1, sizeof *pos), **rest = calloc((size_t)argc + 1, sizeof *rest);
     int n = 0, n_rest = 0;
-    fm_status s = pos && rest ? fm_options_init(&a, table) : FM_ERR_NO_MEMORY;
+    if (!pos || !rest) {
+        free(pos);
+        free(rest);
+        return cli_fail(FM_ERR_NO_MEMORY);
+    }
+    fm_status s = fm_options_init(&a, table);
     /* name=value words that are no options of this command are variables of the recipe. */
     for (int i = 0; s == FM_OK && i < argc; i++) {
         char key[64];
@@ -240,7 +243,7 @@ static int run(const cli_command *cmd, int argc, char **argv) {
     }
     int rc = s == FM_OK ? cli_parse(cmd, n_rest, rest, &a, pos, &n, 1, 1) : cli_fail(s);
     if (rc < 0) {
-        rc = run_recipe(pos[0], &a);
+        rc = run_recipe(n ? pos[0] : "", &a);
     }
     fm_options_free(&a, table);
     free(pos);

@@ -464,7 +464,7 @@ static bool is_iban(const fm_pii_text *t, size_t at, size_t *from, size_t *end) 
     if (at < 2 || !is_alpha(t->text.ptr[at - 1]) || !is_alpha(t->text.ptr[at - 2]) || !fm_pii_edge(t, at - 2)) {
         return false;
     }
-    char a = (char)(t->text.ptr[at - 2] & ~32), b = (char)(t->text.ptr[at - 1] & ~32), c[40];
+    char a = (char)(t->text.ptr[at - 2] & ~32), b = (char)(t->text.ptr[at - 1] & ~32), c[40] = "";
     size_t want = 0, n = 0, p = at - 2;
     for (size_t i = 0; i + 4 < sizeof length && !want; i += 4) {
         want = length[i] == a && length[i + 1] == b ? (size_t)value(length + i + 2, 2) : 0;

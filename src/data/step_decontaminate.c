@@ -176,6 +176,7 @@ static fm_status add_text(fm_step *step, fm_sv text, uint32_t file, uint32_t lin
     state *s = step->state;
     size_t n = (size_t)o->n, seen = 0;
     uint64_t ring[100], h, sum = 0;
+    FM_ASSERT(n > 0);
     const char *p = text.ptr, *end = p + text.len;
     while (next_word(&p, end, &h)) {
         if (seen >= n) {
@@ -343,7 +344,7 @@ static fm_status decon_row(fm_step_ctx *x, fm_rec *r) {
         first = first ? first : hit;
     }
     size_t runs = seen >= n ? seen - n + 1 : 1;
-    bool found = hits >= (size_t)o->min_hits && (double)hits >= o->min_share * (double)runs;
+    bool found = first && hits >= (size_t)o->min_hits && (double)hits >= o->min_share * (double)runs;
     char where[4096] = "";
     if (found) {
         const char *path = s->file[first->file], *slash = strrchr(path, '/');

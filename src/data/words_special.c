@@ -73,7 +73,7 @@ static fm_status put(const sink *k, const char *text) {
 
 /* Also with the other apostrophe. */
 static fm_status put_forms(const sink *k, const char *text) {
-    char other[64];
+    char other[64] = "";
     size_t n = 0;
     FM_TRY(put(k, text));
     if (!strchr(text, '\'')) {
@@ -86,7 +86,7 @@ static fm_status put_forms(const sink *k, const char *text) {
 }
 
 static fm_status put_capital(const sink *k, const char *text) {
-    char capital[64];
+    char capital[64] = "";
     FM_TRY(put_forms(k, text));
     snprintf(capital, sizeof capital, "%s", text);
     capital[0] = (char)(capital[0] - 32);
@@ -115,7 +115,7 @@ static bool is_word_itself(const char *text) {
 }
 
 static fm_status put_hung(const sink *k, const char *word, const char *tail) {
-    char with[64], without[64];
+    char with[64] = "", without[64] = "";
     size_t n = (size_t)snprintf(with, sizeof with, "%s|%s", word, tail), m = 0;
     for (size_t i = 0; i <= n; i++) {
         with[i] = with[i] == '+' ? '|' : with[i];
@@ -150,7 +150,7 @@ fm_status fm_specials_each(fm_status (*add)(void *arg, const fm_special *s), voi
     const sink k = {add, arg};
     char text[64];
     FM_TRY(put_contractions(&k));
-    for (char c = 'a'; c <= 'z'; c++) {
+    for (int c = 'a'; c <= 'z'; c++) {
         snprintf(text, sizeof text, "%c.", c);
         FM_TRY(put(&k, text));
     }

@@ -175,14 +175,14 @@ static fm_status choice_text(fm_eval *e, fm_sv *out, const mc_row *r, int32_t i)
 }
 
 static fm_status turn(fm_eval *e, fm_eval_turn *out, const fm_eval_entry *in) {
-    mc_row r;
+    mc_row r = {0};
     FM_TRY(read_row(e, &r, in));
     out->text = r.text;
     return choice_text(e, &out->target, &r, r.gold);
 }
 
 static fm_status add_row(fm_eval *e, const fm_eval_entry *in) {
-    mc_row r;
+    mc_row r = {0};
     fm_eval_row *row;
     FM_TRY(read_row(e, &r, in));
     FM_TRY(fm_eval_add_row(e, &row));
@@ -200,13 +200,13 @@ static fm_status add_row(fm_eval *e, const fm_eval_entry *in) {
     const char *delimiter = fm_eval_delimiter(e);
     size_t d = strlen(delimiter);
     for (int32_t i = 0; i < r.n; i++) {
-        fm_sv t;
+        fm_sv t = {0};
         FM_TRY(choice_text(e, &t, &r, i));
         char *p = fm_bump_alloc(&e->arena, d + t.len + 1);
         if (!p) {
             FM_FAIL(FM_ERR_NO_MEMORY, "no memory for choices");
         }
-        memcpy(p, delimiter, d);
+        snprintf(p, d + 1, "%s", delimiter);
         memcpy(p + d, t.ptr, t.len);
         row->choice[i] = (fm_sv){p, d + t.len};
         row->choice_text[i] = (fm_sv){p + d, t.len};

@@ -331,7 +331,7 @@ static fm_status put_settings(fm_json *to, const fm_eval_config *cfg) {
 }
 
 static fm_status fill(fm_json *o, fm_eval *e, const fm_eval_scores *s, const fm_eval_scores *other) {
-    fm_interval v[FM_MAX_MEASURES];
+    fm_interval v[FM_MAX_MEASURES] = {0};
     fm_json *list;
     const fm_eval_config *c = e->cfg;
     FM_TRY(set_str(o, "task", e->task->name));

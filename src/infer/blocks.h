@@ -32,10 +32,10 @@ int32_t fm_blocks_take(fm_blocks *b);
 /* The published block that holds ids[block_tokens] after `link`, used once more; -1 when there is none. On success
  * *link is the link to what follows. */
 int32_t fm_blocks_find(fm_blocks *b, fm_block_link *link, const int32_t *ids);
-/* Publishes a block in use that holds ids[block_tokens] after *link, unless another one with that content is there.
+/* Publishes block i, in use, that holds ids[block_tokens] after *link, unless another one with that content is there.
  * *link becomes the link to what follows, in either case. */
-void fm_blocks_publish(fm_blocks *b, int32_t block, fm_block_link *link, const int32_t *ids);
-void fm_blocks_release(fm_blocks *b, int32_t block);
+void fm_blocks_publish(fm_blocks *b, int32_t i, fm_block_link *link, const int32_t *ids);
+void fm_blocks_release(fm_blocks *b, int32_t i);
 /* Forgets all content, so that nothing is found any more. */
 void fm_blocks_forget(fm_blocks *b);
 

@@ -249,6 +249,7 @@ static fm_status fill_params(fm_model *m, fm_dtype master, fm_pool *pool) {
             continue;
         }
         if (p->own_dtype) {
+            FM_ASSERT(s->w); /* blocks are not kept of parameters that a product is made from */
             copy_blocks(p, s);
             fm_param_changed(p);
             continue;

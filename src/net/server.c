@@ -520,11 +520,14 @@ static fm_status listen_on(fm_server *s, const char *host, int port) {
                            strerror(error));
         return error == EADDRINUSE ? fm_error_hint("another program has this port; choose one with --port") : FM_ERR_IO;
     }
-    struct sockaddr_storage at;
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } at = {.v6 = {0}};
     socklen_t len = sizeof at;
-    if (getsockname(s->listen_fd, (struct sockaddr *)&at, &len) == 0) {
-        s->port = ntohs(at.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&at)->sin6_port
-                                                 : ((struct sockaddr_in *)&at)->sin_port);
+    if (getsockname(s->listen_fd, &at.any, &len) == 0) {
+        s->port = ntohs(at.any.sa_family == AF_INET6 ? at.v6.sin6_port : at.v4.sin_port);
     }
     return FM_OK;
 }

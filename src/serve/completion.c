@@ -198,7 +198,7 @@ static void write_usage(fm_str *out, const completion *k) {
     fm_str_printf(out,
                   "{\"prompt_tokens\":%lld,\"completion_tokens\":%lld,\"total_tokens\":%lld,"
                   "\"prompt_tokens_details\":{\"cached_tokens\":%lld}}",
-                  (long long)k->n_prompt, (long long)k->n_generated, (long long)(k->n_prompt + k->n_generated),
+                  (long long)k->n_prompt, (long long)k->n_generated, (long long)k->n_prompt + k->n_generated,
                   (long long)k->n_cached);
 }
 

@@ -40,8 +40,8 @@ typedef struct fm_metrics {
 } fm_metrics;
 
 /* A generation that is over. */
-void fm_metrics_finish(fm_metrics *m, const fm_engine_event *last);
+void fm_metrics_finish(fm_metrics *m, const fm_engine_event *v);
 void fm_metrics_answer(fm_metrics *m, int code);
-void fm_metrics_write(fm_str *out, fm_metrics *m, fm_engine *e, const char *model_name);
+void fm_metrics_write(fm_str *out, fm_metrics *shared, fm_engine *e, const char *model_name);
 
 #endif

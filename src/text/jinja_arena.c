@@ -280,10 +280,13 @@ fm_status fmj_dict_put(fmj_run *r, fmj_dict *d, const fmj_value *key, const fmj_
         size_t cap = d->cap ? 2 * d->cap : 4;
         fmj_entry *e = fmj_alloc(r, cap * sizeof *e);
         FMJ_CHECK(e);
-        memcpy(e, d->n ? (void *)d->e : (void *)e, d->n * sizeof *e);
+        if (d->e) {
+            memcpy(e, d->e, d->n * sizeof *e);
+        }
         d->e = e;
         d->cap = cap;
     }
+    FM_ASSERT(d->e);
     d->e[d->n] = (fmj_entry){*key, *value};
     d->n++;
     if (d->n > SMALL_DICT && 2 * d->n > d->n_index) {
@@ -332,6 +335,7 @@ fm_status fmj_from_json(fmj_run *r, fmj_value *out, fm_json *j) {
     if (fm_json_is_array(j)) {
         fmj_list *l;
         FM_TRY(fmj_list_new(r, &l, fm_json_size(j)));
+        FM_ASSERT(l);
         for (size_t i = 0; i < l->n; i++) {
             FM_TRY(fmj_from_json(r, &l->item[i], fm_json_at(j, i)));
         }

@@ -168,7 +168,7 @@ fm_status fmj_call(fmj_run *r, fmj_value *out, const fmj_value *fn, fmj_args *a)
 }
 
 static fm_status star_args(fmj_run *r, fmj_list **extra, fmj_dict **named, const fmj_call_args *a) {
-    fmj_value v;
+    fmj_value v = fmj_none();
     if (a->star) {
         FM_TRY(fmj_eval(r, &v, a->star));
         FM_TRY(fmj_items(r, extra, &v));
@@ -280,7 +280,7 @@ static fm_status concat(fmj_run *r, fmj_value *out, const fmj_node *n) {
 }
 
 static fm_status sign(fmj_run *r, fmj_value *out, const fmj_node *n) {
-    fmj_value v, zero = fmj_int(0);
+    fmj_value v = fmj_none(), zero = fmj_int(0);
     FM_TRY(fmj_eval(r, &v, n->a));
     if (v.type == FMJ_UNDEFINED) {
         return fmj_fail_undefined(&v);
@@ -328,6 +328,7 @@ static fm_status unknown_row(const fmj_node *n) {
 fm_status fmj_eval_filters(fmj_run *r, fmj_value *out, const fmj_node *n, const fmj_value *inner) {
     fmj_value self = {.type = FMJ_NONE};
     fmj_args a;
+    FM_ASSERT(inner);
     if (!n) {
         *out = *inner;
         return FM_OK;

@@ -8,7 +8,7 @@
 /* How a body ended. */
 typedef enum flow { FLOW_ON, FLOW_BREAK, FLOW_CONTINUE } flow;
 
-static fm_status exec(fmj_run *r, const fmj_node *n, flow *f);
+static fm_status exec(fmj_run *r, const fmj_node *body, flow *f);
 
 /* ---- Output ------------------------------------------------------------------------------------- */
 

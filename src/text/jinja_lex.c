@@ -40,7 +40,7 @@ static fm_status push(lexer *l, fmj_token t, const char *at) {
         size_t cap = l->cap ? 2 * l->cap : 256;
         fmj_token *more = fmj_arena_alloc(l->arena, cap * sizeof *more);
         if (!more) {
-            return l->arena->failed;
+            return fmj_arena_failed(l->arena);
         }
         memcpy(more, l->n ? (void *)l->tok : (void *)more, l->n * sizeof *more);
         l->tok = more;
@@ -190,7 +190,7 @@ static fm_status lex_string(lexer *l) {
             q += n > 0 ? n : 0;
         }
         char *copy = fm_str_check(&s) == FM_OK ? fmj_arena_alloc(l->arena, s.len + 1) : NULL;
-        fm_status st = s.failed ? FM_ERR_NO_MEMORY : copy ? FM_OK : l->arena->failed;
+        fm_status st = s.failed ? FM_ERR_NO_MEMORY : copy ? FM_OK : fmj_arena_failed(l->arena);
         if (copy && s.len) {
             memcpy(copy, s.data, s.len);
         }

@@ -47,7 +47,7 @@ static fm_status for_statement(fmj_parser *p, fmj_node *n) {
     n->op = fmj_skip_name(p, "recursive") ? 'r' : 0;
     n->list = fmj_arena_alloc(&p->t->arena, 2 * sizeof *n->list);
     if (!n->list) {
-        return p->t->arena.failed;
+        return fmj_arena_failed(&p->t->arena);
     }
     n->list[1] = NULL;
     n->n = 2;
@@ -120,7 +120,7 @@ static fm_status signature(fmj_parser *p, fmj_macro_def *m) {
     m->n_params = defs.n;
     m->param = fmj_arena_alloc(&p->t->arena, defs.n * sizeof *m->param);
     if (!m->param) {
-        return p->t->arena.failed;
+        return fmj_arena_failed(&p->t->arena);
     }
     for (size_t i = 0; i < defs.n; i++) {
         m->param[i] = params[i]->sym;
@@ -151,7 +151,7 @@ static fm_status macro_statement(fmj_parser *p, fmj_node *n, bool call) {
     fmj_macro_def *m = fmj_arena_alloc(&p->t->arena, sizeof *m);
     fm_sv name = fm_sv_of("caller");
     if (!m) {
-        return p->t->arena.failed;
+        return fmj_arena_failed(&p->t->arena);
     }
     *m = (fmj_macro_def){0};
     n->macro = m;
@@ -367,7 +367,7 @@ fm_status fmj_parse(fm_jinja **out, const char *text, size_t n, const char *name
     FM_TRY_GOTO(s, done, statements(&p, &t->body, NULL));
     t->global = fmj_arena_alloc(&t->arena, t->n_symbols * sizeof *t->global);
     if (!t->global) {
-        s = t->arena.failed;
+        s = fmj_arena_failed(&t->arena);
         goto done;
     }
     for (size_t i = 0; i < t->n_symbols; i++) {

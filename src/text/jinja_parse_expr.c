@@ -41,7 +41,7 @@ fm_status fmj_node_new(fmj_parser *p, fmj_node **out, fmj_kind kind) {
     fmj_node *n = fmj_arena_alloc(&p->t->arena, sizeof *n);
     *out = n;
     if (!n) {
-        return p->t->arena.failed;
+        return fmj_arena_failed(&p->t->arena);
     }
     *n = (fmj_node){.kind = (uint8_t)kind, .line = p->tok->line, .sym = -1};
     return FM_OK;
@@ -89,7 +89,7 @@ fm_status fmj_nodes_add(fmj_parser *p, fmj_nodes *l, fmj_node *n) {
         size_t cap = l->cap ? 2 * l->cap : 4;
         fmj_node **more = fmj_arena_alloc(&p->t->arena, cap * sizeof *more);
         if (!more) {
-            return p->t->arena.failed;
+            return fmj_arena_failed(&p->t->arena);
         }
         for (size_t i = 0; i < l->n; i++) {
             more[i] = l->item[i];
@@ -114,7 +114,7 @@ fm_status fmj_symbol(fmj_parser *p, int32_t *out, fm_sv name) {
         fm_sv *more = cap <= 65536 ? fmj_arena_alloc(&t->arena, cap * sizeof *more) : NULL;
         if (!more) {
             return cap > 65536 ? fm_error_set(FM_ERR_FORMAT, __FILE__, __LINE__, "%s: too many names", t->name)
-                               : t->arena.failed;
+                               : fmj_arena_failed(&t->arena);
         }
         memcpy(more, t->n_symbols ? (void *)t->symbol : (void *)more, t->n_symbols * sizeof *more);
         t->symbol = more;
@@ -129,7 +129,7 @@ fm_status fmj_parser_str(fmj_parser *p, fmj_str **out, fm_sv text) {
     fmj_str *s = fmj_arena_alloc(&p->t->arena, sizeof *s);
     *out = s;
     if (!s) {
-        return p->t->arena.failed;
+        return fmj_arena_failed(&p->t->arena);
     }
     *s = (fmj_str){.p = text.ptr, .n = text.len, .chars = -1};
     (void)fmj_chars(s); /* counted now: threads that render share the tree */
@@ -176,7 +176,7 @@ static fm_status string_literal(fmj_parser *p, fmj_node *n) {
         fm_sv more = (p->tok++)->text;
         char *both = fmj_arena_alloc(&p->t->arena, text.len + more.len);
         if (!both) {
-            return p->t->arena.failed;
+            return fmj_arena_failed(&p->t->arena);
         }
         memcpy(both, text.ptr ? text.ptr : "", text.len);
         memcpy(both + text.len, more.ptr ? more.ptr : "", more.len);
@@ -281,7 +281,7 @@ static fm_status call_args(fmj_parser *p, fmj_call_args **out) {
     fmj_str **names = NULL;
     size_t cap = 0;
     if (!a) {
-        return p->t->arena.failed;
+        return fmj_arena_failed(&p->t->arena);
     }
     *a = (fmj_call_args){0};
     p->tok++; /* ( */
@@ -309,7 +309,7 @@ static fm_status call_args(fmj_parser *p, fmj_call_args **out) {
                 cap = cap ? 2 * cap : 4;
                 fmj_str **more = fmj_arena_alloc(&p->t->arena, cap * sizeof *more);
                 if (!more) {
-                    return p->t->arena.failed;
+                    return fmj_arena_failed(&p->t->arena);
                 }
                 for (size_t i = 0; i < kw.n; i++) {
                     more[i] = names[i];
@@ -360,7 +360,7 @@ static fm_status subscript_part(fmj_parser *p, fmj_node **out) {
     }
     n->list = fmj_arena_alloc(&p->t->arena, sizeof bound);
     if (!n->list) {
-        return p->t->arena.failed;
+        return fmj_arena_failed(&p->t->arena);
     }
     memcpy(n->list, bound, sizeof bound);
     n->n = 3;
@@ -369,7 +369,7 @@ static fm_status subscript_part(fmj_parser *p, fmj_node **out) {
 }
 
 static fm_status subscript(fmj_parser *p, fmj_node **node) {
-    fmj_node *n, *part = NULL;
+    fmj_node *n = NULL, *part = NULL;
     fmj_nodes parts = {0};
     bool comma = false;
     FM_TRY(fmj_node_new(p, &n, FMJ_N_ITEM));
@@ -381,6 +381,7 @@ static fm_status subscript(fmj_parser *p, fmj_node **node) {
             break;
         }
         FM_TRY(subscript_part(p, &part));
+        FM_ASSERT(part);
         FM_TRY(fmj_nodes_add(p, &parts, part));
         if (part->kind == FMJ_N_SLICE && (comma || fmj_at_op(p, ','))) {
             return fmj_syntax(p, "one slice alone in brackets");
@@ -405,7 +406,7 @@ static fm_status subscript(fmj_parser *p, fmj_node **node) {
 
 fm_status fmj_postfix(fmj_parser *p, fmj_node **node) {
     for (;;) {
-        fmj_node *n;
+        fmj_node *n = NULL;
         if (fmj_at_op(p, '.')) {
             p->tok++;
             FM_TRY(fmj_node_new(p, &n, FMJ_N_ATTR));
@@ -489,7 +490,7 @@ static fm_status test(fmj_parser *p, fmj_node **node) {
         FM_TRY(fmj_postfix(p, &arg));
         n->args = fmj_arena_alloc(&p->t->arena, sizeof *n->args + sizeof(fmj_node *));
         if (!n->args) {
-            return p->t->arena.failed;
+            return fmj_arena_failed(&p->t->arena);
         }
         *n->args = (fmj_call_args){.pos = (fmj_node **)(n->args + 1), .n_pos = 1};
         n->args->pos[0] = arg;
@@ -507,7 +508,7 @@ static fm_status test(fmj_parser *p, fmj_node **node) {
 /* ---- Operators ---------------------------------------------------------------------------------- */
 
 static fm_status unary(fmj_parser *p, fmj_node **out, bool with_filters) {
-    fmj_node *n;
+    fmj_node *n = NULL;
     FM_TRY(fmj_enter(p));
     if (fmj_at_op(p, '-') || fmj_at_op(p, '+')) {
         FM_TRY(fmj_node_new(p, &n, fmj_at_op(p, '-') ? FMJ_N_NEG : FMJ_N_POS));
@@ -622,7 +623,7 @@ static fm_status compare(fmj_parser *p, fmj_node **out) {
             *out = n;
             s = fmj_node_close(p, n);
         } else {
-            s = p->t->arena.failed;
+            s = fmj_arena_failed(&p->t->arena);
         }
     }
     fm_str_free(&ops);
@@ -635,6 +636,7 @@ static fm_status not_level(fmj_parser *p, fmj_node **out) {
     }
     FM_TRY(fmj_enter(p));
     FM_TRY(fmj_node_new(p, out, FMJ_N_NOT));
+    FM_ASSERT(*out);
     p->tok++;
     FM_TRY(not_level(p, &(*out)->a));
     p->depth--;

@@ -147,13 +147,13 @@ static fm_status t_ne(fmj_run *r, fmj_value *out, const fmj_value *v, const fmj_
     static fm_status t_##name(fmj_run *r, fmj_value *out, const fmj_value *v, const fmj_args *a) {                     \
         int c;                                                                                                         \
         FM_TRY(fmj_order(r, &c, v, &a->v[0], text));                                                                   \
-        *out = fmj_bool(c != 2 && (expr));                                                                             \
+        *out = fmj_bool(expr);                                                                                         \
         return FM_OK;                                                                                                  \
     }
 ORDER_TEST(lt, "<", c < 0)
 ORDER_TEST(le, "<=", c <= 0)
-ORDER_TEST(gt, ">", c > 0)
-ORDER_TEST(ge, ">=", c >= 0)
+ORDER_TEST(gt, ">", c == 1)
+ORDER_TEST(ge, ">=", c == 0 || c == 1)
 #undef ORDER_TEST
 
 const fmj_row fmj_tests[] = {

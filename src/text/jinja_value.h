@@ -106,11 +106,17 @@ typedef struct fmj_arena {
 void *fmj_arena_alloc(fmj_arena *a, size_t n);
 void fmj_arena_free(fmj_arena *a);
 
+/* Why the last allocation failed; never FM_OK. */
+static inline fm_status fmj_arena_failed(const fmj_arena *a) {
+    FM_ASSERT(a->failed != FM_OK);
+    return a->failed;
+}
+
 /* For functions that return fm_status and have a run `r`. */
 #define FMJ_CHECK(p)                                                                                                   \
     do {                                                                                                               \
         if (!(p)) {                                                                                                    \
-            return r->arena.failed;                                                                                    \
+            return fmj_arena_failed(&r->arena);                                                                        \
         }                                                                                                              \
     } while (0)
 

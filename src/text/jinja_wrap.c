@@ -164,7 +164,7 @@ static fm_status wrap_lines(wrap *w, const fmj_list *lines) {
         size_t n = (size_t)fmj_chars(s);
         uint32_t *cp = fmj_alloc(w->r, n * sizeof *cp);
         if (!cp) {
-            return w->r->arena.failed;
+            return fmj_arena_failed(&w->r->arena);
         }
         FM_TRY(fmj_step(w->r, n / 8 + 1));
         for (size_t i = 0; i < n && p < end; i++) {
