@@ -328,8 +328,8 @@ static fm_status unknown_row(const fmj_node *n) {
 fm_status fmj_eval_filters(fmj_run *r, fmj_value *out, const fmj_node *n, const fmj_value *inner) {
     fmj_value self = {.type = FMJ_NONE};
     fmj_args a;
-    FM_ASSERT(inner);
     if (!n) {
+        FM_ASSERT(inner);
         *out = *inner;
         return FM_OK;
     }
@@ -338,6 +338,7 @@ fm_status fmj_eval_filters(fmj_run *r, fmj_value *out, const fmj_node *n, const 
     } else if (n->a) {
         FM_TRY(fmj_eval(r, &self, n->a));
     } else {
+        FM_ASSERT(inner);
         self = *inner;
     }
     FM_TRY(fmj_eval_args(r, &a, n->args));

@@ -145,13 +145,15 @@ static fm_status curve(void *arg, const char *name, fm_json *points) {
     put(s, name);
     fm_str_puts(s, "</title>");
     double step = tick(a.y1 - a.y0);
-    for (double y = ceil(a.y0 / step) * step; y <= a.y1; y += step) {
+    for (int64_t k = (int64_t)ceil(a.y0 / step); (double)k * step <= a.y1; k++) {
+        double y = (double)k * step;
         fm_str_printf(s, "<line class=g x1=%d x2=%d y1=%.1f y2=%.1f /><text x=%d y=%.1f text-anchor=end>%s</text>",
                       LEFT, WIDTH - 8, at_y(&a, y), at_y(&a, y), LEFT - 6, at_y(&a, y) + 4,
                       number(label, sizeof label, fabs(y) < step * 1e-9 ? 0 : y));
     }
     step = tick(a.x1 - a.x0);
-    for (double x = ceil(a.x0 / step) * step; x <= a.x1; x += step) {
+    for (int64_t k = (int64_t)ceil(a.x0 / step); (double)k * step <= a.x1; k++) {
+        double x = (double)k * step;
         fm_str_printf(s, "<text x=%.1f y=%d text-anchor=middle>%s</text>", at_x(&a, x), HEIGHT - 6,
                       number(label, sizeof label, x));
     }

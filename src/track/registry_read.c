@@ -348,12 +348,13 @@ static const char *value_of(const keys *k, const char *key) {
 static fm_status config_differences(fm_json *list, const keys *k, int n) {
     for (int from = 0; from < n; from++) {
         for (size_t i = 0; i < k[from].n; i++) {
-            const char *key = k[from].key[i];
+            const char *key = k[from].key[i], *value = k[from].value[i];
+            FM_ASSERT(value);
             bool seen = false, differs = false;
             for (int j = 0; j < n; j++) {
                 const char *v = value_of(&k[j], key);
                 seen = seen || (j < from && v);
-                differs = differs || !v || strcmp(v, k[from].value[i]) != 0;
+                differs = differs || !v || strcmp(v, value) != 0;
             }
             if (seen || !differs) {
                 continue;

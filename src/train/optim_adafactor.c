@@ -81,6 +81,7 @@ static fm_status moments(void *arg, int64_t part, int64_t n_parts, int thread) {
                 sum[c] += v;
                 mean += v;
             } else {
+                FM_ASSERT(f->full);
                 float *s = &f->full[r * f->cols + c];
                 *s = (float)(f->beta * (double)*s + (1 - f->beta) * v);
             }

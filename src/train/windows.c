@@ -130,6 +130,7 @@ static fm_status load_examples(fm_windows *w, fm_sampler *s, int64_t i) {
     FM_TRY(fm_sampler_next_examples(s, w->ids + at, w->pos + at, w->targets + at, w->mark + at, w->document + at,
                                     w->ends + at, &w->n_ends[i], &w->first[i]));
     for (int64_t t = at; w->n_mark_weights > 0 && t < at + w->env.seq_len; t++) {
+        FM_ASSERT(w->mark);
         int16_t mark = w->targets[t] >= 0 ? w->mark[t + 1] : 0;
         if (mark < 0 || mark >= w->n_mark_weights) {
             FM_FAIL(FM_ERR_CORRUPT, "%s: token %lld has mark %d, there are %d weights", fm_dataset_dir(s->data),
