@@ -8,6 +8,7 @@
 #include "backend/cpu/cpu.h"
 #include "io/safetensors.h"
 #include "model/adapter_files.h"
+#include "tensor/dora.h"
 
 void fm_adapter_free(fm_adapter *a) {
     if (!a) {
@@ -15,6 +16,10 @@ void fm_adapter_free(fm_adapter *a) {
     }
     for (int i = 0; i < a->n && a->weight; i++) {
         a->weight[i]->lora = NULL;
+        fm_dora_free(a->lora[i].dora);
+    }
+    for (int i = 0; i < a->n_whole && a->replaced; i++) {
+        a->replaced[i]->instead = NULL;
     }
     if (a->m && a->m->adapter == a) {
         a->m->adapter = NULL;
@@ -23,6 +28,8 @@ void fm_adapter_free(fm_adapter *a) {
     fm_safetensors_close(a->files);
     fm_free(a->lora);
     fm_free(a->weight);
+    fm_free(a->replaced);
+    fm_free(a->whole);
     fm_free(a);
 }
 
@@ -47,17 +54,42 @@ static fm_sv module_of(const fm_param *p) {
     return (fm_sv){p->name, strlen(p->name) - strlen(SUFFIX)};
 }
 
-static bool matches(const fm_param *p, const char *target) {
-    fm_sv m = module_of(p);
-    size_t n = strlen(target);
-    return n <= m.len && memcmp(m.ptr + m.len - n, target, n) == 0 && (n == m.len || m.ptr[m.len - n - 1] == '.');
+/* '*' stands for any characters, '?' for one. */
+static bool glob(fm_sv s, const char *pattern) {
+    size_t i = 0, back = 0;
+    const char *p = pattern, *star = NULL;
+    while (i < s.len) {
+        if (*p == '*') {
+            star = p++;
+            back = i;
+        } else if (*p && (*p == '?' || *p == s.ptr[i])) {
+            p++;
+            i++;
+        } else if (star) {
+            p = star + 1;
+            i = ++back;
+        } else {
+            return false;
+        }
+    }
+    return p[strspn(p, "*")] == '\0';
+}
+
+/* The whole name of a module, or its last parts from a dot on. */
+static bool matches(fm_sv m, const char *target) {
+    for (size_t at = 0; at < m.len; at++) {
+        if ((at == 0 || m.ptr[at - 1] == '.') && glob((fm_sv){m.ptr + at, m.len - at}, target)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static bool wanted(const fm_param *p, const fm_adapter_config *cfg, bool *hit) {
     bool any = false;
     for (int i = 0; i < cfg->n_targets; i++) {
         bool all = strcmp(cfg->target[i], "all") == 0 || strcmp(cfg->target[i], "all-linear") == 0;
-        if ((all && !is_expert(p)) || (!all && matches(p, cfg->target[i]))) {
+        if ((all && !is_expert(p)) || (!all && matches(module_of(p), cfg->target[i]))) {
             hit[i] = any = true;
         }
     }
@@ -106,8 +138,10 @@ fm_status fm_adapter_begin(fm_adapter **out, fm_model *m) {
         a->m = m;
         a->lora = fm_calloc((size_t)n, sizeof *a->lora);
         a->weight = fm_calloc((size_t)n, sizeof *a->weight);
+        a->replaced = fm_calloc((size_t)n, sizeof *a->replaced);
+        a->whole = fm_calloc((size_t)n, sizeof *a->whole);
     }
-    if (!a || !a->lora || !a->weight) {
+    if (!a || !a->lora || !a->weight || !a->replaced || !a->whole) {
         fm_adapter_free(a);
         FM_FAIL(FM_ERR_NO_MEMORY, "no memory for an adapter of %d weights", n);
     }
@@ -120,17 +154,19 @@ fm_status fm_adapter_begin(fm_adapter **out, fm_model *m) {
     return FM_OK;
 }
 
-static fm_status add_matrix(fm_adapter *a, const fm_param *w, const char *kind, int64_t rows, int64_t cols, double std,
-                            fm_param **out) {
+/* kind: "lora_A.weight"; dims[1] 0: a vector */
+static fm_status add_part(fm_adapter *a, const fm_param *w, const char *kind, int64_t rows, int64_t cols, double std,
+                          fm_param **out) {
     char name[512];
     fm_sv m = module_of(w);
-    snprintf(name, sizeof name, "base_model.model.%.*s.%s.weight", (int)m.len, m.ptr, kind);
+    snprintf(name, sizeof name, "base_model.model.%.*s.%s", (int)m.len, m.ptr, kind);
     return fm_params_add(a->params,
                          &(fm_param_desc){.name = name,
-                                          .n_dims = 2,
-                                          .dim = {rows, cols},
+                                          .n_dims = cols > 0 ? 2 : 1,
+                                          .dim = {rows, FM_MAX(cols, 1)},
                                           .init = std > 0 ? FM_INIT_NORMAL : FM_INIT_ZEROS,
-                                          .init_std = std},
+                                          .init_std = std,
+                                          .no_decay = cols == 0},
                          out);
 }
 
@@ -143,8 +179,16 @@ fm_status fm_adapter_add(fm_adapter *a, fm_param *w, int64_t rank) {
                 (long long)w->dim[0], (long long)w->dim[1], (long long)FM_MIN(w->dim[0], w->dim[1]), (long long)rank);
     }
     fm_lora *l = &a->lora[a->n];
-    FM_TRY(add_matrix(a, w, "lora_A", rank, w->dim[1], 1 / sqrt(3 * (double)w->dim[1]), &l->a));
-    FM_TRY(add_matrix(a, w, "lora_B", w->dim[0], rank, 0, &l->b));
+    if (a->dora && is_expert(w)) {
+        FM_FAIL(FM_ERR_UNSUPPORTED,
+                "use_dora: %s is a router or an expert, which take adapters without magnitudes only", w->name);
+    }
+    FM_TRY(add_part(a, w, "lora_A.weight", rank, w->dim[1], 1 / sqrt(3 * (double)w->dim[1]), &l->a));
+    FM_TRY(add_part(a, w, "lora_B.weight", w->dim[0], rank, 0, &l->b));
+    if (a->dora) {
+        FM_TRY(add_part(a, w, "lora_magnitude_vector", w->dim[0], 0, 0, &l->magnitude));
+        FM_TRY(fm_dora_new(&l->dora, w->dim[0]));
+    }
     l->scale = (float)(a->alpha / (a->rslora ? sqrt((double)rank) : (double)rank));
     l->dropout = a->dropout;
     snprintf(l->stream, sizeof l->stream, "lora.%d", w->index);
@@ -152,11 +196,65 @@ fm_status fm_adapter_add(fm_adapter *a, fm_param *w, int64_t rank) {
     return FM_OK;
 }
 
+/* Parameters of any kind that stand alone in files. A matrix that has low-rank parts too would be trained twice. */
+fm_status fm_adapter_add_whole(fm_adapter *a, fm_param *w) {
+    char name[512];
+    if (w->tie || w->state || w->file_transposed) {
+        FM_FAIL(FM_ERR_UNSUPPORTED, "modules_to_save: %s cannot be trained whole beside an adapter: %s", w->name,
+                w->tie     ? "it is tied to another weight; name that one"
+                : w->state ? "no gradient changes it"
+                           : "its files hold it transposed");
+    }
+    for (int i = 0; i < a->n; i++) {
+        if (a->weight[i] == w) {
+            FM_FAIL(FM_ERR_CONFIG, "modules_to_save: %s has low-rank parts already; take it out of lora_target",
+                    w->name);
+        }
+    }
+    snprintf(name, sizeof name, "base_model.model.%s", w->name);
+    fm_param_desc d = {.name = name, .n_dims = w->n_dims, .no_decay = !w->decay};
+    memcpy(d.dim, w->dim, sizeof d.dim);
+    FM_TRY(fm_params_add(a->params, &d, &a->whole[a->n_whole]));
+    a->replaced[a->n_whole++] = w;
+    return FM_OK;
+}
+
 void fm_adapter_attach(fm_adapter *a) {
     for (int i = 0; i < a->n; i++) {
         a->weight[i]->lora = &a->lora[i];
     }
+    for (int i = 0; i < a->n_whole; i++) {
+        a->replaced[i]->instead = a->whole[i];
+    }
     a->m->adapter = a;
+}
+
+/* All parameters of the modules that cfg->whole names. */
+static fm_status add_wholes(fm_adapter *a, const fm_adapter_config *cfg) {
+    for (int k = 0; k < cfg->n_whole; k++) {
+        bool hit = false;
+        for (int i = 0; i < fm_params_count(a->m->params); i++) {
+            fm_param *p = fm_params_at(a->m->params, i);
+            const char *dot = strrchr(p->name, '.');
+            fm_sv module = {p->name, dot ? (size_t)(dot - p->name) : strlen(p->name)};
+            /* A tied head is trained with the table it is tied to. */
+            p = p->tie && matches(module, cfg->whole[k]) ? p->tie : p;
+            bool there = false;
+            for (int j = 0; j < a->n_whole; j++) {
+                there = there || a->replaced[j] == p;
+            }
+            if (matches(module, cfg->whole[k])) {
+                hit = true;
+                FM_TRY(there ? FM_OK : fm_adapter_add_whole(a, p));
+            }
+        }
+        if (!hit && !(strcmp(cfg->whole[k], "lm_head") == 0 && a->m->cfg.tied)) {
+            (void)fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "modules_to_save: no module is called \"%s\"",
+                               cfg->whole[k]);
+            return fm_error_hint("names such as lm_head, embed_tokens, model.norm, layers.*.mlp.up_proj");
+        }
+    }
+    return FM_OK;
 }
 
 fm_status fm_adapter_new(fm_model *m, const fm_adapter_config *cfg) {
@@ -171,6 +269,7 @@ fm_status fm_adapter_new(fm_model *m, const fm_adapter_config *cfg) {
     a->alpha = cfg->alpha;
     a->dropout = cfg->dropout;
     a->rslora = cfg->rslora;
+    a->dora = cfg->dora;
     fm_status s = FM_OK;
     for (int i = 0; i < fm_params_count(m->params) && s == FM_OK; i++) {
         fm_param *p = fm_params_at(m->params, i);
@@ -179,6 +278,7 @@ fm_status fm_adapter_new(fm_model *m, const fm_adapter_config *cfg) {
         }
     }
     s = s == FM_OK ? check_hits(m, cfg, hit) : s;
+    s = s == FM_OK ? add_wholes(a, cfg) : s;
     if (s != FM_OK) {
         fm_adapter_free(a);
         return s;
@@ -187,7 +287,35 @@ fm_status fm_adapter_new(fm_model *m, const fm_adapter_config *cfg) {
     return FM_OK;
 }
 
+fm_status fm_adapter_begin_values(fm_model *m, const fm_exec *x) {
+    fm_adapter *a = m->adapter;
+    FM_ASSERT(a);
+    for (int i = 0; i < a->n && a->dora; i++) {
+        fm_param *magnitude = a->lora[i].magnitude;
+        FM_ASSERT(magnitude->dtype == FM_F32 && magnitude->data);
+        FM_TRY(fm_dora_lengths(fm_cpu_backend(), x, a->weight[i], magnitude->data));
+        fm_param_changed(magnitude);
+    }
+    return FM_OK;
+}
+
 /* ---- merging --------------------------------------------------------------------------------- */
+
+/* Rows of w to the lengths of the magnitude; work has room for a number a row. */
+static fm_status bring_to_lengths(fm_param *w, const fm_param *magnitude, const fm_exec *x, float *work) {
+    int64_t n = w->dim[0], k = w->dim[1];
+    FM_TRY(fm_dora_lengths(fm_cpu_backend(), x, w, work));
+    for (int64_t i = 0; i < n; i++) {
+        double to = fm_load_as_f64(magnitude->dtype, magnitude->data, i),
+               factor = work[i] > 0 ? to / (double)work[i] : 0;
+        for (int64_t j = 0; j < k; j++) {
+            float *v = (float *)w->data + i * k + j;
+            *v = (float)((double)*v * factor);
+        }
+    }
+    fm_param_changed(w);
+    return FM_OK;
+}
 
 /* W += scale B A */
 static fm_status merge_one(fm_param *w, const fm_lora *l, const fm_exec *x) {
@@ -215,9 +343,23 @@ static fm_status merge_one(fm_param *w, const fm_lora *l, const fm_exec *x) {
                         .c_dtype = FM_F32,
                         .accumulate = true};
     fm_status s = fm_kernel_run(b, x, FM_K_matmul, FM_F32, &p);
-    fm_free(scaled);
     fm_param_changed(w);
+    s = s == FM_OK && l->magnitude ? bring_to_lengths(w, l->magnitude, x, scaled) : s;
+    fm_free(scaled);
     return s;
+}
+
+/* The base's own element type may be read only; its memory stays with the store. */
+static fm_status merge_whole(fm_param *w, const fm_param *whole, const fm_exec *x) {
+    return fm_param_rows(fm_cpu_backend(), x, whole, 0, whole->dim[0], FM_F32, w->data);
+}
+
+static fm_status check_mergeable(const fm_param *w) {
+    if (w->dtype != FM_F32 || w->storage == FM_STORAGE_MAP) {
+        FM_FAIL(FM_ERR_STATE, "merging needs base weights in f32 memory; %s is %s", w->name,
+                fm_dtype_get(w->dtype)->name);
+    }
+    return FM_OK;
 }
 
 fm_status fm_adapter_merge(fm_model *m) {
@@ -229,12 +371,13 @@ fm_status fm_adapter_merge(fm_model *m) {
     fm_status s = fm_pool_new(&pool, 0);
     fm_exec x = {.pool = pool, .scratch = scratch};
     for (int i = 0; i < a->n && s == FM_OK; i++) {
-        if (a->weight[i]->dtype != FM_F32 || a->weight[i]->storage == FM_STORAGE_MAP) {
-            s = fm_error_set(FM_ERR_STATE, __FILE__, __LINE__, "merging needs base weights in f32 memory; %s is %s",
-                             a->weight[i]->name, fm_dtype_get(a->weight[i]->dtype)->name);
-        } else {
-            s = merge_one(a->weight[i], &a->lora[i], &x);
-        }
+        s = check_mergeable(a->weight[i]);
+        s = s == FM_OK ? merge_one(a->weight[i], &a->lora[i], &x) : s;
+    }
+    for (int i = 0; i < a->n_whole && s == FM_OK; i++) {
+        s = check_mergeable(a->replaced[i]);
+        s = s == FM_OK ? merge_whole(a->replaced[i], a->whole[i], &x) : s;
+        fm_param_changed(a->replaced[i]);
     }
     fm_pool_free(pool);
     fm_scratch_free(scratch);

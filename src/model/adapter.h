@@ -1,4 +1,5 @@
-/* Low-rank adapters (LoRA: Hu et al. 2021; rsLoRA: Kalajdzievski 2023) on the matrices of a model, as PEFT folders.
+/* Low-rank adapters (LoRA: Hu et al. 2021; rsLoRA: Kalajdzievski 2023; DoRA: Liu et al. 2024) on the matrices of a
+ * model, and parameters that are trained whole beside them, as PEFT folders.
  *
  * An adapter has a parameter store of its own: the base store stays what its files say. While it is attached, the
  * linear operation adds scale * B A x to the product of each adapted weight. */
@@ -11,8 +12,12 @@ typedef struct fm_adapter_config {
     int64_t rank;
     double alpha, dropout;
     bool rslora;               /* scale alpha / sqrt(rank) instead of alpha / rank */
-    const char *const *target; /* names or last parts of names of weights: "q_proj"; "all" = every linear layer */
+    bool dora;                 /* a magnitude for each row */
+    const char *const *target; /* names or last parts of names of modules: "q_proj"; with * and ? a pattern of either;
+                                  "all" = every linear layer */
     int n_targets;
+    const char *const *whole; /* the same for modules trained whole: "lm_head", "embed_tokens" */
+    int n_whole;
 } fm_adapter_config;
 
 struct fm_adapter {
@@ -21,9 +26,11 @@ struct fm_adapter {
     fm_lora *lora;     /* [n] */
     fm_param **weight; /* [n] the adapted ones, in the order of the base store */
     int n;
+    fm_param **replaced, **whole; /* [n_whole] of the base store, and what is read instead */
+    int n_whole;
     int64_t rank;
     double alpha, dropout;
-    bool rslora;
+    bool rslora, dora;
     void *files; /* mapped, or NULL */
 };
 
@@ -31,15 +38,17 @@ struct fm_adapter {
  * of a uniform over +-1/sqrt(columns)), B is zero. FM_ERR_CONFIG names a target that no weight matches. The model owns
  * it. */
 FM_MUST_CHECK fm_status fm_adapter_new(fm_model *m, const fm_adapter_config *cfg);
-/* Attaches what a PEFT folder holds, its weights mapped. FM_ERR_UNSUPPORTED names what PEFT can and this cannot (DoRA,
- * trained biases, whole modules). */
+/* What a new adapter takes from the base, whose weights are there now: the magnitudes are the lengths of its rows. */
+FM_MUST_CHECK fm_status fm_adapter_begin_values(fm_model *m, const fm_exec *x);
+/* Attaches what a PEFT folder holds, its weights mapped. FM_ERR_UNSUPPORTED names what PEFT can and this cannot
+ * (trained biases, other ranks of alpha). */
 FM_MUST_CHECK fm_status fm_adapter_open(fm_model *m, const char *dir);
 /* Fills an attached adapter (f32, memory of its own) from a PEFT folder of the same shape. */
 FM_MUST_CHECK fm_status fm_adapter_read(fm_model *m, const char *dir);
 /* adapter_config.json and adapter_model.safetensors (f32). The folder must exist. base: what the configuration names.
  */
 FM_MUST_CHECK fm_status fm_adapter_save(const fm_model *m, const char *dir, const char *base);
-/* Adds scale * B A into the base weights (heap memory, f32) and detaches. */
+/* Adds scale * B A into the base weights (heap memory, f32), puts whole modules in their place, and detaches. */
 FM_MUST_CHECK fm_status fm_adapter_merge(fm_model *m);
 void fm_adapter_free(fm_adapter *a); /* detaches */
 

@@ -8,13 +8,15 @@
 #include "base/file.h"
 #include "io/safetensors.h"
 
+#define TIED_HEAD "base_model.model.lm_head.weight" /* as PEFT names a head that is tied to a table */
+
 /* ---- reading --------------------------------------------------------------------------------- */
 
 /* Keys that change what the adapter computes and that we do not compute. */
 static fm_status refuse(const fm_json *j) {
-    static const char *const off[] = {
-        "use_dora",        "fan_in_fan_out",          "lora_bias",        "alora_invocation_tokens", "layers_pattern",
-        "megatron_config", "trainable_token_indices", "target_parameters"};
+    static const char *const off[] = {"fan_in_fan_out",    "lora_bias",       "alora_invocation_tokens",
+                                      "layers_pattern",    "megatron_config", "trainable_token_indices",
+                                      "target_parameters", "use_qalora",      "use_bdlora"};
     const char *type, *bias;
     FM_TRY(fm_json_get_str(&type, j, "peft_type", "LORA"));
     FM_TRY(fm_json_get_str(&bias, j, "bias", "none"));
@@ -31,12 +33,9 @@ static fm_status refuse(const fm_json *j) {
             FM_FAIL(FM_ERR_UNSUPPORTED, "%s: this form of adapter is not supported", off[i]);
         }
     }
-    const fm_json *alphas = fm_json_get(j, "alpha_pattern"), *modules = fm_json_get(j, "modules_to_save");
+    const fm_json *alphas = fm_json_get(j, "alpha_pattern");
     if (fm_json_is_object(alphas) && fm_json_size(alphas) > 0) {
         FM_FAIL(FM_ERR_UNSUPPORTED, "alpha_pattern: one lora_alpha for all modules is supported");
-    }
-    if (fm_json_is_array(modules) && fm_json_size(modules) > 0) {
-        FM_FAIL(FM_ERR_UNSUPPORTED, "modules_to_save: modules trained as a whole are not supported");
     }
     return FM_OK;
 }
@@ -56,6 +55,7 @@ static fm_status read_config(fm_adapter *a, const char *dir) {
     s = s == FM_OK ? fm_json_get_f64(&a->alpha, j, "lora_alpha", 8) : s;
     s = s == FM_OK ? fm_json_get_f64(&a->dropout, j, "lora_dropout", 0) : s;
     s = s == FM_OK ? fm_json_get_bool(&a->rslora, j, "use_rslora", false) : s;
+    s = s == FM_OK ? fm_json_get_bool(&a->dora, j, "use_dora", false) : s;
     fm_json_free(j);
     return s == FM_OK ? FM_OK : fm_error_context("%s", path);
 }
@@ -91,21 +91,45 @@ static bool ends_with(const char *s, const char *tail) {
     return n >= t && strcmp(s + n - t, tail) == 0;
 }
 
+/* A tensor that is no low-rank part: a module trained whole. */
+static fm_status describe_whole(fm_adapter *a, const fm_st_tensor *t) {
+    static const char head[] = "base_model.model.";
+    fm_param *w =
+        strncmp(t->name, head, sizeof head - 1) == 0 ? fm_params_find(a->m->params, t->name + sizeof head - 1) : NULL;
+    if (!w && a->m->cfg.tied && strcmp(t->name, TIED_HEAD) == 0) {
+        return FM_OK; /* compared with its table by check_ties */
+    }
+    if (!w) {
+        FM_FAIL(FM_ERR_UNSUPPORTED,
+                "tensor %s: expected lora_A, lora_B and lora_magnitude_vector, or a parameter of the base model",
+                t->name);
+    }
+    return w->tie ? FM_OK : fm_adapter_add_whole(a, w);
+}
+
+static bool is_part(const char *name) {
+    return ends_with(name, ".lora_B.weight") || ends_with(name, ".lora_magnitude_vector");
+}
+
 static fm_status describe(fm_adapter *a, const fm_safetensors *st) {
-    for (size_t i = 0; i < fm_safetensors_count(st); i++) {
-        const fm_st_tensor *t = fm_safetensors_at(st, i);
-        if (ends_with(t->name, ".lora_B.weight")) {
-            continue;
+    for (int pass = 0; pass < 2; pass++) {
+        for (size_t i = 0; i < fm_safetensors_count(st); i++) {
+            const fm_st_tensor *t = fm_safetensors_at(st, i);
+            bool low = ends_with(t->name, ".lora_A.weight");
+            if (is_part(t->name) || low == (pass == 1)) {
+                continue;
+            }
+            if (pass == 1) {
+                FM_TRY(describe_whole(a, t));
+                continue;
+            }
+            if (t->n_dims != 2) {
+                FM_FAIL(FM_ERR_SHAPE, "tensor %s: expected 2 dimensions, found %d", t->name, t->n_dims);
+            }
+            fm_param *w;
+            FM_TRY(adapted(&w, a->m, t->name));
+            FM_TRY(fm_adapter_add(a, w, t->dims[0]));
         }
-        if (!ends_with(t->name, ".lora_A.weight")) {
-            FM_FAIL(FM_ERR_UNSUPPORTED, "tensor %s: expected lora_A and lora_B weights only", t->name);
-        }
-        if (t->n_dims != 2) {
-            FM_FAIL(FM_ERR_SHAPE, "tensor %s: expected 2 dimensions, found %d", t->name, t->n_dims);
-        }
-        fm_param *w;
-        FM_TRY(adapted(&w, a->m, t->name));
-        FM_TRY(fm_adapter_add(a, w, t->dims[0]));
     }
     if (a->n == 0) {
         FM_FAIL(FM_ERR_FORMAT, "there are no lora_A weights");
@@ -113,12 +137,40 @@ static fm_status describe(fm_adapter *a, const fm_safetensors *st) {
     return FM_OK;
 }
 
+/* Which of the whole modules is a table with a head tied to it, or -1. */
+static int tied_table(const fm_adapter *a) {
+    for (int i = 0; i < a->n_whole && a->m->cfg.tied; i++) {
+        if (a->replaced[i] == a->m->head) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+/* PEFT trains a table and the head that is tied to it apart; here they are one. */
+static fm_status check_ties(const fm_adapter *a, const fm_safetensors *st) {
+    int i = tied_table(a);
+    const fm_st_tensor *head = fm_safetensors_find(st, TIED_HEAD);
+    const fm_st_tensor *own = i >= 0 ? fm_safetensors_find(st, a->whole[i]->name) : NULL;
+    bool same = head && own && head->bytes == own->bytes && memcmp(head->data, own->data, (size_t)own->bytes) == 0;
+    if (a->m->cfg.tied && (head || own) && !same) {
+        FM_FAIL(
+            FM_ERR_UNSUPPORTED,
+            "modules_to_save: the base model ties its table of embeddings to its head, but the adapter has them apart");
+    }
+    return FM_OK;
+}
+
 static fm_status check_tensor(const fm_st_tensor **out, const fm_safetensors *st, const fm_param *p) {
     FM_TRY(fm_safetensors_get(out, st, p->name));
     const fm_st_tensor *t = *out;
-    if (t->n_dims != 2 || t->dims[0] != p->dim[0] || t->dims[1] != p->dim[1]) {
-        FM_FAIL(FM_ERR_SHAPE, "tensor %s: expected [%lld,%lld], found %d dimensions, the first %lld", p->name,
-                (long long)p->dim[0], (long long)p->dim[1], t->n_dims, (long long)(t->n_dims > 0 ? t->dims[0] : 0));
+    bool same = t->n_dims == p->n_dims;
+    for (int i = 0; i < p->n_dims && same; i++) {
+        same = t->dims[i] == p->dim[i];
+    }
+    if (!same) {
+        FM_FAIL(FM_ERR_SHAPE, "tensor %s: expected %d dimensions, %lld elements; found %d, the first %lld", p->name,
+                p->n_dims, (long long)p->numel, t->n_dims, (long long)(t->n_dims > 0 ? t->dims[0] : 0));
     }
     if (t->dtype != FM_F32 && t->dtype != FM_BF16 && t->dtype != FM_F16) {
         FM_FAIL(FM_ERR_DTYPE, "tensor %s: element type %s is not supported; expected F32, BF16 or F16", p->name,
@@ -136,6 +188,7 @@ fm_status fm_adapter_open(fm_model *m, const char *dir) {
     s = s == FM_OK ? open_weights(&st, dir) : s;
     a->files = st;
     s = s == FM_OK ? describe(a, st) : s;
+    s = s == FM_OK ? check_ties(a, st) : s;
     for (int i = 0; i < fm_params_count(a->params) && s == FM_OK; i++) {
         fm_param *p = fm_params_at(a->params, i);
         const fm_st_tensor *t;
@@ -161,9 +214,10 @@ fm_status fm_adapter_read(fm_model *m, const char *dir) {
     FM_ASSERT(a);
     FM_TRY(open_weights(&st, dir));
     fm_status s = FM_OK;
-    if (fm_safetensors_count(st) != (size_t)fm_params_count(a->params)) {
-        s = fm_error_set(FM_ERR_SHAPE, __FILE__, __LINE__, "adapter %s has %zu tensors, expected %d", dir,
-                         fm_safetensors_count(st), fm_params_count(a->params));
+    size_t expected = (size_t)fm_params_count(a->params) + (size_t)(tied_table(a) >= 0);
+    if (fm_safetensors_count(st) != expected) {
+        s = fm_error_set(FM_ERR_SHAPE, __FILE__, __LINE__, "adapter %s has %zu tensors, expected %zu", dir,
+                         fm_safetensors_count(st), expected);
     }
     for (int i = 0; i < fm_params_count(a->params) && s == FM_OK; i++) {
         fm_param *p = fm_params_at(a->params, i);
@@ -200,6 +254,22 @@ static fm_status add_targets(const fm_adapter *a, fm_json *list) {
     return FM_OK;
 }
 
+/* Names of the modules trained whole, in full: PEFT compares ends of names. A tied head is named too, so that PEFT
+ * trains and loads the pair. */
+static fm_status add_whole_names(const fm_adapter *a, fm_json *list) {
+    for (int i = 0; i < a->n_whole; i++) {
+        char name[512];
+        const char *full = a->replaced[i]->name, *dot = strrchr(full, '.');
+        snprintf(name, sizeof name, "%.*s", (int)(dot ? dot - full : (long)strlen(full)), full);
+        bool there = false;
+        for (size_t k = 0; k < fm_json_size(list); k++) {
+            there = there || strcmp(fm_json_str(fm_json_at(list, k), NULL), name) == 0;
+        }
+        FM_TRY(there ? FM_OK : fm_json_append(list, fm_json_new_str(name)));
+    }
+    return tied_table(a) >= 0 ? fm_json_append(list, fm_json_new_str("lm_head")) : FM_OK;
+}
+
 static fm_status fill_config(const fm_adapter *a, fm_json *j, const char *base) {
     fm_json *targets = fm_json_new_array();
     if (!targets) {
@@ -211,6 +281,10 @@ static fm_status fill_config(const fm_adapter *a, fm_json *j, const char *base) 
         return s;
     }
     FM_TRY(fm_json_set(j, "target_modules", targets));
+    if (a->n_whole > 0) {
+        FM_TRY(fm_json_set(j, "modules_to_save", fm_json_new_array()));
+        FM_TRY(add_whole_names(a, fm_json_get(j, "modules_to_save")));
+    }
     FM_TRY(fm_json_set(j, "peft_type", fm_json_new_str("LORA")));
     FM_TRY(fm_json_set(j, "task_type", fm_json_new_str("CAUSAL_LM")));
     FM_TRY(fm_json_set(j, "base_model_name_or_path", base ? fm_json_new_str(base) : fm_json_new_null()));
@@ -218,7 +292,7 @@ static fm_status fill_config(const fm_adapter *a, fm_json *j, const char *base) 
     FM_TRY(fm_json_set(j, "lora_alpha", fm_json_new_num(a->alpha)));
     FM_TRY(fm_json_set(j, "lora_dropout", fm_json_new_num(a->dropout)));
     FM_TRY(fm_json_set(j, "use_rslora", fm_json_new_bool(a->rslora)));
-    FM_TRY(fm_json_set(j, "use_dora", fm_json_new_bool(false)));
+    FM_TRY(fm_json_set(j, "use_dora", fm_json_new_bool(a->dora)));
     FM_TRY(fm_json_set(j, "bias", fm_json_new_str("none")));
     FM_TRY(fm_json_set(j, "fan_in_fan_out", fm_json_new_bool(false)));
     FM_TRY(fm_json_set(j, "inference_mode", fm_json_new_bool(true)));
@@ -251,14 +325,15 @@ fm_status fm_adapter_save(const fm_model *m, const char *dir, const char *base) 
     fm_st_writer_options o = {.base = "adapter_model"};
     FM_TRY(fm_st_writer_new(&w, dir, &o));
     fm_status s = fm_st_writer_metadata(w, "format", "pt");
-    for (int i = 0; i < fm_params_count(a->params) && s == FM_OK; i++) {
-        const fm_param *p = fm_params_at(a->params, i);
-        s = fm_st_writer_declare(w, p->name, p->dtype, p->n_dims, p->dim);
+    int tied = tied_table(a), n = fm_params_count(a->params);
+    for (int i = 0; i < n + (tied >= 0) && s == FM_OK; i++) {
+        const fm_param *p = i < n ? fm_params_at(a->params, i) : a->whole[tied];
+        s = fm_st_writer_declare(w, i < n ? p->name : TIED_HEAD, p->dtype, p->n_dims, p->dim);
     }
     s = s == FM_OK ? fm_st_writer_begin(w) : s;
-    for (int i = 0; i < fm_params_count(a->params) && s == FM_OK; i++) {
-        const fm_param *p = fm_params_at(a->params, i);
-        s = fm_st_writer_put(w, p->name, 0, p->data, fm_dtype_bytes(p->dtype, p->numel));
+    for (int i = 0; i < n + (tied >= 0) && s == FM_OK; i++) {
+        const fm_param *p = i < n ? fm_params_at(a->params, i) : a->whole[tied];
+        s = fm_st_writer_put(w, i < n ? p->name : TIED_HEAD, 0, p->data, fm_dtype_bytes(p->dtype, p->numel));
     }
     s = s == FM_OK ? fm_st_writer_finish(w) : s;
     fm_st_writer_free(w);

@@ -7,6 +7,8 @@
 /* Not attached yet. */
 FM_MUST_CHECK fm_status fm_adapter_begin(fm_adapter **out, fm_model *m);
 FM_MUST_CHECK fm_status fm_adapter_add(fm_adapter *a, fm_param *w, int64_t rank);
+/* A parameter of the base that the adapter has a whole one of. */
+FM_MUST_CHECK fm_status fm_adapter_add_whole(fm_adapter *a, fm_param *w);
 void fm_adapter_attach(fm_adapter *a);
 
 #endif

@@ -25,6 +25,10 @@ fm_tensor *fm_layernorm_(fm_ctx *c, fm_tensor *x, fm_tensor *w, fm_tensor *b, fl
 /* x * w + b by column, w and b [dim] or NULL: the "norm" of MobileBERT. */
 fm_tensor *fm_affine_(fm_ctx *c, fm_tensor *x, fm_tensor *w, fm_tensor *b);
 #define fm_affine(c, ...) fm_affine_(FM_HERE(c), __VA_ARGS__)
+/* x * magnitude * inverse + b by column, the last step of DoRA (Liu et al. 2024): magnitude, b [dim] (b or NULL),
+ * inverse [dim] in the accumulation type, a constant. */
+fm_tensor *fm_dora_scale_(fm_ctx *c, fm_tensor *x, fm_tensor *magnitude, fm_tensor *inverse, fm_tensor *b);
+#define fm_dora_scale(c, ...) fm_dora_scale_(FM_HERE(c), __VA_ARGS__)
 /* Fused residual add and norm: *sum = res + x (rounded to D), returns rmsnorm(*sum) * w. */
 fm_tensor *fm_add_rmsnorm_(fm_ctx *c, fm_tensor *res, fm_tensor *x, fm_tensor *w, float eps, fm_tensor **sum);
 #define fm_add_rmsnorm(c, ...) fm_add_rmsnorm_(FM_HERE(c), __VA_ARGS__)

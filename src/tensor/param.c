@@ -185,7 +185,7 @@ fm_status fm_params_alloc_mixed(fm_params *ps, fm_dtype dtype, fm_dtype frozen) 
     size_t total = 0;
     for (size_t i = 0; i < ps->n; i++) {
         const fm_param *p = ps->item[i];
-        if (!p->tie && !p->data) {
+        if (!p->tie && !p->instead && !p->data) {
             total += align64((size_t)fm_dtype_bytes(p->own_dtype ? p->dtype : p->frozen ? frozen : dtype, p->numel));
         }
     }
@@ -197,7 +197,7 @@ fm_status fm_params_alloc_mixed(fm_params *ps, fm_dtype dtype, fm_dtype frozen) 
     uint8_t *at = ps->block;
     for (size_t i = 0; i < ps->n; i++) {
         fm_param *p = ps->item[i];
-        if (!p->tie && !p->data) {
+        if (!p->tie && !p->instead && !p->data) {
             p->dtype = p->own_dtype ? p->dtype : p->frozen ? frozen : dtype;
             p->storage = FM_STORAGE_HEAP;
             p->data = at;
@@ -243,12 +243,17 @@ void fm_params_free_grads(fm_params *ps) {
     }
 }
 
+/* Quantised masters are made numbers when they are used. */
+static bool takes_copy(const fm_param *p, fm_dtype dtype) {
+    return !p->tie && !p->instead && p->dtype != dtype && !fm_param_quantised(p);
+}
+
 fm_status fm_params_alloc_copies(fm_params *ps, fm_dtype dtype) {
     FM_ASSERT(!ps->copy_block);
     size_t total = 0;
     for (size_t i = 0; i < ps->n; i++) {
         fm_param *p = ps->item[i];
-        total += p->tie || p->dtype == dtype ? 0 : align64((size_t)fm_dtype_bytes(dtype, p->numel));
+        total += !takes_copy(p, dtype) ? 0 : align64((size_t)fm_dtype_bytes(dtype, p->numel));
     }
     if (total == 0) {
         return FM_OK;
@@ -258,7 +263,7 @@ fm_status fm_params_alloc_copies(fm_params *ps, fm_dtype dtype) {
     uint8_t *at = ps->copy_block;
     for (size_t i = 0; i < ps->n; i++) {
         fm_param *p = ps->item[i];
-        if (!p->tie && p->dtype != dtype) {
+        if (takes_copy(p, dtype)) {
             FM_ASSERT(!p->copy.data);
             p->copy = (fm_derived){.dtype = dtype, .data = at, .version = 0};
             at += align64((size_t)fm_dtype_bytes(dtype, p->numel));
@@ -327,7 +332,7 @@ fm_status fm_param_init(fm_param *p, uint64_t seed, fm_pool *pool) {
 
 fm_status fm_params_init(fm_params *ps, uint64_t seed, fm_pool *pool) {
     for (size_t k = 0; k < ps->n; k++) {
-        if (!ps->item[k]->tie) {
+        if (!ps->item[k]->tie && !ps->item[k]->instead) {
             FM_TRY(fm_param_init(ps->item[k], seed, pool));
         }
     }

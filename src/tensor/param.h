@@ -22,9 +22,12 @@ typedef struct fm_derived {
     uint32_t version; /* of the master it was made from; 0 = never */
 } fm_derived;
 
-/* A low-rank addition to a weight W [n,k] (Hu et al. 2021): the linear operation gives W x + scale B A x. */
+/* A low-rank addition to a weight W [n,k] (Hu et al. 2021): the linear operation gives W x + scale B A x. With a
+ * magnitude (DoRA: Liu et al. 2024) each row of W + scale B A is brought to that length first. */
 typedef struct fm_lora {
-    fm_param *a, *b; /* [rank,k] [n,rank] */
+    fm_param *a, *b;      /* [rank,k] [n,rank] */
+    fm_param *magnitude;  /* [n], or NULL */
+    struct fm_dora *dora; /* lengths of the rows as they are, made anew when a weight changed (tensor/dora.h) */
     float scale;
     double dropout; /* of x, when training */
     char stream[32];
@@ -59,6 +62,7 @@ struct fm_param {
     uint32_t version;     /* starts at 1, bumped by every change of data */
     fm_derived copy;      /* the compute-dtype copy */
     const fm_lora *lora;  /* or NULL */
+    fm_param *instead;    /* read in its place (a module trained whole beside a frozen base), or NULL; no tie */
     void *packed;         /* as backend->matmul_pack made it, of the compute dtype, as trans_b */
     uint32_t packed_version;
     int64_t packed_bytes;
@@ -128,6 +132,9 @@ bool fm_param_quantised(const fm_param *p);
 /* Rows [row, row + n) of the master, whatever its type, as dtype (f32, bf16, f16 or f64) into out. */
 FM_MUST_CHECK fm_status fm_param_rows(const fm_backend *b, const fm_exec *x, const fm_param *p, int64_t row, int64_t n,
                                       fm_dtype dtype, void *out);
+/* A weight in type d for one product: its own data or copy, or, of a quantised master, numbers in scratch memory that
+ * last until the caller restores the scratch (fm_scratch_save). */
+FM_MUST_CHECK fm_status fm_weight_numbers(fm_ctx *c, const fm_tensor *w, fm_dtype d, const void **out);
 /* C = A W^T + bias for a leaf w [n,k] read in type d: a has m, n, k, a, lda, c, ldc, c_dtype and bias. Where the
  * context packs weights (inference), quantised ones are multiplied as they are, plain ones in their packed form. */
 FM_MUST_CHECK fm_status fm_weight_product(fm_ctx *c, const fm_tensor *w, fm_matmul_args *a, fm_dtype d);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "backend/quant.h"
+#include "backend/scratch.h"
 #include "base/file.h"
 #include "tensor/param.h"
 
@@ -143,6 +144,33 @@ static bool has_product(const fm_backend *b, const fm_param *p, fm_dtype d) {
            (!b->quant_pack_bytes || b->quant_pack_bytes(p->dtype, p->dim[0], p->numel / p->dim[0]) > 0);
 }
 
+fm_status fm_weight_numbers(fm_ctx *c, const fm_tensor *w, fm_dtype d, const void **out) {
+    *out = NULL;
+    if (fm_ctx_is_meta(c)) {
+        return FM_OK;
+    }
+    if (!w->param || !fm_param_quantised(w->param)) {
+        *out = fm_data(c, w);
+        return fm_ctx_status(c);
+    }
+    void *numbers = fm_scratch_take(fm_ctx_exec(c), fm_dtype_bytes(d, w->param->numel));
+    if (!numbers) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for the numbers of %s", w->param->name);
+    }
+    *out = numbers;
+    return fm_param_rows(fm_ctx_backend(c), fm_ctx_exec(c), w->param, 0, w->param->dim[0], d, numbers);
+}
+
+/* Training: a quantised weight is made numbers for each product, so that one of them at a time takes memory. */
+static fm_status numbers_product(fm_ctx *c, const fm_tensor *w, fm_matmul_args *a, fm_dtype d) {
+    fm_scratch *scratch = fm_ctx_exec(c)->scratch;
+    fm_scratch_mark mark = fm_scratch_save(scratch);
+    fm_status s = fm_weight_numbers(c, w, d, &a->b);
+    s = s == FM_OK ? fm_run(c, FM_K_matmul, d, a) : s;
+    fm_scratch_restore(scratch, mark);
+    return s;
+}
+
 fm_status fm_weight_product(fm_ctx *c, const fm_tensor *w, fm_matmul_args *a, fm_dtype d) {
     const fm_backend *b = fm_ctx_backend(c);
     fm_param *p = w->param && w->param->tie ? w->param->tie : w->param;
@@ -154,6 +182,10 @@ fm_status fm_weight_product(fm_ctx *c, const fm_tensor *w, fm_matmul_args *a, fm
     }
     a->ldb = a->k;
     a->trans_b = true;
+    if (!fm_ctx_pack(c) && p && fm_param_quantised(p)) {
+        FM_TRY(fm_ctx_status(c));
+        return numbers_product(c, w, a, d);
+    }
     if (fm_ctx_pack(c) && p) {
         void *packed = NULL;
         FM_TRY(fm_param_packed(b, fm_ctx_exec(c), p, d, &packed));

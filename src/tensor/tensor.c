@@ -146,9 +146,8 @@ fm_tensor *fm_leaf_as(fm_ctx *c, fm_param *p, fm_dtype dtype) {
     if (!p || c->status != FM_OK) {
         return NULL;
     }
-    if (p->tie) {
-        p = p->tie;
-    }
+    p = p->tie ? p->tie : p;
+    p = p->instead ? p->instead : p;
     fm_leaf_entry *e = fm_leaf_find(c, p);
     if (e) {
         FM_ASSERT(e->leaf->dtype == dtype);

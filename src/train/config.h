@@ -25,8 +25,8 @@ struct fm_train_config {
     int64_t sliding_window;
     int64_t lora_rank, freeze_trainable_layers;
     double lora_alpha, lora_dropout;
-    bool use_rslora;
-    fm_strlist lora_target, freeze_trainable_modules;
+    bool use_rslora, use_dora;
+    fm_strlist lora_target, modules_to_save, freeze_trainable_modules;
     /* Data. */
     fm_rows_config rows; /* input = dataset */
     fm_strlist eval_dataset;

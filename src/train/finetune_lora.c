@@ -10,6 +10,9 @@ static fm_status prepare(fm_model *m, const fm_train_config *c) {
                            .alpha = c->lora_alpha > 0 ? c->lora_alpha : 2 * (double)c->lora_rank,
                            .dropout = c->lora_dropout,
                            .rslora = c->use_rslora,
+                           .dora = c->use_dora,
+                           .whole = (const char *const *)c->modules_to_save.item,
+                           .n_whole = (int)c->modules_to_save.n,
                            .target = all,
                            .n_targets = 1};
     if (c->lora_target.n > 0) {

@@ -70,7 +70,7 @@ static fm_status measure(const fm_plan_input *in, int64_t n, bool recompute, boo
 static void add_store(fm_mem_plan *p, const fm_params *ps, fm_dtype compute) {
     for (int i = 0; i < fm_params_count(ps); i++) {
         const fm_param *q = fm_params_at(ps, i);
-        if (q->tie) {
+        if (q->tie || q->instead) {
             continue;
         }
         int64_t narrow = align64(fm_dtype_bytes(compute, q->numel)), wide = align64(4 * q->numel);

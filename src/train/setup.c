@@ -355,12 +355,12 @@ static fm_status first_weights(fm_trainer *r) {
     fm_scratch *scratch;
     FM_TRY(fm_scratch_new(&scratch));
     fm_exec x = {.pool = r->pool, .scratch = scratch};
-    fm_status s = fm_weights_read(r->model, r->cfg->model_name_or_path, (uint64_t)r->cfg->seed,
-                                  r->cfg->mtp_from_scratch, r->backend, &x);
+    fm_status s = r->model->adapter ? fm_params_init(r->params, (uint64_t)r->cfg->seed, r->pool) : FM_OK;
+    s = s == FM_OK ? fm_weights_read(r->model, r->cfg->model_name_or_path, (uint64_t)r->cfg->seed,
+                                     r->cfg->mtp_from_scratch, r->backend, &x)
+                   : s;
     r->base_read = s == FM_OK;
-    if (s == FM_OK && r->model->adapter) {
-        s = fm_params_init(r->params, (uint64_t)r->cfg->seed, r->pool);
-    }
+    s = s == FM_OK && r->model->adapter ? fm_adapter_begin_values(r->model, &x) : s;
     fm_scratch_free(scratch);
     return s;
 }

@@ -72,13 +72,14 @@ fm_status fm_weights_read(fm_model *m, const char *path, uint64_t seed, bool fre
         }
         const fm_param *q = find(file, m, p->name);
         bool predicts = of_prediction_layer(m, p);
+        fm_param *to = p->instead ? p->instead : p;
         if (q && q->tie) {
             q = q->tie;
         }
         if (q) {
-            s = copy(p, q, path, b, x);
+            s = copy(to, q, path, b, x);
         } else if (predicts ? fresh_mtp : i >= m->n_trunk) {
-            s = fm_param_init(p, seed, x->pool);
+            s = fm_param_init(to, seed, x->pool);
             fresh += s == FM_OK && !predicts;
             fresh_layers += s == FM_OK && predicts;
         } else {

@@ -23,6 +23,19 @@ rm -r again/checkpoint-8 again/adapter_model.safetensors
 run 0 "$fathom" train $tune finetuning_type=lora lora_rank=4 lora_dropout=0.1 output_dir=again --resume
 same lora/adapter_model.safetensors again/adapter_model.safetensors
 
+# DoRA with modules trained whole: a killed run resumes to the same bits, whatever the number of threads.
+more="finetuning_type=lora lora_rank=4 lora_dropout=0.1 use_dora=true lora_target=layers.*.mlp.*,q_proj modules_to_save=lm_head,model.norm"
+# shellcheck disable=SC2086
+run 0 "$fathom" train $tune $more threads=1 output_dir=dora
+# shellcheck disable=SC2086
+run 137 env FATHOM_CRASH_POINT=step.done:6 "$fathom" train $tune $more threads=2 output_dir=again2
+# shellcheck disable=SC2086
+run 0 "$fathom" train $tune $more threads=2 output_dir=again2 --resume
+same dora/adapter_model.safetensors again2/adapter_model.safetensors
+grep -q '"use_dora": true' dora/adapter_config.json || die "the configuration does not name DoRA"
+run 0 "$fathom" merge base dora dora-merged --json
+awk "BEGIN { exit !($(number out max_difference) <= 1e-4 * $(number out max_logit)) }" || die "merged logits differ by $(number out max_difference)"
+
 # The adapter changes what is generated; merging it gives the same text, with and without cache.
 gen="--prompt America --max-new-tokens 24 --temperature 0 --dtype f32 --json"
 # shellcheck disable=SC2086
@@ -53,6 +66,12 @@ cmp -s frozen/model.safetensors base/model.safetensors && die "nothing was train
 run 2 "$fathom" train $tune finetuning_type=lora lora_target=qq_proj output_dir=no
 has err "q_proj"
 # shellcheck disable=SC2086
+run 2 "$fathom" train $tune finetuning_type=lora modules_to_save=lm_heads output_dir=no
+has err "lm_heads"
+# shellcheck disable=SC2086
+run 2 "$fathom" train $tune finetuning_type=lora modules_to_save=q_proj output_dir=no
+has err "lora_target"
+# shellcheck disable=SC2086
 run 2 "$fathom" train $tune finetuning_type=lora lora_rank=4000 output_dir=no
 has err "lora_rank"
 # shellcheck disable=SC2086
@@ -68,8 +87,13 @@ cp -r lora broken && mv cut broken/adapter_model.safetensors
 # shellcheck disable=SC2086
 run 1 "$fathom" generate base --adapter broken $gen
 has err "broken"
+cp lora/adapter_model.safetensors broken/
+sed 's/"bias": "none"/"bias": "all"/' lora/adapter_config.json > x && mv x broken/adapter_config.json
+# shellcheck disable=SC2086
+run 1 "$fathom" generate base --adapter broken $gen
+has err "bias"
 sed 's/"use_dora": false/"use_dora": true/' lora/adapter_config.json > x && mv x broken/adapter_config.json
 # shellcheck disable=SC2086
 run 1 "$fathom" generate base --adapter broken $gen
-has err "use_dora"
+has err "lora_magnitude_vector"
 finish

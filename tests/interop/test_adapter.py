@@ -7,6 +7,7 @@ Needs: pip install torch transformers peft
 """
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -53,12 +54,15 @@ def check(what, a, b, tol=2e-5):
 
 
 check("base", ours(base), theirs(model))
-for name, kw in {"lora": {}, "rslora": dict(use_rslora=True, target_modules=["q_proj", "down_proj"]), "ranks": dict(rank_pattern={"v_proj": 3})}.items():
+for name, kw in {"lora": {}, "rslora": dict(use_rslora=True, target_modules=["q_proj", "down_proj"]), "ranks": dict(rank_pattern={"v_proj": 3}), "dora": dict(use_dora=True),
+                 "whole": dict(modules_to_save=["lm_head", "embed_tokens", "norm"]), "all": dict(use_dora=True, use_rslora=True, modules_to_save=["lm_head"])}.items():
     m = peft.get_peft_model(LlamaForCausalLM.from_pretrained(base), peft.LoraConfig(**{**dict(r=5, lora_alpha=13, target_modules=["q_proj", "v_proj", "o_proj", "gate_proj"]), **kw})).eval()
     with torch.no_grad():
         for n, p in m.named_parameters():
             if "lora_B" in n:
                 p.normal_(0, 0.2)
+            if "magnitude" in n or "modules_to_save" in n:
+                p.mul_(1 + 0.3 * torch.rand_like(p))
     folder = f"{tmp}/{name}"
     m.save_pretrained(folder)
     want = theirs(m)
@@ -66,7 +70,7 @@ for name, kw in {"lora": {}, "rslora": dict(use_rslora=True, target_modules=["q_
     check(f"peft {name} here", ours(base, folder), want)
     subprocess.run([fathom, "merge", base, folder, folder + "-merged", "--dtype", "f32"], check=True, stdout=subprocess.DEVNULL)
     check(f"peft {name} merged here", ours(folder + "-merged"), theirs(m.merge_and_unload()))
-for kw in (dict(use_dora=True), dict(bias="all"), dict(modules_to_save=["lm_head"])):
+for kw in (dict(bias="all"), dict(alpha_pattern={"q_proj": 3})):
     m = peft.get_peft_model(LlamaForCausalLM.from_pretrained(base), peft.LoraConfig(r=4, target_modules=["q_proj"], **kw))
     m.save_pretrained(tmp + "/no")
     r = subprocess.run([fathom, "generate", base, "--adapter", tmp + "/no", "--prompt", "a"], capture_output=True, text=True)
@@ -75,11 +79,24 @@ for kw in (dict(use_dora=True), dict(bias="all"), dict(modules_to_save=["lm_head
 
 with open(tmp + "/text.txt", "w") as f:
     f.write("the quick brown fox jumps over the lazy dog. " * 400)
-subprocess.run([fathom, "train", "stage=pt", "finetuning_type=lora", "lora_rank=4", "model_name_or_path=" + base, "tokenizer=" + base, "dataset=" + tmp + "/text.txt", "cutoff_len=64",
-                "per_device_train_batch_size=2", "max_steps=6", "learning_rate=0.02", "precision=fp32", "output_dir=" + tmp + "/own"], check=True, capture_output=True)
-m = peft.PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(base), tmp + "/own").eval()
-want = theirs(m)
+for name, keys in {"lora": [], "dora": ["use_dora=true"], "whole": ["use_dora=true", "modules_to_save=lm_head,embed_tokens", "lora_target=layers.*.mlp.*,q_proj"]}.items():
+    own = f"{tmp}/own-{name}"
+    subprocess.run([fathom, "train", "stage=pt", "finetuning_type=lora", "lora_rank=4", "model_name_or_path=" + base, "tokenizer=" + base, "dataset=" + tmp + "/text.txt", "cutoff_len=64",
+                    "per_device_train_batch_size=2", "max_steps=6", "learning_rate=0.02", "precision=fp32", "output_dir=" + own, *keys], check=True, capture_output=True)
+    m = peft.PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(base), own).eval()
+    want = theirs(m)
+    assert np.abs(want - theirs(model)).max() > 0.01
+    check(f"own {name} there", ours(base, own), want)
+
+# A table tied to the head: both are written, PEFT loads the pair.
+cfg.tie_word_embeddings = True
+model = LlamaForCausalLM(cfg).eval()
+shutil.copytree(base, tmp + "/tied")
+model.save_pretrained(tmp + "/tied")
+subprocess.run([fathom, "train", "stage=pt", "finetuning_type=lora", "lora_rank=4", "model_name_or_path=" + tmp + "/tied", "tokenizer=" + base, "dataset=" + tmp + "/text.txt", "cutoff_len=64",
+                "per_device_train_batch_size=2", "max_steps=6", "learning_rate=0.02", "precision=fp32", "output_dir=" + tmp + "/own-tied", "modules_to_save=embed_tokens"], check=True, capture_output=True)
+want = theirs(peft.PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(tmp + "/tied"), tmp + "/own-tied").eval())
 assert np.abs(want - theirs(model)).max() > 0.01
-check("own adapter there", ours(base, tmp + "/own"), want)
+check("own tied there", ours(tmp + "/tied", tmp + "/own-tied"), want)
 print("peft", peft.__version__, "torch", torch.__version__)
 sys.exit(bad != 0)

@@ -1,6 +1,8 @@
 /* Matrix product with a weight stored [out,in], and an optional bias. */
 #include <string.h>
 
+#include "backend/scratch.h"
+#include "tensor/dora.h"
 #include "tensor/ops_util.h"
 #include "tensor/param.h"
 
@@ -50,19 +52,26 @@ static fm_status backward_x(fm_ctx *c, fm_node *n) {
         .k = w->dim[0],
         .a = fm_dout(c, n, 0),
         .lda = w->dim[0],
-        .b = fm_data(c, w),
         .ldb = w->dim[1],
         .ldc = w->dim[1],
         .c_dtype = x->dtype,
     };
-    if (x->dtype == fm_dtype_acc(x->dtype)) {
+    fm_scratch *scratch = fm_ctx_is_meta(c) ? NULL : fm_ctx_exec(c)->scratch;
+    fm_scratch_mark mark = scratch ? fm_scratch_save(scratch) : (fm_scratch_mark){0};
+    FM_TRY(fm_weight_numbers(c, w, x->dtype, &a.b));
+    bool direct = x->dtype == fm_dtype_acc(x->dtype);
+    if (direct) {
         FM_TRY(fm_din(c, n, 0, &a.c, &a.accumulate));
-        return fm_op_run(c, FM_K_matmul, x->dtype, &a);
+    } else {
+        FM_TRY(fm_dwrite_begin(c, n, 0, &dx));
+        a.c = dx.data;
     }
-    FM_TRY(fm_dwrite_begin(c, n, 0, &dx));
-    a.c = dx.data;
-    FM_TRY(fm_op_run(c, FM_K_matmul, x->dtype, &a));
-    return fm_dwrite_end(c, &dx);
+    fm_status s = fm_op_run(c, FM_K_matmul, x->dtype, &a);
+    if (scratch) {
+        fm_scratch_restore(scratch, mark);
+    }
+    FM_TRY(s);
+    return direct ? FM_OK : fm_dwrite_end(c, &dx);
 }
 
 static fm_status backward(fm_ctx *c, fm_node *n) {
@@ -206,9 +215,26 @@ const fm_op fm_op_linear = {
     .n_cases = (int)FM_ARRAY_LEN(cases),
 };
 
+/* As PEFT computes it: dropout leaves W x as it is and falls on what is added to it. */
+static fm_tensor *dora(fm_ctx *c, fm_tensor *x, fm_tensor *w, fm_tensor *b, const fm_lora *l) {
+    fm_tensor *dropped = l->dropout > 0 ? fm_dropout(c, x, l->dropout, l->stream) : x;
+    fm_tensor *base = fm_apply(c, &fm_op_linear, 2, 3, (fm_tensor *[]){dropped, w, NULL}, NULL, 0, NULL);
+    fm_tensor *low = fm_scale(c, fm_linear(c, dropped, fm_leaf(c, l->a), NULL), (double)l->scale);
+    fm_tensor *sum = fm_add(c, base, fm_linear(c, low, fm_leaf(c, l->b), NULL));
+    fm_tensor *y = fm_dora_scale(c, sum, fm_leaf(c, l->magnitude), fm_dora_inverse(c, w, l), b);
+    if (dropped == x) {
+        return y;
+    }
+    fm_tensor *whole = fm_apply(c, &fm_op_linear, 2, 3, (fm_tensor *[]){x, w, NULL}, NULL, 0, NULL);
+    return fm_add(c, y, fm_add(c, whole, fm_scale(c, base, -1)));
+}
+
 fm_tensor *fm_linear_(fm_ctx *c, fm_tensor *x, fm_tensor *w, fm_tensor *b) {
-    fm_tensor *y = fm_apply(c, &fm_op_linear, 2, 3, (fm_tensor *[]){x, w, b}, NULL, 0, NULL);
     const fm_lora *l = w && w->param ? w->param->lora : NULL;
+    if (l && x && l->magnitude) {
+        return dora(c, x, w, b, l);
+    }
+    fm_tensor *y = fm_apply(c, &fm_op_linear, 2, 3, (fm_tensor *[]){x, w, b}, NULL, 0, NULL);
     if (!l || !y) {
         return y;
     }
