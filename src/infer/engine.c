@@ -19,6 +19,7 @@ struct fm_engine_post_item {
 static void request_free(fm_request *r) {
     fm_token_decoder_free(r->decoder);
     fm_stops_deinit(&r->stops);
+    fm_matcher_free(r->matcher);
     fm_str_free(&r->text);
     fm_free(r->bias);
     fm_free(r->ids);
@@ -76,6 +77,12 @@ static fm_status request_fill(fm_request *r, const int32_t *ids, int32_t n_ids, 
     }
     r->o.bias = r->bias;
     FM_TRY(fm_stops_init(&r->stops, g->stop, g->n_stop));
+    if (g->grammar) {
+        if (!e->tok) {
+            FM_FAIL(FM_ERR_UNSUPPORTED, "a grammar needs a tokenizer, and the model has none");
+        }
+        FM_TRY(fm_matcher_new(&r->matcher, g->grammar));
+    }
     if (e->tok) {
         fm_decode_options o = {.size = sizeof o, .skip_special = true};
         FM_TRY(fm_token_decoder_new(&r->decoder, e->tok, &o));

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "fathom/engine.h"
 #include "infer/blocks.h"
+#include "infer/grammar.h"
 #include "infer/sampler.h"
 #include "infer/stops.h"
 #include "model/model.h"
@@ -34,6 +35,8 @@ struct fm_request {
     fm_token_decoder *decoder; /* or NULL: no tokenizer */
     fm_stops stops;
     fm_str text;
+    fm_matcher *matcher; /* of its grammar, or NULL */
+    bool grammar_over;   /* the text is complete, and no token can say so */
 
     /* This pass. */
     int32_t n_now, row; /* tokens; row of its logits, -1 = none */
@@ -74,7 +77,9 @@ struct fm_engine {
     fm_kv_cache *kv;
     fm_blocks *blocks;
     fm_ctx *c;
+    fm_vocab_order *order;     /* made for the first grammar */
     fm_token_sampler *sampler; /* [pool threads] */
+    uint32_t *allowed;         /* [pool threads, (vocab+31)/32] */
     int32_t *ids, *pos, *slots, *q_offsets, *kv_offsets, *table, *rows;
     const float *logits; /* of this pass */
     int64_t preemptions, prefix_queries, prefix_hits;

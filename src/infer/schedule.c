@@ -141,13 +141,15 @@ void fm_engine_unprepare(fm_engine *e) {
     for (int i = 0; e->sampler && i < fm_pool_threads(e->m->pool); i++) {
         fm_token_sampler_deinit(&e->sampler[i]);
     }
-    void *parts[] = {e->running, e->ids, e->pos, e->slots, e->q_offsets, e->kv_offsets, e->rows, e->table, e->sampler};
+    void *parts[] = {e->running,    e->ids,  e->pos,   e->slots,   e->q_offsets,
+                     e->kv_offsets, e->rows, e->table, e->sampler, e->allowed};
     for (size_t i = 0; i < FM_ARRAY_LEN(parts); i++) {
         fm_free(parts[i]);
     }
     fm_ctx_free(e->c);
     fm_kv_cache_free(e->kv);
     fm_blocks_free(e->blocks);
+    fm_vocab_order_free(e->order);
 }
 
 /* ---- who runs -------------------------------------------------------------------------------- */
@@ -231,6 +233,18 @@ static fm_request **choose_waiting(fm_engine *e) {
     return best;
 }
 
+/* The vocabulary is put in order when the first grammar comes: tenths of a second for a large one. */
+static fm_status ready_for_grammar(fm_engine *e) {
+    if (!e->allowed) {
+        size_t words = (size_t)(e->m->cfg.vocab_size + 31) / 32;
+        e->allowed = fm_calloc((size_t)fm_pool_threads(e->m->pool) * words, sizeof *e->allowed);
+        if (!e->allowed) {
+            FM_FAIL(FM_ERR_NO_MEMORY, "no memory for grammars");
+        }
+    }
+    return e->order ? FM_OK : fm_vocab_order_new(&e->order, e->tok, e->m->cfg.vocab_size);
+}
+
 static void admit(fm_engine *e) {
     while (e->waiting && e->n_running < e->parallel) {
         fm_request **at = choose_waiting(e), *r = *at;
@@ -241,6 +255,13 @@ static void admit(fm_engine *e) {
         *at = r->next;
         r->next = NULL;
         e->n_waiting--;
+        if (r->matcher) {
+            fm_status s = ready_for_grammar(e);
+            if (s != FM_OK) {
+                fm_engine_finish(e, r, s, FM_FINISH_STOPPED, -1);
+                continue;
+            }
+        }
         find_beginning(e, r);
         if (!r->admitted) {
             r->admitted = true;
@@ -376,10 +397,47 @@ static fm_status compute(fm_engine *e, const fm_batch *b, int32_t n_rows) {
     return fm_ctx_status(e->c);
 }
 
-static fm_status choose_token(fm_engine *e, fm_request *r, fm_token_sampler *s) {
+/* Bits of what the grammar lets come next: tokens, and those that end the text where it may end. */
+static fm_status allow(fm_engine *e, fm_request *r, uint32_t *bits) {
+    const uint32_t *next;
+    int32_t vocab = e->m->cfg.vocab_size;
+    FM_TRY(fm_matcher_allowed(r->matcher, e->order, &next));
+    memcpy(bits, next, (size_t)(vocab + 31) / 32 * sizeof *bits);
+    if (fm_matcher_complete(r->matcher)) {
+        for (int i = 0; i < e->m->n_eos; i++) {
+            bits[e->m->eos[i] / 32] |= 1U << (e->m->eos[i] % 32);
+        }
+        int32_t eos = e->m->n_eos == 0 ? fm_tokenizer_eos(e->tok) : -1;
+        if (eos >= 0 && eos < vocab) {
+            bits[eos / 32] |= 1U << (eos % 32);
+        }
+    }
+    for (int32_t i = 0; i < (vocab + 31) / 32; i++) {
+        if (bits[i]) {
+            return FM_OK;
+        }
+    }
+    /* Complete and nothing can follow, but the model has no token to say so; or no token has the bytes. */
+    r->grammar_over = fm_matcher_complete(r->matcher);
+    if (!r->grammar_over) {
+        FM_FAIL(FM_ERR_DATA, "the grammar asks for a text that no token of the vocabulary can begin");
+    }
+    return FM_OK;
+}
+
+static fm_status choose_token(fm_engine *e, fm_request *r, int thread) {
+    fm_token_sampler *s = &e->sampler[thread];
     const float *logits = e->logits + (int64_t)r->row * e->m->cfg.vocab_size;
     fm_rng_key key = {.seed = r->o.seed, .stream = fm_rng_stream("sample"), .step = 0};
     fm_token_past past = {.ids = r->ids, .n = r->n, .n_prompt = r->n_prompt};
+    if (r->matcher) {
+        uint32_t *bits = e->allowed + (int64_t)thread * ((e->m->cfg.vocab_size + 31) / 32);
+        FM_TRY(allow(e, r, bits));
+        past.allowed = bits;
+        if (r->grammar_over) {
+            return FM_OK;
+        }
+    }
     FM_TRY(fm_token_sampler_pick(&r->id, s, logits, &past, &r->o, fm_rng_uniform(key, (uint64_t)r->n)));
     r->logprob = NAN;
     r->n_top = 0;
@@ -400,7 +458,7 @@ static fm_status sample_part(void *arg, int64_t part, int64_t n_parts, int threa
     fm_engine *e = arg;
     fm_request *r = e->running[part];
     r->error.status = FM_OK;
-    if (r->n_now > 0 && r->row >= 0 && choose_token(e, r, &e->sampler[thread]) != FM_OK) {
+    if (r->n_now > 0 && r->row >= 0 && choose_token(e, r, thread) != FM_OK) {
         fm_error_save(&r->error);
     }
     return FM_OK;
@@ -433,6 +491,16 @@ static fm_status last_text(fm_request *r, bool *stopped) {
     return fm_str_check(&r->text);
 }
 
+/* The grammar goes on by the token. */
+static fm_status follow(const fm_engine *e, fm_request *r) {
+    size_t n = 0;
+    const char *text = fm_tokenizer_token(e->tok, r->id, &n);
+    bool ok = false;
+    FM_TRY(fm_matcher_push(r->matcher, text ? text : "", text ? n : 0, &ok));
+    FM_ASSERT(ok); /* it was among the allowed ones */
+    return FM_OK;
+}
+
 /* Takes the sampled token of running[i] over and tells the user. True when the request ended and is no longer there. */
 static bool hand_out(fm_engine *e, int32_t i) {
     fm_request *r = e->running[i];
@@ -446,12 +514,22 @@ static bool hand_out(fm_engine *e, int32_t i) {
         fm_engine_finish(e, r, r->error.status, FM_FINISH_STOPPED, -1);
         return true;
     }
+    if (r->grammar_over) {
+        remove_running(e, i);
+        fm_str_clear(&r->text);
+        s = last_text(r, &stopped);
+        fm_engine_finish(e, r, s, FM_FINISH_EOS, -1);
+        return true;
+    }
     if (r->n == r->n_prompt) {
         r->first_s = fm_now();
     }
     r->ids[r->n++] = r->id;
-    bool eos = !r->o.ignore_eos && fm_ends_text(e->m, e->tok, r->id);
+    bool eos = (!r->o.ignore_eos || r->matcher) && fm_ends_text(e->m, e->tok, r->id);
     s = text_of(r, eos, &stopped);
+    if (s == FM_OK && r->matcher && !eos) {
+        s = follow(e, r);
+    }
     if (eos) {
         end = true;
         finish = FM_FINISH_EOS;
