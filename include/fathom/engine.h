@@ -10,7 +10,6 @@
 #define FATHOM_ENGINE_H
 
 #include "fathom/generate.h"
-#include "fathom/grammar.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -64,9 +63,7 @@ typedef struct fm_generation {
     const fm_sampling *sampling; /* NULL = fm_sampling_default(); use_cache is not read */
     const char *const *stop;     /* [n_stop] */
     int n_stop;
-    uint64_t client; /* requests of one client wait for each other rather than for those of others */
-    fm_grammar
-        *grammar;     /* that the text must follow, or NULL; kept as long as the request. A model needs a tokenizer */
+    uint64_t client;  /* requests of one client wait for each other rather than for those of others */
     double timeout_s; /* ends with FM_ERR_CANCELLED after so long, waiting included; 0 = never */
     fm_engine_fn fn;
     void *user;

@@ -3,6 +3,7 @@
 #ifndef FATHOM_GENERATE_H
 #define FATHOM_GENERATE_H
 
+#include "fathom/grammar.h"
 #include "fathom/model.h"
 
 #ifdef __cplusplus
@@ -31,6 +32,8 @@ typedef struct fm_sampling {
     double presence_penalty, frequency_penalty;
     const fm_logit_bias *bias; /* [n_bias], the caller's */
     int n_bias;
+    fm_grammar *grammar; /* that the text must follow (kept while it is used; needs a tokenizer), or NULL. The text
+                          * then ends where the grammar lets it, whatever ignore_eos says. */
 } fm_sampling;
 FM_API fm_sampling fm_sampling_default(void);
 

@@ -22,6 +22,8 @@ typedef struct fm_grammar fm_grammar;
 /* FM_ERR_ARGUMENT says what is wrong and where; FM_ERR_UNSUPPORTED names what cannot be enforced: nothing is silently
  * left out. */
 FM_API FM_MUST_CHECK fm_status fm_grammar_new(fm_grammar **out, fm_grammar_kind kind, const char *text, size_t n);
+/* From `what`: a regular expression, a JSON schema that begins with '{', else the file of this name. */
+FM_API FM_MUST_CHECK fm_status fm_grammar_open(fm_grammar **out, fm_grammar_kind kind, const char *what);
 FM_API void fm_grammar_free(fm_grammar *g);
 
 #ifdef __cplusplus

@@ -24,6 +24,21 @@ static const fm_option table[] = {
      .help = "With --json or JSONL: log-probabilities of each token, and of this many alternatives; -1 = of the token "
              "alone."},
     {.key = "ignore_eos", .type = FM_OPT_BOOL, SAMPLING_FIELD(ignore_eos), .help = "Go on after the end token."},
+    {.key = "json_schema",
+     .type = FM_OPT_STR,
+     SAMPLING_FIELD(json_schema),
+     .metavar = "SCHEMA",
+     .help = "The text is JSON valid under this schema (a file, or the schema itself); {} is any JSON value."},
+    {.key = "regex",
+     .type = FM_OPT_STR,
+     SAMPLING_FIELD(regex),
+     .metavar = "EXPRESSION",
+     .help = "The text matches this regular expression as a whole."},
+    {.key = "grammar",
+     .type = FM_OPT_STR,
+     SAMPLING_FIELD(grammar),
+     .metavar = "FILE",
+     .help = "The text follows the GBNF grammar in this file, from its rule \"root\"."},
     {.key = "no_cache",
      .type = FM_OPT_BOOL,
      SAMPLING_FIELD(no_cache),
@@ -70,10 +85,12 @@ static bool on_token(void *user, const fm_token_out *t) {
     if (o->n_tokens == 0) {
         o->first_s = o->last_s;
     }
-    if (o->details) {
-        token_json(o, t);
+    if (t->id >= 0) { /* the end of a grammar may come without one */
+        if (o->details) {
+            token_json(o, t);
+        }
+        o->n_tokens++;
     }
-    o->n_tokens++;
     if (o->stream) {
         fwrite(t->text, 1, t->text_len, stdout);
         fflush(stdout);
@@ -99,9 +116,18 @@ static const char *finish_name(fm_finish f) {
     return name[f];
 }
 
+/* The grammar that the options name, or NULL. */
+static fm_status read_grammar(fm_grammar **out, const sampling_args *a) {
+    *out = NULL;
+    return a->json_schema ? fm_grammar_open(out, FM_GRAMMAR_JSON_SCHEMA, a->json_schema)
+           : a->regex     ? fm_grammar_open(out, FM_GRAMMAR_REGEX, a->regex)
+           : a->grammar   ? fm_grammar_open(out, FM_GRAMMAR_GBNF, a->grammar)
+                          : FM_OK;
+}
+
 /* One prompt, from tokens to printed text. */
 static fm_status one(fm_model *m, const fm_tokenizer *tok, const sampling_args *a, const char *prompt, size_t n_prompt,
-                     bool stream) {
+                     fm_grammar *grammar, bool stream) {
     fm_tokens ids = {0};
     fm_encode_options eo = {.size = sizeof eo, .allow_special = true, .add_special = true, .n_threads = 1};
     fm_session *session = NULL;
@@ -124,6 +150,7 @@ static fm_status one(fm_model *m, const fm_tokenizer *tok, const sampling_args *
             fflush(stdout);
         }
         fm_sampling sampling = sampling_from(a);
+        sampling.grammar = grammar;
         s = fm_session_generate(session, ids.ids, (int32_t)ids.n, &sampling, on_token, &o, &finish);
     }
     if (o.tokens) {
@@ -161,16 +188,21 @@ static int run(const cli_command *cmd, int argc, char **argv) {
         return cli_fail(s);
     }
     int rc = argc > 128 ? cli_usage(cmd, "too many arguments") : cli_parse(cmd, argc, argv, &a, pos, &n, 1, 1);
+    if (rc < 0 && (a.json_schema != NULL) + (a.regex != NULL) + (a.grammar != NULL) > 1) {
+        rc = cli_usage(cmd, "--json-schema, --regex and --grammar: a text can follow only one of them");
+    }
     if (rc < 0) {
+        fm_grammar *grammar = NULL;
         fm_model *m = NULL;
         const fm_tokenizer *tok = NULL;
         fm_model_options mo = {.size = sizeof mo, .dtype = a.dtype, .threads = (int)a.threads, .adapter = a.adapter};
-        s = fm_model_open(&m, pos[0], &mo);
+        s = read_grammar(&grammar, &a);
+        s = s == FM_OK ? fm_model_open(&m, pos[0], &mo) : s;
         if (s == FM_OK) {
             s = fm_model_tokenizer(&tok, m);
         }
         if (s == FM_OK && a.prompt) {
-            s = one(m, tok, &a, a.prompt, strlen(a.prompt), !cli_flags.json);
+            s = one(m, tok, &a, a.prompt, strlen(a.prompt), grammar, !cli_flags.json);
         } else if (s == FM_OK) {
             size_t len, no = 0, n_prompt = 0;
             char *line;
@@ -186,7 +218,7 @@ static int run(const cli_command *cmd, int argc, char **argv) {
                 }
                 s = fm_jsonl_string(&prompt, &n_prompt, line, len, "prompt", name);
                 if (s == FM_OK) {
-                    s = one(m, tok, &a, prompt, n_prompt, false);
+                    s = one(m, tok, &a, prompt, n_prompt, grammar, false);
                 }
                 fm_string_free(prompt);
                 fflush(stdout);
@@ -194,6 +226,7 @@ static int run(const cli_command *cmd, int argc, char **argv) {
         }
         rc = s == FM_OK ? (fm_cancelled() ? 130 : 0) : cli_fail(s);
         fm_model_close(m);
+        fm_grammar_free(grammar);
     }
     fm_options_free(&a, table);
     return rc;
@@ -205,6 +238,8 @@ const cli_command cli_cmd_generate = {
     .summary = "Continue a prompt, or each prompt of a JSONL stream",
     .examples = "fathom generate out/demo --prompt 'My fellow citizens,' --max-new-tokens 100\n"
                 "fathom generate out/demo --prompt 'Once' --temperature 0 --json --logprobs 5\n"
+                "fathom generate out/demo --prompt 'A date: ' --regex '[0-9]{4}-[0-9]{2}-[0-9]{2}'\n"
+                "fathom generate out/demo --prompt 'As JSON: ' --json-schema schema.json --json\n"
                 "fathom generate out/demo < prompts.jsonl > answers.jsonl",
     .options = options,
     .run = run,

@@ -11,6 +11,7 @@ typedef struct sampling_args {
     int64_t max_new_tokens, top_k, seed, logprobs, threads, ctx_size;
     double temperature, top_p, min_p, repetition_penalty;
     char *dtype, *adapter;
+    char *json_schema, *regex, *grammar; /* of generate */
     bool ignore_eos, no_cache;
 } sampling_args;
 

@@ -77,11 +77,11 @@ static fm_status request_fill(fm_request *r, const int32_t *ids, int32_t n_ids, 
     }
     r->o.bias = r->bias;
     FM_TRY(fm_stops_init(&r->stops, g->stop, g->n_stop));
-    if (g->grammar) {
+    if (r->o.grammar) {
         if (!e->tok) {
             FM_FAIL(FM_ERR_UNSUPPORTED, "a grammar needs a tokenizer, and the model has none");
         }
-        FM_TRY(fm_matcher_new(&r->matcher, g->grammar));
+        FM_TRY(fm_matcher_new(&r->matcher, r->o.grammar));
     }
     if (e->tok) {
         fm_decode_options o = {.size = sizeof o, .skip_special = true};

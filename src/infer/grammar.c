@@ -8,6 +8,8 @@
 #include "base/file.h"
 #include "base/mem.h"
 
+static void matcher_destroy(fm_matcher *m);
+
 /* ---- making ---------------------------------------------------------------------------------- */
 
 fm_grammar *fm_grammar_keep(fm_grammar *g) {
@@ -19,17 +21,21 @@ void fm_grammar_free(fm_grammar *g) {
     if (!g || atomic_fetch_sub(&g->uses, 1) != 1) {
         return;
     }
+    for (int i = 0; i < g->n_idle; i++) {
+        matcher_destroy(g->idle[i]);
+    }
+    pthread_mutex_destroy(&g->lock);
     fm_free(g->step);
     fm_free(g->first);
     fm_free(g);
 }
 
-static fm_status make(fm_grammar *g, fm_grammar_kind kind, const char *text, size_t n) {
+static fm_status make(fm_grammar *g, fm_grammar_kind kind, const char *text, size_t n, const char *start) {
     fm_str rules = {0};
     fm_matcher *m = NULL;
     fm_status s = FM_OK;
     if (kind == FM_GRAMMAR_GBNF) {
-        s = fm_grammar_parse(g, text, n);
+        s = fm_grammar_parse(g, text, n, start);
     } else {
         if (kind == FM_GRAMMAR_REGEX) {
             fm_str_puts(&rules, "root ::= ");
@@ -38,7 +44,7 @@ static fm_status make(fm_grammar *g, fm_grammar_kind kind, const char *text, siz
             s = fm_grammar_from_schema(&rules, text, n);
         }
         s = s == FM_OK ? fm_str_check(&rules) : s;
-        s = s == FM_OK ? fm_grammar_parse(g, rules.data, rules.len) : s;
+        s = s == FM_OK ? fm_grammar_parse(g, rules.data, rules.len, start) : s;
     }
     fm_str_free(&rules);
     s = s == FM_OK ? fm_matcher_new(&m, g) : s; /* left recursion at the root shows here */
@@ -47,19 +53,37 @@ static fm_status make(fm_grammar *g, fm_grammar_kind kind, const char *text, siz
 }
 
 fm_status fm_grammar_new(fm_grammar **out, fm_grammar_kind kind, const char *text, size_t n) {
+    return fm_grammar_make(out, kind, text, n, "root");
+}
+
+fm_status fm_grammar_make(fm_grammar **out, fm_grammar_kind kind, const char *text, size_t n, const char *start) {
     *out = NULL;
     fm_grammar *g = fm_calloc(1, sizeof *g);
     if (!g) {
         FM_FAIL(FM_ERR_NO_MEMORY, "no memory for a grammar");
     }
     atomic_init(&g->uses, 1);
-    fm_status s = make(g, kind, text, n);
+    pthread_mutex_init(&g->lock, NULL);
+    fm_status s = make(g, kind, text, n, start);
     if (s != FM_OK) {
         fm_grammar_free(g);
         return s;
     }
     *out = g;
     return FM_OK;
+}
+
+fm_status fm_grammar_open(fm_grammar **out, fm_grammar_kind kind, const char *what) {
+    char *text = NULL;
+    size_t n = 0;
+    *out = NULL;
+    if (kind == FM_GRAMMAR_REGEX || (kind == FM_GRAMMAR_JSON_SCHEMA && what[strspn(what, " \t\r\n")] == '{')) {
+        return fm_grammar_new(out, kind, what, strlen(what));
+    }
+    FM_TRY(fm_file_read(&text, &n, what, (size_t)8 << 20));
+    fm_status s = fm_grammar_new(out, kind, text, n);
+    fm_free(text);
+    return s;
 }
 
 /* ---- following ------------------------------------------------------------------------------- */
@@ -86,6 +110,8 @@ typedef struct state {
 #define MAX_CLOSURE 100000 /* ways that a byte may lead to: more is left recursion */
 #define MAX_STATES  20000  /* then what was computed is forgotten */
 #define MAX_MASKS   128
+#define MAX_WORK    20000000 /* ways looked at for one token's mask: a grammar that needs more is refused */
+#define KEEP_WAYS   200000   /* matchers with more ways than this are not kept for the next text */
 
 struct fm_matcher {
     fm_grammar *g;
@@ -96,8 +122,10 @@ struct fm_matcher {
     size_t n_states, cap_states;
     int32_t *list; /* ways of states */
     size_t n_list, cap_list;
-    int32_t now; /* state, or DEAD */
+    int32_t now, first; /* states, or DEAD */
     int n_masks;
+    uint64_t masks_of; /* serial of the vocabulary that the masks are for */
+    int64_t work;      /* of this call */
     /* closure */
     int32_t *stack, *found;
     size_t n_stack, cap_stack, n_found, cap_found;
@@ -167,6 +195,9 @@ static fm_status close_over(fm_matcher *m) {
     int64_t looked = 0;
     while (m->n_stack > 0) {
         int32_t w = m->stack[--m->n_stack], step = m->ways[w].step, up = m->ways[w].up;
+        if (++m->work > MAX_WORK) {
+            FM_FAIL(FM_ERR_ARGUMENT, "the grammar has too many ways to read the same text");
+        }
         if (++looked > MAX_CLOSURE) {
             FM_FAIL(FM_ERR_ARGUMENT, "the grammar goes on without reading anything: a rule begins with itself");
         }
@@ -225,6 +256,7 @@ static void start_closure(fm_matcher *m) {
 
 static fm_status step_to(fm_matcher *m, int32_t from, uint8_t byte, int32_t *out) {
     start_closure(m);
+    m->work += m->states[from].n_ways;
     for (int32_t i = 0; i < m->states[from].n_ways; i++) {
         way w = m->ways[m->list[m->states[from].ways + (size_t)i]];
         if (w.step < 0) {
@@ -293,22 +325,42 @@ static void forget(fm_matcher *m) {
     m->n_states = 1;
     m->state_bucket[fm_hash64(m->list, (size_t)now.n_ways * sizeof *m->list, 0) % HASH] = 0;
     m->now = 0;
+    m->first = DEAD; /* not used for another text */
+}
+
+/* One that has followed a text before knows the grammar's states already. */
+static fm_matcher *take_idle(fm_grammar *g) {
+    pthread_mutex_lock(&g->lock);
+    fm_matcher *m = g->n_idle > 0 ? g->idle[--g->n_idle] : NULL;
+    pthread_mutex_unlock(&g->lock);
+    return m;
 }
 
 fm_status fm_matcher_new(fm_matcher **out, fm_grammar *g) {
-    *out = NULL;
+    *out = take_idle(g);
+    if (*out) {
+        (*out)->g = fm_grammar_keep(g);
+        return FM_OK;
+    }
     fm_matcher *m = fm_calloc(1, sizeof *m);
     if (!m) {
         FM_FAIL(FM_ERR_NO_MEMORY, "no memory to follow a grammar");
     }
     m->g = fm_grammar_keep(g);
+    m->first = DEAD;
     memset(m->way_bucket, 0xff, sizeof m->way_bucket);
     memset(m->state_bucket, 0xff, sizeof m->state_bucket);
     start_closure(m);
     fm_status s = enter(m, g->root, -1);
     s = s == FM_OK ? close_over(m) : s;
+    if (s == FM_OK && m->n_found == 0) {
+        s = fm_error_set(FM_ERR_ARGUMENT, __FILE__, __LINE__,
+                         "the grammar allows no text at all: a rule begins with itself and nothing else");
+    }
     s = s == FM_OK ? intern_state(m, &m->now) : s;
+    m->first = m->now;
     if (s != FM_OK) {
+        m->first = DEAD;
         fm_matcher_free(m);
         return s;
     }
@@ -316,10 +368,7 @@ fm_status fm_matcher_new(fm_matcher **out, fm_grammar *g) {
     return FM_OK;
 }
 
-void fm_matcher_free(fm_matcher *m) {
-    if (!m) {
-        return;
-    }
+static void matcher_destroy(fm_matcher *m) {
     for (size_t i = 0; i < m->n_states; i++) {
         fm_free(m->states[i].to);
         fm_free(m->states[i].allowed);
@@ -328,11 +377,31 @@ void fm_matcher_free(fm_matcher *m) {
     for (size_t i = 0; i < FM_ARRAY_LEN(parts); i++) {
         fm_free(parts[i]);
     }
-    fm_grammar_free(m->g);
     fm_free(m);
 }
 
+void fm_matcher_free(fm_matcher *m) {
+    if (!m) {
+        return;
+    }
+    fm_grammar *g = m->g;
+    bool keep = m->first >= 0 && m->n_ways < KEEP_WAYS;
+    m->g = NULL;
+    m->now = m->first;
+    pthread_mutex_lock(&g->lock);
+    if (keep && g->n_idle < FM_GRAMMAR_IDLE) {
+        g->idle[g->n_idle++] = m;
+        m = NULL;
+    }
+    pthread_mutex_unlock(&g->lock);
+    if (m) {
+        matcher_destroy(m);
+    }
+    fm_grammar_free(g);
+}
+
 fm_status fm_matcher_push(fm_matcher *m, const char *text, size_t n, bool *ok) {
+    m->work = 0;
     for (size_t i = 0; i < n && m->now >= 0; i++) {
         FM_TRY(go(m, m->now, (uint8_t)text[i], &m->now));
     }
@@ -345,69 +414,14 @@ bool fm_matcher_complete(const fm_matcher *m) {
     return m->now >= 0 && m->states[m->now].complete;
 }
 
-/* ---- the vocabulary -------------------------------------------------------------------------- */
-
-typedef struct entry {
-    const char *text;
-    uint32_t n, shared; /* bytes; of these, the first ones are those of the entry before */
-    int32_t id;
-} entry;
-
-struct fm_vocab_order {
-    entry *at; /* [n] */
-    size_t n, longest;
-    int32_t vocab_size;
-};
-
-static int by_bytes(const void *a, const void *b) {
-    const entry *x = a, *y = b;
-    int c = memcmp(x->text, y->text, FM_MIN(x->n, y->n));
-    return c ? c : (x->n > y->n) - (x->n < y->n);
-}
-
-fm_status fm_vocab_order_new(fm_vocab_order **out, const fm_tokenizer *tok, int32_t vocab_size) {
-    *out = NULL;
-    fm_vocab_order *v = fm_calloc(1, sizeof *v);
-    entry *at = fm_calloc((size_t)vocab_size, sizeof *at);
-    if (!v || !at) {
-        fm_free(v);
-        fm_free(at);
-        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for a vocabulary of %d", (int)vocab_size);
-    }
-    *v = (fm_vocab_order){.at = at, .vocab_size = vocab_size};
-    for (int32_t id = 0; id < vocab_size; id++) {
-        size_t n = 0;
-        const char *text = fm_tokenizer_token(tok, id, &n);
-        if (text && n > 0 && n < 65536 && !fm_tokenizer_is_special(tok, id)) {
-            at[v->n++] = (entry){.text = text, .n = (uint32_t)n, .id = id};
-            v->longest = FM_MAX(v->longest, n);
-        }
-    }
-    qsort(at, v->n, sizeof *at, by_bytes);
-    for (size_t i = 1; i < v->n; i++) {
-        uint32_t k = 0, most = FM_MIN(at[i].n, at[i - 1].n);
-        while (k < most && at[i].text[k] == at[i - 1].text[k]) {
-            k++;
-        }
-        at[i].shared = k;
-    }
-    *out = v;
-    return FM_OK;
-}
-
-void fm_vocab_order_free(fm_vocab_order *v) {
-    if (v) {
-        fm_free(v->at);
-        fm_free(v);
-    }
-}
+/* ---- masks ---------------------------------------------------------------------------------- */
 
 static fm_status fill_mask(fm_matcher *m, const fm_vocab_order *v, uint32_t *bits) {
     int32_t *along = m->depth_state; /* state after so many bytes of the entry before */
     uint32_t valid = 0;              /* how many of its bytes were allowed */
     along[0] = m->now;
     for (size_t i = 0; i < v->n; i++) {
-        const entry *e = &v->at[i];
+        const fm_vocab_entry *e = &v->at[i];
         uint32_t k = e->shared;
         if (k > valid) { /* it begins with what was refused; valid stays */
             continue;
@@ -433,7 +447,12 @@ fm_status fm_matcher_allowed(fm_matcher *m, const fm_vocab_order *v, const uint3
     if (m->now < 0) {
         FM_FAIL(FM_ERR_STATE, "the text has left the grammar");
     }
+    if (m->masks_of != v->serial) {
+        drop_masks(m);
+        m->masks_of = v->serial;
+    }
     if (!m->states[m->now].allowed) {
+        m->work = 0;
         if (m->n_masks >= MAX_MASKS) {
             drop_masks(m);
         }

@@ -403,6 +403,7 @@ static fm_status repeat(parser *p, body *b, size_t from, int min, int max) {
 
 static fm_status read_repeat(parser *p, body *b, size_t from) {
     int min = 0, max = -1;
+    skip(p, false);
     char c = p->at < p->end ? *p->at : '\0';
     if (c != '*' && c != '+' && c != '?' && c != '{') {
         return FM_OK;
@@ -516,7 +517,7 @@ static fm_status read_alternatives(parser *p, body *b, bool nested) {
     }
 }
 
-static fm_status read_rules(parser *p) {
+static fm_status read_rules(parser *p, const char *start) {
     size_t i;
     for (skip(p, true); p->at < p->end; skip(p, true)) {
         body b = {0};
@@ -544,18 +545,18 @@ static fm_status read_rules(parser *p) {
             FM_FAIL(FM_ERR_ARGUMENT, "grammar: there is no rule \"%s\"", p->names[i].text);
         }
     }
-    FM_TRY(find_name(p, "root", 4, &i));
+    FM_TRY(find_name(p, start, strlen(start), &i));
     if (!p->names[i].defined) {
-        FM_FAIL(FM_ERR_ARGUMENT, "grammar: there is no rule \"root\"");
+        FM_FAIL(FM_ERR_ARGUMENT, "grammar: there is no rule \"%s\"", start);
     }
     p->g->root = p->rule_of[i];
     return FM_OK;
 }
 
-fm_status fm_grammar_parse(fm_grammar *g, const char *text, size_t n) {
+fm_status fm_grammar_parse(fm_grammar *g, const char *text, size_t n, const char *start) {
     parser p = {.g = g, .begin = text, .at = text, .end = text + n};
     memset(p.bucket, 0xff, sizeof p.bucket);
-    fm_status s = read_rules(&p);
+    fm_status s = read_rules(&p, start);
     for (size_t i = 0; i < p.n_names; i++) {
         fm_free(p.names[i].text);
     }

@@ -1,5 +1,6 @@
 /* JSON schemas to GBNF. Every keyword is enforced, harmless, or refused by name. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -33,7 +34,8 @@ typedef struct ref {
 
 typedef struct schema {
     const fm_json *root;
-    fm_str *rules; /* finished ones */
+    const char *name; /* of the rules: name-r0 ... */
+    fm_str *rules;    /* finished ones */
     int n_rules, depth;
     ref refs[MAX_REFS];
     int n_refs;
@@ -45,8 +47,7 @@ static fm_status unsupported(const char *what) {
     FM_FAIL(FM_ERR_UNSUPPORTED, "JSON schema: %s cannot be enforced", what);
 }
 
-/* A literal of GBNF. */
-static void literal(fm_str *out, const char *p, size_t n) {
+void fm_grammar_literal(fm_str *out, const char *p, size_t n) {
     fm_str_putc(out, '"');
     for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)p[i];
@@ -66,7 +67,7 @@ static fm_status literal_json(fm_str *out, const fm_json *j) {
     fm_str text = {0};
     fm_status s = fm_json_dump(&text, j, 0);
     if (s == FM_OK) {
-        literal(out, text.data, text.len);
+        fm_grammar_literal(out, text.data, text.len);
     }
     fm_str_free(&text);
     return s;
@@ -77,7 +78,7 @@ static void key_literal(fm_str *out, const char *key) {
     fm_str text = {0};
     fm_str_json(&text, key, strlen(key));
     fm_str_putc(&text, ':');
-    literal(out, text.data ? text.data : "", text.len);
+    fm_grammar_literal(out, text.data ? text.data : "", text.len);
     fm_str_puts(out, "ws ");
     out->failed = out->failed || text.failed;
     fm_str_free(&text);
@@ -98,11 +99,29 @@ static bool harmless(const char *key) {
 }
 
 static fm_status check_keyword(void *arg, const char *key, fm_json *value) {
-    static const char *const names[] = {"type",     "properties",  "required",  "additionalProperties",
-                                        "items",    "enum",        "const",     "anyOf",
-                                        "oneOf",    "allOf",       "$ref",      "minItems",
-                                        "maxItems", "prefixItems", "minLength", "maxLength",
-                                        "pattern",  "format"};
+    static const char *const names[] = {"type",
+                                        "properties",
+                                        "required",
+                                        "additionalProperties",
+                                        "items",
+                                        "enum",
+                                        "const",
+                                        "anyOf",
+                                        "oneOf",
+                                        "allOf",
+                                        "$ref",
+                                        "minItems",
+                                        "maxItems",
+                                        "prefixItems",
+                                        "minLength",
+                                        "maxLength",
+                                        "pattern",
+                                        "format",
+                                        "minimum",
+                                        "maximum",
+                                        "exclusiveMinimum",
+                                        "exclusiveMaximum",
+                                        "multipleOf"};
     FM_UNUSED(arg);
     FM_UNUSED(value);
     for (size_t i = 0; i < FM_ARRAY_LEN(names); i++) {
@@ -154,7 +173,7 @@ static fm_status resolve(const schema *s, const char *path, const fm_json **out)
 static fm_status reference(schema *s, const fm_json *target, fm_str *out) {
     for (int i = 0; i < s->n_refs; i++) {
         if (s->refs[i].schema == target) {
-            fm_str_printf(out, "r%d ", s->refs[i].rule);
+            fm_str_printf(out, "%s-r%d ", s->name, s->refs[i].rule);
             return FM_OK;
         }
     }
@@ -166,8 +185,8 @@ static fm_status reference(schema *s, const fm_json *target, fm_str *out) {
     fm_str body = {0};
     fm_status st = value_of(s, target, &body);
     if (st == FM_OK) {
-        fm_str_printf(s->rules, "r%d ::= %s\n", rule, body.data ? body.data : "");
-        fm_str_printf(out, "r%d ", rule);
+        fm_str_printf(s->rules, "%s-r%d ::= %s\n", s->name, rule, body.data ? body.data : "");
+        fm_str_printf(out, "%s-r%d ", s->name, rule);
         st = fm_str_check(&body);
     }
     fm_str_free(&body);
@@ -264,9 +283,10 @@ static fm_status array_of(schema *s, const fm_json *j, fm_str *out) {
     }
     if (st == FM_OK && max == 0) {
         fm_str_puts(out, "\"[\" ws \"]\" ");
-    } else if (st == FM_OK) {
-        const char *body = item.data ? item.data : "";
-        fm_str_printf(out, "\"[\" ws %s(%s) (\",\" ws (%s))", min == 0 ? "(" : "", body, body);
+    } else if (st == FM_OK) { /* the item is written twice: a rule, or nested lists double at every level */
+        int rule = s->n_rules++;
+        fm_str_printf(s->rules, "%s-i%d ::= %s\n", s->name, rule, item.data ? item.data : "");
+        fm_str_printf(out, "\"[\" ws %s%s-i%d (\",\" ws %s-i%d)", min == 0 ? "(" : "", s->name, rule, s->name, rule);
         times(out, FM_MAX(min - 1, 0), max < 0 ? -1 : max - 1);
         fm_str_printf(out, "%sws \"]\" ", min == 0 ? ")? " : "");
         st = fm_str_check(&item);
@@ -311,14 +331,17 @@ static fm_status write_tails(schema *s, const properties *ps, int base) {
         fm_status st = value_of(s, ps->p[i].schema, &body);
         if (st == FM_OK) {
             int next = base + (int)i + 1, at = base + (int)i;
-            const char *v = body.data ? body.data : "";
-            fm_str_printf(r, "v%d ::= %s\n", at, v);
-            if (ps->p[i].required) {
-                fm_str_printf(r, "a%d ::= v%d b%d\nb%d ::= \",\" ws v%d b%d\n", at, at, next, at, at, next);
-            } else {
-                fm_str_printf(r, "a%d ::= v%d b%d | a%d\nb%d ::= \",\" ws v%d b%d | b%d\n", at, at, next, next, at, at,
-                              next, next);
+            const char *N = s->name;
+            fm_str_printf(r, "%s-v%d ::= %s\n", N, at, body.data ? body.data : "");
+            fm_str_printf(r, "%s-b%d ::= \",\" ws %s-v%d %s-b%d", N, at, N, at, N, next);
+            if (!ps->p[i].required) {
+                fm_str_printf(r, " | %s-b%d", N, next);
             }
+            fm_str_printf(r, "\n%s-a%d ::= %s-v%d %s-b%d", N, at, N, at, N, next);
+            if (!ps->p[i].required) {
+                fm_str_printf(r, " | %s-a%d", N, next);
+            }
+            fm_str_putc(r, '\n');
             st = fm_str_check(&body);
         }
         fm_str_free(&body);
@@ -355,18 +378,20 @@ static fm_status object_with(schema *s, const fm_json *j, const properties *ps, 
         fm_str_puts(&pair, ")");
         st = st == FM_OK ? fm_str_check(&pair) : st;
         if (st == FM_OK) {
-            int x = s->n_rules++;
-            fm_str_printf(s->rules, "x%d ::= %s\n", x, pair.data);
-            fm_str_printf(s->rules, "a%d ::= \"\" | x%d (\",\" ws x%d)*\nb%d ::= (\",\" ws x%d)*\n", base + (int)ps->n,
-                          x, x, base + (int)ps->n, x);
+            int x = s->n_rules++, last = base + (int)ps->n;
+            const char *N = s->name;
+            fm_str_printf(s->rules, "%s-x%d ::= %s\n", N, x, pair.data);
+            fm_str_printf(s->rules, "%s-a%d ::= \"\" | %s-x%d (\",\" ws %s-x%d)*\n", N, last, N, x, N, x);
+            fm_str_printf(s->rules, "%s-b%d ::= (\",\" ws %s-x%d)*\n", N, last, N, x);
         }
         fm_str_free(&pair);
         FM_TRY(st);
     } else {
-        fm_str_printf(s->rules, "a%d ::= \"\"\nb%d ::= \"\"\n", base + (int)ps->n, base + (int)ps->n);
+        int last = base + (int)ps->n;
+        fm_str_printf(s->rules, "%s-a%d ::= \"\"\n%s-b%d ::= \"\"\n", s->name, last, s->name, last);
     }
     FM_TRY(write_tails(s, ps, base));
-    fm_str_printf(out, "\"{\" ws a%d ws \"}\" ", base);
+    fm_str_printf(out, "\"{\" ws %s-a%d ws \"}\" ", s->name, base);
     return FM_OK;
 }
 
@@ -394,16 +419,47 @@ static fm_status any_of(schema *s, const fm_json *list, fm_str *out) {
     return FM_OK;
 }
 
+/* The bounds as the newer drafts write them (a number) and as draft 4 did (true beside the bound). */
+static fm_status exclusive(const fm_json *j, const char *key, double sign, double *bound, bool *out) {
+    const fm_json *v = fm_json_get(j, key);
+    if (fm_json_is_bool(v)) {
+        *out = fm_json_bool(v, false);
+    } else if (fm_json_is_number(v)) {
+        double x = fm_json_num(v, 0);
+        if (isnan(*bound) || sign * x >= sign * *bound) {
+            *bound = x;
+            *out = true;
+        }
+    } else if (v) {
+        FM_FAIL(FM_ERR_ARGUMENT, "JSON schema: %s: expected a number", key);
+    }
+    return FM_OK;
+}
+
+static fm_status number_of(const fm_json *j, bool whole, fm_str *out) {
+    const fm_json *min = fm_json_get(j, "minimum"), *max = fm_json_get(j, "maximum");
+    fm_number_bounds b = {.min = fm_json_num(min, NAN), .max = fm_json_num(max, NAN)};
+    if ((min && !fm_json_is_number(min)) || (max && !fm_json_is_number(max))) {
+        FM_FAIL(FM_ERR_ARGUMENT, "JSON schema: minimum and maximum: expected numbers");
+    }
+    if (fm_json_get(j, "multipleOf") && !(whole && fm_json_num(fm_json_get(j, "multipleOf"), 0) == 1)) {
+        return unsupported("\"multipleOf\"");
+    }
+    FM_TRY(exclusive(j, "exclusiveMinimum", 1, &b.min, &b.above_min));
+    FM_TRY(exclusive(j, "exclusiveMaximum", -1, &b.max, &b.below_max));
+    return fm_grammar_number(out, whole, &b);
+}
+
 static fm_status typed(schema *s, const fm_json *j, const char *type, fm_str *out) {
-    static const struct {
-        const char *type, *rule;
-    } simple[] = {
-        {"integer", "json-integer "}, {"number", "json-number "}, {"boolean", "json-boolean "}, {"null", "json-null "}};
+    static const struct { const char *type, *rule; } simple[] = {{"boolean", "json-boolean "}, {"null", "json-null "}};
     for (size_t i = 0; i < FM_ARRAY_LEN(simple); i++) {
         if (strcmp(type, simple[i].type) == 0) {
             fm_str_puts(out, simple[i].rule);
             return FM_OK;
         }
+    }
+    if (strcmp(type, "integer") == 0 || strcmp(type, "number") == 0) {
+        return number_of(j, strcmp(type, "integer") == 0, out);
     }
     if (strcmp(type, "string") == 0) {
         return string_of(j, out);
@@ -441,6 +497,10 @@ static fm_status of_types(schema *s, const fm_json *j, fm_str *out) {
     }
     if (fm_json_get(j, "pattern") || fm_json_get(j, "minLength") || fm_json_get(j, "maxLength")) {
         return string_of(j, out);
+    }
+    if (fm_json_get(j, "minimum") || fm_json_get(j, "maximum") || fm_json_get(j, "exclusiveMinimum") ||
+        fm_json_get(j, "exclusiveMaximum") || fm_json_get(j, "multipleOf")) {
+        return unsupported("a bound of numbers without \"type\"");
     }
     fm_str_puts(out, "json-value ");
     return FM_OK;
@@ -503,26 +563,35 @@ static fm_status value_of(schema *s, const fm_json *j, fm_str *out) {
     return st;
 }
 
-fm_status fm_grammar_from_schema(fm_str *out, const char *text, size_t n) {
-    fm_json *root = NULL;
+void fm_grammar_json_rules(fm_str *out) {
+    fm_str_puts(out, common);
+}
+
+fm_status fm_grammar_add_schema(fm_str *out, const char *name, const fm_json *root) {
     fm_str body = {0};
-    FM_TRY(fm_json_parse(&root, text, n, "JSON schema"));
     schema *s = fm_calloc(1, sizeof *s);
-    fm_status st = FM_OK;
     if (!s) {
-        st = fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "no memory for a JSON schema");
-    } else {
-        s->root = root;
-        s->rules = out;
-        fm_str_puts(out, common);
-        st = value_of(s, root, &body);
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for a JSON schema");
     }
+    s->root = root;
+    s->name = name;
+    s->rules = out;
+    fm_status st = value_of(s, root, &body);
     if (st == FM_OK) {
-        fm_str_printf(out, "root ::= %s\n", body.data ? body.data : "");
-        st = fm_str_check(out);
+        fm_str_printf(out, "%s ::= %s\n", name, body.data ? body.data : "");
+        st = fm_str_check(&body);
     }
+    st = st == FM_OK ? fm_str_check(out) : st;
     fm_free(s);
     fm_str_free(&body);
+    return st;
+}
+
+fm_status fm_grammar_from_schema(fm_str *out, const char *text, size_t n) {
+    fm_json *root = NULL;
+    FM_TRY(fm_json_parse(&root, text, n, "JSON schema"));
+    fm_grammar_json_rules(out);
+    fm_status st = fm_grammar_add_schema(out, "root", root);
     fm_json_free(root);
     return st;
 }

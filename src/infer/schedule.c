@@ -14,6 +14,7 @@
 #include "backend/cpu/cpu.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "infer/constrain.h"
 #include "infer/engine.h"
 #include "infer/limits.h"
 
@@ -397,34 +398,6 @@ static fm_status compute(fm_engine *e, const fm_batch *b, int32_t n_rows) {
     return fm_ctx_status(e->c);
 }
 
-/* Bits of what the grammar lets come next: tokens, and those that end the text where it may end. */
-static fm_status allow(fm_engine *e, fm_request *r, uint32_t *bits) {
-    const uint32_t *next;
-    int32_t vocab = e->m->cfg.vocab_size;
-    FM_TRY(fm_matcher_allowed(r->matcher, e->order, &next));
-    memcpy(bits, next, (size_t)(vocab + 31) / 32 * sizeof *bits);
-    if (fm_matcher_complete(r->matcher)) {
-        for (int i = 0; i < e->m->n_eos; i++) {
-            bits[e->m->eos[i] / 32] |= 1U << (e->m->eos[i] % 32);
-        }
-        int32_t eos = e->m->n_eos == 0 ? fm_tokenizer_eos(e->tok) : -1;
-        if (eos >= 0 && eos < vocab) {
-            bits[eos / 32] |= 1U << (eos % 32);
-        }
-    }
-    for (int32_t i = 0; i < (vocab + 31) / 32; i++) {
-        if (bits[i]) {
-            return FM_OK;
-        }
-    }
-    /* Complete and nothing can follow, but the model has no token to say so; or no token has the bytes. */
-    r->grammar_over = fm_matcher_complete(r->matcher);
-    if (!r->grammar_over) {
-        FM_FAIL(FM_ERR_DATA, "the grammar asks for a text that no token of the vocabulary can begin");
-    }
-    return FM_OK;
-}
-
 static fm_status choose_token(fm_engine *e, fm_request *r, int thread) {
     fm_token_sampler *s = &e->sampler[thread];
     const float *logits = e->logits + (int64_t)r->row * e->m->cfg.vocab_size;
@@ -432,7 +405,7 @@ static fm_status choose_token(fm_engine *e, fm_request *r, int thread) {
     fm_token_past past = {.ids = r->ids, .n = r->n, .n_prompt = r->n_prompt};
     if (r->matcher) {
         uint32_t *bits = e->allowed + (int64_t)thread * ((e->m->cfg.vocab_size + 31) / 32);
-        FM_TRY(allow(e, r, bits));
+        FM_TRY(fm_constrain(bits, &r->grammar_over, r->matcher, e->order, e->m, e->tok));
         past.allowed = bits;
         if (r->grammar_over) {
             return FM_OK;
@@ -491,16 +464,6 @@ static fm_status last_text(fm_request *r, bool *stopped) {
     return fm_str_check(&r->text);
 }
 
-/* The grammar goes on by the token. */
-static fm_status follow(const fm_engine *e, fm_request *r) {
-    size_t n = 0;
-    const char *text = fm_tokenizer_token(e->tok, r->id, &n);
-    bool ok = false;
-    FM_TRY(fm_matcher_push(r->matcher, text ? text : "", text ? n : 0, &ok));
-    FM_ASSERT(ok); /* it was among the allowed ones */
-    return FM_OK;
-}
-
 /* Takes the sampled token of running[i] over and tells the user. True when the request ended and is no longer there. */
 static bool hand_out(fm_engine *e, int32_t i) {
     fm_request *r = e->running[i];
@@ -528,7 +491,7 @@ static bool hand_out(fm_engine *e, int32_t i) {
     bool eos = (!r->o.ignore_eos || r->matcher) && fm_ends_text(e->m, e->tok, r->id);
     s = text_of(r, eos, &stopped);
     if (s == FM_OK && r->matcher && !eos) {
-        s = follow(e, r);
+        s = fm_constrain_follow(r->matcher, e->order, r->id);
     }
     if (eos) {
         end = true;

@@ -8,8 +8,10 @@
 
 #include "backend/cpu/cpu.h"
 #include "base/file.h"
+#include "base/mem.h"
 #include "fathom/generate.h"
 #include "fathom/log.h"
+#include "infer/constrain.h"
 #include "infer/limits.h"
 #include "infer/sampler.h"
 #include "model/model.h"
@@ -27,6 +29,8 @@ struct fm_session {
     int32_t c_tokens; /* the context fits a forward of so many tokens */
     bool c_cached;
     fm_token_sampler sampler;
+    fm_vocab_order *order; /* made for the first grammar */
+    uint32_t *allowed;     /* [(vocab+31)/32] */
 };
 
 fm_sampling fm_sampling_default(void) {
@@ -83,6 +87,8 @@ void fm_session_free(fm_session *s) {
     fm_ctx_free(s->c);
     fm_kv_cache_free(s->kv);
     fm_token_sampler_deinit(&s->sampler);
+    fm_vocab_order_free(s->order);
+    fm_free(s->allowed);
     fm_free(s->ids);
     fm_free(s->pos);
     fm_free(s);
@@ -232,7 +238,8 @@ typedef struct run {
     fm_token_decoder *decoder;
     fm_token_fn fn;
     void *user;
-    fm_str text; /* of the last token: what push and flush gave */
+    fm_str text;         /* of the last token: what push and flush gave */
+    fm_matcher *matcher; /* of o->grammar, or NULL */
 } run;
 
 /* Text of a token; an end token shows nothing, the last one also gives what was held back. */
@@ -251,6 +258,35 @@ static fm_status text_of(run *r, int32_t id, bool eos, bool last) {
     return fm_str_check(&r->text);
 }
 
+/* The text is complete, though the model has no token to say so: what was held back is given. */
+static fm_status last_token(run *r, fm_finish *finish) {
+    FM_TRY(text_of(r, -1, true, true));
+    fm_token_out t = {
+        .id = -1, .text = r->text.data ? r->text.data : "", .text_len = r->text.len, .logprob = NAN, .last = true};
+    if (r->fn && !r->fn(r->user, &t)) {
+        *finish = FM_FINISH_STOPPED;
+    }
+    return FM_OK;
+}
+
+static fm_status begin_grammar(run *r, fm_grammar *g) {
+    fm_session *s = r->s;
+    int32_t vocab = s->m->cfg.vocab_size;
+    if (!r->tok) {
+        FM_FAIL(FM_ERR_UNSUPPORTED, "a grammar needs a tokenizer, and the model has none");
+    }
+    if (!s->allowed) {
+        s->allowed = fm_calloc((size_t)(vocab + 31) / 32, sizeof *s->allowed);
+        if (!s->allowed) {
+            FM_FAIL(FM_ERR_NO_MEMORY, "no memory for a grammar");
+        }
+    }
+    if (!s->order) {
+        FM_TRY(fm_vocab_order_new(&s->order, r->tok, vocab));
+    }
+    return fm_matcher_new(&r->matcher, g);
+}
+
 static fm_status one_token(run *r, int64_t i, bool *stop, fm_finish *finish) {
     fm_session *s = r->s;
     const fm_sampling *o = r->o;
@@ -260,6 +296,14 @@ static fm_status one_token(run *r, int64_t i, bool *stop, fm_finish *finish) {
     fm_rng_key key = {.seed = o->seed, .stream = fm_rng_stream("sample"), .step = 0};
     double draw = fm_rng_uniform(key, (uint64_t)s->n);
     fm_token_past past = {.ids = s->ids, .n = s->n, .n_prompt = s->n_prompt};
+    if (r->matcher) {
+        FM_TRY(fm_constrain(s->allowed, stop, r->matcher, s->order, s->m, r->tok));
+        past.allowed = s->allowed;
+        if (*stop) {
+            *finish = FM_FINISH_EOS;
+            return last_token(r, finish);
+        }
+    }
     FM_TRY(fm_token_sampler_pick(&id, &s->sampler, logits, &past, o, draw));
     fm_token_out t = {.id = id, .text = "", .logprob = NAN};
     if (o->logprobs != 0) {
@@ -269,7 +313,7 @@ static fm_status one_token(run *r, int64_t i, bool *stop, fm_finish *finish) {
         t.top_logprobs = s->sampler.top_logprobs;
     }
     FM_TRY(append(s, &id, 1));
-    bool eos = !o->ignore_eos && fm_ends_text(s->m, r->tok, id);
+    bool eos = (!o->ignore_eos || r->matcher) && fm_ends_text(s->m, r->tok, id);
     *stop = true;
     if (eos) {
         *finish = FM_FINISH_EOS;
@@ -279,6 +323,9 @@ static fm_status one_token(run *r, int64_t i, bool *stop, fm_finish *finish) {
         *finish = FM_FINISH_CONTEXT;
     } else {
         *stop = false;
+    }
+    if (r->matcher && !eos) {
+        FM_TRY(fm_constrain_follow(r->matcher, s->order, id));
     }
     t.last = *stop;
     FM_TRY(text_of(r, id, eos, t.last));
@@ -328,6 +375,7 @@ fm_status fm_session_generate(fm_session *s, const int32_t *ids, int32_t n_ids, 
     s->n_prompt = s->n;
     run r = {.s = s, .o = o, .fn = fn, .user = user};
     fm_status st = open_tokenizer(&r);
+    st = st == FM_OK && o->grammar ? begin_grammar(&r, o->grammar) : st;
     bool stop = o->max_new_tokens == 0;
     if (!stop && s->n >= s->max_context) {
         stop = true;
@@ -337,6 +385,7 @@ fm_status fm_session_generate(fm_session *s, const int32_t *ids, int32_t n_ids, 
         st = one_token(&r, i, &stop, finish);
     }
     fm_token_decoder_free(r.decoder);
+    fm_matcher_free(r.matcher);
     fm_str_free(&r.text);
     return st;
 }

@@ -500,6 +500,7 @@ fm_status fm_completion_start(fm_call *c, fm_answer_form form, const fm_completi
     k->created = fm_unix_ms() / 1000;
     k->asked = *asked;
     asked->bias = NULL; /* taken over */
+    asked->o.grammar = NULL;
     snprintf(k->id, sizeof k->id, "%s-%s", form == FM_ANSWER_CHAT ? "chatcmpl" : "cmpl", c->id);
     fm_status s = copy_prompts(k, prompts, n_prompts);
     if (s == FM_OK) {

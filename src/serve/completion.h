@@ -17,7 +17,7 @@ typedef struct fm_completion_prompt {
 } fm_completion_prompt;
 
 /* Generates asked->n choices for each prompt and answers the call when they are done, or as they come. Everything is
- * copied, the bias of `asked` is taken over. On failure nothing was answered. */
+ * copied, bias and grammar of `asked` are taken over. On failure nothing was answered. */
 FM_MUST_CHECK fm_status fm_completion_start(fm_call *c, fm_answer_form form, const fm_completion_prompt *prompts,
                                             int n_prompts, fm_params_asked *asked);
 

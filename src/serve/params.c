@@ -11,6 +11,8 @@
 void fm_params_asked_free(fm_params_asked *p) {
     fm_free(p->bias);
     p->bias = NULL;
+    fm_grammar_free(p->o.grammar);
+    p->o.grammar = NULL;
 }
 
 fm_status fm_check_model(const fm_serve *s, const fm_json *body) {

@@ -12,7 +12,7 @@ typedef struct fm_params_asked {
     fm_sampling o;                  /* max_new_tokens -1: not given */
     const char *stop[FM_MAX_STOPS]; /* borrowed from the body */
     int n_stop;
-    fm_logit_bias *bias; /* owned */
+    fm_logit_bias *bias; /* owned; so is o.grammar */
     int n;               /* choices */
     bool stream, include_usage, seeded;
     bool logprobs; /* wanted; o.logprobs says how many alternatives (-1: none) */

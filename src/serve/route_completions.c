@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "serve/completion.h"
+#include "serve/constraint.h"
 #include "serve/text_input.h"
 
 #define MAX_ANSWERS 256 /* choices times prompts */
@@ -36,12 +37,24 @@ static fm_status start(fm_call *c, const fm_text_input *in, fm_params_asked *ask
     return st;
 }
 
+static fm_status constrain(fm_params_asked *asked, const fm_call *c) {
+    fm_str rules = {0};
+    bool any = false;
+    fm_status st = fm_constraint_read(&rules, &any, c->body);
+    if (st == FM_OK && any) {
+        st = fm_grammars_get(&asked->o.grammar, c->s->grammars, &rules, "fm-body");
+    }
+    fm_str_free(&rules);
+    return st;
+}
+
 static fm_status handle(fm_call *c) {
     fm_params_asked asked = {0};
     fm_text_input in = {0};
     FM_TRY(fm_check_model(c->s, c->body));
     fm_status st = fm_params_read(&asked, c->s, c->body, false);
     st = st == FM_OK ? refuse(c->body, &asked) : st;
+    st = st == FM_OK ? constrain(&asked, c) : st;
     st = st == FM_OK ? fm_text_input_read(&in, c->s, c->body, "prompt") : st;
     if (st == FM_OK && in.n * asked.n > MAX_ANSWERS) {
         st = fm_error_set(FM_ERR_ARGUMENT, __FILE__, __LINE__, "n: %d answers to %d prompts are more than %d", asked.n,

@@ -23,6 +23,7 @@ struct fm_serve {
     fm_server *http;
     fm_template *chat; /* or NULL: no tokenizer */
     fm_keys *keys;     /* or NULL: none are asked for */
+    struct fm_grammars *grammars;
     fm_metrics metrics;
     char name[128];
     char *cors; /* or NULL */

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "model/model.h"
+#include "serve/constraint.h"
 #include "serve/serve.h"
 
 #define FM_ROUTE(sym) extern const fm_route fm_route_##sym;
@@ -379,6 +380,7 @@ static fm_status start(fm_serve *s, const fm_serve_options *o) {
     } else if (s->tok) { /* a base model: a form that most have seen */
         FM_TRY(fm_template_open(&s->chat, "chatml", s->tok));
     }
+    FM_TRY(fm_grammars_new(&s->grammars));
     if (o->api_key_file) {
         FM_TRY(fm_keys_load(&s->keys, o->api_key_file));
     }
@@ -459,6 +461,7 @@ void fm_serve_free(fm_serve *s) {
     fm_server_free(s->http); /* first: its requests use the engine; what the engine still sends goes nowhere */
     fm_engine_free(s->e);
     fm_template_free(s->chat);
+    fm_grammars_free(s->grammars);
     fm_keys_free(s->keys);
     fm_free(s->cors);
     pthread_mutex_destroy(&s->metrics.lock);

@@ -78,6 +78,31 @@ ask 200 /v1/embeddings '{"input":["a","b"]}'
 has out '"index":1'
 ask 200 /generate '{"prompt":"We","max_length":4}'
 has out '{"response":"'
+# What an answer must look like: it follows the grammar, and a grammar that cannot be followed is refused.
+ask 200 /v1/completions '{"prompt":"We","max_tokens":40,"guided_regex":"[0-9]{3}-[a-c]{2}","ignore_eos":true}'
+sed 's/.*"text":"\([^"]*\)".*/\1/p;d' out | grep -Eqx '[0-9]{3}-[a-c]{2}' || die "the regular expression is not followed"
+has out '"finish_reason":"stop"'
+ask 200 /v1/completions '{"prompt":"We","max_tokens":40,"guided_choice":["left","right"]}'
+sed 's/.*"text":"\([^"]*\)".*/\1/p;d' out | grep -Eqx 'left|right' || die "the choice is not followed"
+ask 200 /v1/completions '{"prompt":"We","max_tokens":40,"grammar":"root ::= \"x\" root | \"y\""}'
+sed 's/.*"text":"\([^"]*\)".*/\1/p;d' out | grep -Eq '^x*(y|$)' || die "the grammar is not followed"
+ask 200 /v1/chat/completions '{"messages":[{"role":"user","content":"Hello"}],"max_tokens":100,"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"object","properties":{"n":{"type":"integer","minimum":5,"maximum":9},"b":{"type":"boolean"}},"required":["n","b"]}}}}'
+sed 's/.*"content":"\(.*\)","refusal.*/\1/p;d' out | sed 's/\\n/ /g;s/\\t/ /g;s/\\"/"/g' |
+    grep -Eqx '[{] *"n": *[5-9], *"b": *(true|false) *[}]' || { cat out >&2; die "the schema is not followed"; }
+ask 400 /v1/completions '{"prompt":"We","guided_regex":"("}'
+has out 'regular expression'
+ask 400 /v1/completions '{"prompt":"We","guided_regex":"a","grammar":"root ::= \"x\""}'
+has out 'only one of them'
+ask 400 /v1/chat/completions '{"messages":[{"role":"user","content":"Hello"}],"response_format":{"type":"json_schema","json_schema":{"schema":{"type":"array","uniqueItems":true}}}}'
+has out 'uniqueItems'
+run 0 "$fathom" generate one --prompt We --regex '(ab|cd){2,4}' --json
+has out '"finish_reason":"stop"'
+sed 's/.*"text":"\([^"]*\)".*/\1/p;d' out | grep -Eqx '(ab|cd){2,4}' || die "generate: the regular expression is not followed"
+printf '{"enum":["one",2]}' > schema.json
+run 0 "$fathom" generate one --prompt We --json-schema schema.json --json
+run 2 "$fathom" generate one --prompt We --regex a --grammar schema.json
+run 2 "$fathom" generate one --prompt We --grammar schema.json
+has err 'line 1'
 # What is wrong is a 4xx in the form of the API, and says what.
 ask 400 /v1/completions '{"prompt":"We","temperature":-1}'
 has out 'temperature'

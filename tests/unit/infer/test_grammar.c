@@ -83,6 +83,11 @@ static void test_texts(void **state) {
          {"null", "\"2024-02-29\""},
          {"\"2024-13-01\"", "\"x\""}},
         {FM_GRAMMAR_JSON_SCHEMA,
+         "{\"type\":\"array\",\"items\":{\"type\":\"array\",\"items\":{\"type\":\"array\",\"items\":{\"type\":"
+         "\"boolean\"},\"maxItems\":2}}}",
+         {"[]", "[[]]", "[[[true],[]],[[false,true]]]"},
+         {"[true]", "[[[true,true,true]]]", "[[[]]"}},
+        {FM_GRAMMAR_JSON_SCHEMA,
          "{\"type\":\"array\",\"prefixItems\":[{\"type\":\"integer\"},{\"type\":\"boolean\"}],\"items\":false}",
          {"[1,true]"},
          {"[1]", "[1,true,2]"}},
@@ -125,7 +130,8 @@ static void test_refused(void **state) {
         {FM_GRAMMAR_REGEX, "(?=a)", "(?:"},
         {FM_GRAMMAR_REGEX, "(a)\\1", "escape"},
         {FM_GRAMMAR_REGEX, "*a", "repeat"},
-        {FM_GRAMMAR_JSON_SCHEMA, "{\"type\":\"integer\",\"minimum\":3}", "minimum"},
+        {FM_GRAMMAR_JSON_SCHEMA, "{\"type\":\"integer\",\"multipleOf\":3}", "multipleOf"},
+        {FM_GRAMMAR_JSON_SCHEMA, "{\"type\":\"integer\",\"minimum\":3,\"maximum\":2}", "bounds"},
         {FM_GRAMMAR_JSON_SCHEMA, "{\"type\":\"strin\"}", "strin"},
         {FM_GRAMMAR_JSON_SCHEMA, "{\"$ref\":\"#/$defs/x\"}", "nowhere"},
         {FM_GRAMMAR_JSON_SCHEMA, "{\"$ref\":\"#\"}", "begins with itself"},
@@ -142,12 +148,143 @@ static void test_refused(void **state) {
     }
 }
 
+static bool takes(fm_grammar *g, const char *fmt, double v) {
+    char text[64];
+    snprintf(text, sizeof text, fmt, v);
+    return accepts(g, text);
+}
+
+/* Bounds of numbers: all whole numbers around them, and fractions. */
+static void test_numbers(void **state) {
+    (void)state;
+    static const struct {
+        const char *bounds;
+        double lo, hi; /* what is in, both ends included for whole numbers */
+        bool open_lo, open_hi;
+    } rows[] = {
+        {"\"minimum\":0,\"maximum\":10", 0, 10, false, false},
+        {"\"minimum\":-37,\"maximum\":1205", -37, 1205, false, false},
+        {"\"minimum\":87,\"maximum\":1099", 87, 1099, false, false},
+        {"\"exclusiveMinimum\":0", 0, 1e18, true, false},
+        {"\"maximum\":-3", -1e18, -3, false, false},
+        {"\"exclusiveMaximum\":1,\"minimum\":-1", -1, 1, false, true},
+        {"\"exclusiveMaximum\":200,\"exclusiveMinimum\":-100", -100, 200, true, true},
+        {"\"minimum\":-120,\"maximum\":-99", -120, -99, false, false},
+    };
+    for (size_t i = 0; i < FM_ARRAY_LEN(rows); i++) {
+        for (int whole = 0; whole < 2; whole++) {
+            char schema[200];
+            fm_grammar *g;
+            snprintf(schema, sizeof schema, "{\"type\":\"%s\",%s}", whole ? "integer" : "number", rows[i].bounds);
+            assert_int_equal(fm_grammar_new(&g, FM_GRAMMAR_JSON_SCHEMA, schema, strlen(schema)), FM_OK);
+            for (int v = -1500; v <= 1500; v++) {
+                bool in = (rows[i].open_lo ? v > rows[i].lo : v >= rows[i].lo) &&
+                          (rows[i].open_hi ? v < rows[i].hi : v <= rows[i].hi);
+                if (takes(g, "%.0f", v) != in) {
+                    fail_msg("%s: %d", schema, v);
+                }
+                double f = v + 0.25 * ((v + 1500) % 3 + 1);
+                bool f_in = f > rows[i].lo && f < rows[i].hi && !whole;
+                if ((whole || f != 0) && takes(g, "%.2f", f) != f_in) {
+                    fail_msg("%s: %.2f", schema, f);
+                }
+            }
+            assert_false(accepts(g, "007"));
+            fm_grammar_free(g);
+        }
+    }
+    fm_grammar *g;
+    static const char odd[] = "{\"type\":\"number\",\"minimum\":0.5}";
+    assert_int_equal(fm_grammar_new(&g, FM_GRAMMAR_JSON_SCHEMA, odd, sizeof odd - 1), FM_ERR_UNSUPPORTED);
+}
+
+/* Tokens of a byte each, as a tokenizer spells characters it has no token for: the mask never lets a broken character
+ * begin, and a matcher that is used again gives the same. */
+static void test_bytes(void **state) {
+    (void)state;
+    fm_str json = {0};
+    fm_str_puts(&json, "{\"model\":{\"type\":\"BPE\",\"byte_fallback\":true,\"vocab\":{");
+    for (int i = 0; i < 256; i++) {
+        fm_str_printf(&json, "%s\"<0x%02X>\":%d", i ? "," : "", i, i);
+    }
+    fm_str_puts(&json, "},\"merges\":[]},\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"ByteFallback\"},{"
+                       "\"type\":\"Fuse\"}]}}");
+    fm_tokenizer *tok;
+    fm_vocab_order *order;
+    fm_grammar *g;
+    assert_int_equal(fm_tokenizer_parse(&tok, json.data, json.len, NULL, 0, "bytes"), FM_OK);
+    fm_str_free(&json);
+    assert_int_equal(fm_vocab_order_new(&order, tok, 256), FM_OK);
+    static const char grammar[] = "root ::= \"\xe4\xbd\xa0\" [\xc3\xa9\xe5\xa5\xbd-\xe5\xa5\xbf]* [^a]";
+    assert_int_equal(fm_grammar_new(&g, FM_GRAMMAR_GBNF, grammar, sizeof grammar - 1), FM_OK);
+    static const struct {
+        const char *text;
+        uint8_t yes[4], no[4];
+    } rows[] = {{"", {0xe4, 0xe4, 0xe4, 0xe4}, {'a', 0xe5, 0xbd, 0xff}},
+                {"\xe4", {0xbd, 0xbd, 0xbd, 0xbd}, {0xbe, 'a', 0xe4, 0x80}},
+                {"\xe4\xbd\xa0", {0xe5, 0xc3, 'b', 0xf4}, {'a', 0x80, 0xc0, 0xf5}},
+                {"\xe4\xbd\xa0\xed", {0x80, 0x9f, 0x90, 0x85}, {0xa0, 0xbf, 'a', 0xc3}},
+                {"\xe4\xbd\xa0\xe5\xa5", {0xbd, 0xbf, 0x80, 0xbe}, {'a', 0xc0, 0xe5, 0x7f}}};
+    for (int round = 0; round < 2; round++) {
+        for (size_t i = 0; i < FM_ARRAY_LEN(rows); i++) {
+            fm_matcher *m;
+            const uint32_t *bits;
+            bool ok;
+            assert_int_equal(fm_matcher_new(&m, g), FM_OK);
+            for (const char *p = rows[i].text; *p; p++) {
+                assert_int_equal(fm_matcher_push(m, p, 1, &ok), FM_OK);
+                assert_true(ok);
+            }
+            assert_int_equal(fm_matcher_allowed(m, order, &bits), FM_OK);
+            for (int k = 0; k < 4; k++) {
+                assert_true(bits[rows[i].yes[k] / 32] >> (rows[i].yes[k] % 32) & 1);
+                assert_false(bits[rows[i].no[k] / 32] >> (rows[i].no[k] % 32) & 1);
+            }
+            fm_matcher_free(m);
+        }
+    }
+    fm_grammar_free(g);
+    fm_vocab_order_free(order);
+    fm_tokenizer_free(tok);
+}
+
+/* What would take for ever or all memory is refused. */
+static void test_limits(void **state) {
+    (void)state;
+    fm_str deep = {0};
+    fm_grammar *g = NULL;
+    for (int i = 0; i < 60; i++) {
+        fm_str_puts(&deep, "{\"type\":\"array\",\"items\":");
+    }
+    fm_str_puts(&deep, "{\"type\":\"null\"}");
+    for (int i = 0; i < 60; i++) {
+        fm_str_putc(&deep, '}');
+    }
+    assert_int_equal(fm_grammar_new(&g, FM_GRAMMAR_JSON_SCHEMA, deep.data, deep.len), FM_OK);
+    fm_grammar_free(g);
+    fm_str_free(&deep);
+    static const char many[] = "root ::= (a? b?){2000}\na ::= ([a-z] | \"b\"?){2000}\nb ::= (a? \"c\"){2000}";
+    fm_status s = fm_grammar_new(&g, FM_GRAMMAR_GBNF, many, sizeof many - 1);
+    fm_matcher *m = NULL;
+    bool ok = true;
+    if (s == FM_OK) {
+        s = fm_matcher_new(&m, g);
+        for (int i = 0; i < 400 && s == FM_OK && ok; i++) {
+            s = fm_matcher_push(m, "abcabcabc", 9, &ok);
+        }
+        fm_matcher_free(m);
+    }
+    fm_grammar_free(g);
+    assert_int_equal(s, FM_ERR_ARGUMENT);
+}
+
 /* The mask of a vocabulary is what trying each token gives, at every place of a text. */
 static void test_allowed(void **state) {
     (void)state;
     static const char vocab[] =
         "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2,\"aba\":3,\"{\":4,\"}\":5,\"\\\"\":6,\":\":7,"
-        "\"1\":8,\"12\":9,\",\":10,\"\\\"a\":11,\"a\\\"\":12,\"\\\":\":13,\"}}\":14,\"{\\\"\":15},\"merges\":[]}}";
+        "\"1\":8,\"12\":9,\",\":10,\"\\\"a\":11,\"a\\\"\":12,\"\\\":\":13,\"}}\":14,\"{\\\"\":15},\"merges\":[]},"
+        "\"decoder\":{\"type\":\"Fuse\"}}";
     static const char schema[] = "{\"type\":\"object\",\"properties\":{\"ab\":{\"type\":\"integer\"},\"ba\":{\"$ref\":"
                                  "\"#\"}}}";
     static const char text[] = "{\"ab\":12,\"ba\":{\"ab\":1}}";
@@ -165,7 +302,7 @@ static void test_allowed(void **state) {
         assert_int_equal(fm_matcher_allowed(m, order, &bits), FM_OK);
         for (int32_t id = 0; id < 16; id++) {
             size_t n;
-            const char *piece = fm_tokenizer_token(tok, id, &n);
+            const char *piece = fm_tokenizer_token(tok, id, &n); /* nothing is spelled otherwise here */
             fm_matcher *try;
             bool ok;
             assert_int_equal(fm_matcher_new(&try, g), FM_OK);
@@ -191,7 +328,8 @@ static void test_allowed(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_texts), cmocka_unit_test(test_refused),
-                                       cmocka_unit_test(test_allowed)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_texts),   cmocka_unit_test(test_refused),
+                                       cmocka_unit_test(test_allowed), cmocka_unit_test(test_numbers),
+                                       cmocka_unit_test(test_bytes),   cmocka_unit_test(test_limits)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
