@@ -49,7 +49,7 @@ static int run(const cli_command *cmd, int argc, char **argv) {
     for (size_t i = 0; fm_data_format_at(&f, i); i++) {
         printf("  %-16s  %s\n", f.name, f.help);
     }
-    printf("\nOutput formats: jsonl, csv and tsv, each also .gz or .zst\n");
+    printf("\nOutput formats: parquet; jsonl, csv and tsv, each also .gz or .zst\n");
     return 0;
 }
 

@@ -19,7 +19,7 @@ const fm_option fm_job_option_rows[] = {
     ROW("input", FM_OPT_LIST, input, NULL, 0, 0, NULL, "i|in", "IN",
         "files, folders, glob patterns or - for stdin; plain, gzip or zstd"),
     ROW("output", FM_OPT_STR, output, NULL, 0, 0, NULL, "o|out", "OUT",
-        "file (.jsonl, .csv, .tsv, each also .gz or .zst), folder, or - for stdout"),
+        "file (.parquet, or .jsonl, .csv, .tsv, each also .gz or .zst), folder, or - for stdout"),
     ROW("format", FM_OPT_STR, format, "auto", 0, 0, NULL, NULL, "NAME",
         "how input is read ('fathom data list' names the formats); auto goes by the file name, then by content"),
     ROW("output_format", FM_OPT_STR, output_format, NULL, 0, 0, NULL, NULL, "NAME",

@@ -11,9 +11,13 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "data/out_parquet.h"
 #include "io/jsonl.h"
 
-typedef enum kind { JSONL, CSV, TSV, UNKNOWN } kind;
+typedef enum kind { JSONL, CSV, TSV, PARQUET, UNKNOWN } kind;
+
+/* A row group is written when its packed pages have so many bytes. */
+#define GROUP_BYTES ((size_t)16 << 20)
 
 typedef struct out_file {
     char part[64];
@@ -21,6 +25,7 @@ typedef struct out_file {
     char *path, *tmp; /* the same for stdout */
     int fd;           /* -1 when it is closed */
     int64_t rows, bytes, text_bytes;
+    fm_pqw *parquet;
 } out_file;
 
 struct fm_out {
@@ -32,6 +37,7 @@ struct fm_out {
     bool is_dir, is_stdout;
     out_file *file;
     size_t n, cap;
+    fm_pqw_type *types; /* [n_columns] Parquet */
 };
 
 static kind kind_of(const char *name) {
@@ -39,16 +45,19 @@ static kind kind_of(const char *name) {
     static const struct {
         const char *end;
         kind kind;
-    } known[] = {{"jsonl", JSONL}, {"ndjson", JSONL}, {"csv", CSV}, {"tsv", TSV}};
+    } known[] = {{"jsonl", JSONL}, {"ndjson", JSONL}, {"csv", CSV}, {"tsv", TSV}, {"parquet", PARQUET}};
+    bool packed = false;
     if (n > 3 && strcasecmp(name + n - 3, ".gz") == 0) {
         n -= 3;
+        packed = true;
     } else if (n > 4 && strcasecmp(name + n - 4, ".zst") == 0) {
         n -= 4;
+        packed = true;
     }
     for (size_t i = 0; i < FM_ARRAY_LEN(known); i++) {
         size_t k = strlen(known[i].end);
         if (n >= k && strncasecmp(name + n - k, known[i].end, k) == 0 && (n == k || name[n - k - 1] == '.')) {
-            return known[i].kind;
+            return known[i].kind == PARQUET && packed ? UNKNOWN : known[i].kind; /* its pages are packed already */
         }
     }
     return UNKNOWN;
@@ -62,7 +71,12 @@ bool fm_out_is_folder(const char *path) {
 bool fm_out_needs_columns(const char *path, const char *format) {
     bool named = strcmp(path, "-") == 0 || fm_out_is_folder(path);
     kind k = kind_of(named ? (format ? format : "jsonl") : path);
-    return k == CSV || k == TSV;
+    return k == CSV || k == TSV || k == PARQUET;
+}
+
+bool fm_out_needs_types(const char *path, const char *format) {
+    bool named = strcmp(path, "-") == 0 || fm_out_is_folder(path);
+    return kind_of(named ? (format ? format : "jsonl") : path) == PARQUET;
 }
 
 fm_status fm_out_new(fm_out **out, const fm_out_options *o) {
@@ -83,7 +97,16 @@ fm_status fm_out_new(fm_out **out, const fm_out_options *o) {
     w->packing = fm_packing_of(name);
     if (w->kind == UNKNOWN) {
         fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "output format '%s' is not known", name);
-        return fm_error_hint("formats are jsonl, csv and tsv, each also with .gz or .zst");
+        return fm_error_hint("formats are parquet, and jsonl, csv and tsv, each also with .gz or .zst");
+    }
+    if (w->kind == PARQUET) {
+        w->types = fm_calloc(o->n_columns + 1, sizeof *w->types);
+        if (!w->types) {
+            FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate the output");
+        }
+        for (size_t i = 0; i < o->n_columns; i++) {
+            w->types[i] = fm_cells_type(o->kinds ? o->kinds[i] : 0);
+        }
     }
     if (w->is_dir) {
         FM_TRY(fm_mkdirs(o->path));
@@ -109,7 +132,9 @@ void fm_out_free(fm_out *o, bool discard) {
         }
         fm_free(o->file[i].path);
         fm_free(o->file[i].tmp);
+        fm_pqw_free(o->file[i].parquet);
     }
+    fm_free(o->types);
     fm_free(o->file);
     fm_free(o->path);
     fm_free(o->format);
@@ -122,6 +147,8 @@ void fm_out_pieces_free(fm_out_pieces *p) {
     for (size_t i = 0; i < p->cap; i++) {
         fm_str_free(&p->item[i].text);
         fm_str_free(&p->item[i].packed);
+        fm_free(p->item[i].page_end);
+        fm_free(p->item[i].page_plain);
     }
     fm_free(p->item);
     memset(p, 0, sizeof *p);
@@ -215,6 +242,18 @@ static void put_header(const fm_out *o, fm_str *s) {
     fm_str_putc(s, '\n');
 }
 
+static fm_status encode_pages(const fm_out *o, const fm_recs *b, fm_out_piece *p) {
+    size_t n = o->o.n_columns;
+    if (!p->page_end) {
+        p->page_end = fm_calloc(n + 1, sizeof *p->page_end);
+        p->page_plain = fm_calloc(n + 1, sizeof *p->page_plain);
+    }
+    if (!p->page_end || !p->page_plain) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate pages of %zu columns", n);
+    }
+    return fm_out_pages(&p->text, p->page_end, p->page_plain, b, p->part, o->o.column, o->types, n);
+}
+
 fm_status fm_out_encode(const fm_out *o, const fm_recs *b, fm_out_pieces *pieces) {
     pieces->n = 0;
     for (size_t i = 0; i < b->n; i++) {
@@ -227,13 +266,16 @@ fm_status fm_out_encode(const fm_out *o, const fm_recs *b, fm_out_pieces *pieces
         if (o->kind == JSONL) {
             fm_rec_put_json(&p->text, r);
             fm_str_putc(&p->text, '\n');
-        } else {
+        } else if (o->kind != PARQUET) {
             FM_TRY(put_csv_row(o, &p->text, r));
         }
         p->n_rows++;
     }
     for (size_t i = 0; i < pieces->n; i++) {
         fm_out_piece *p = &pieces->item[i];
+        if (o->kind == PARQUET) {
+            FM_TRY(encode_pages(o, b, p));
+        }
         FM_TRY(fm_str_check(&p->text));
         p->n_bytes = (int64_t)p->text.len;
         if (o->packing != FM_PACKING_NONE) {
@@ -336,7 +378,18 @@ static fm_status open_file(fm_out *o, const char *part, int64_t shard, out_file 
             FM_FAIL(FM_ERR_IO, "cannot make '%s': %s", f->tmp, strerror(errno));
         }
     }
-    if (o->kind != JSONL) {
+    if (o->kind == PARQUET) {
+        FM_TRY(fm_pqw_new(&f->parquet, o->o.column, o->types, o->o.n_columns));
+        fm_str head = {0};
+        fm_pqw_begin(f->parquet, &head);
+        fm_status s = fm_str_check(&head);
+        if (s == FM_OK) {
+            s = write_all(f, head.data, head.len);
+            f->bytes += (int64_t)head.len;
+        }
+        fm_str_free(&head);
+        FM_TRY(s);
+    } else if (o->kind != JSONL) {
         fm_str head = {0}, packed = {0};
         put_header(o, &head);
         fm_status s = fm_str_check(&head);
@@ -355,6 +408,27 @@ static fm_status open_file(fm_out *o, const char *part, int64_t shard, out_file 
     return FM_OK;
 }
 
+/* What waits of a Parquet file: a row group, or at the end that and the footer. */
+static fm_status write_group(out_file *f, bool last) {
+    fm_str s = {0};
+    fm_status st = last ? fm_pqw_footer(f->parquet, &s) : fm_pqw_group(f->parquet, &s);
+    if (st == FM_OK) {
+        st = write_all(f, s.data ? s.data : "", s.len);
+        f->bytes += (int64_t)s.len;
+    }
+    fm_str_free(&s);
+    return st;
+}
+
+static fm_status write_pages(const fm_out *o, out_file *f, const fm_out_piece *p) {
+    for (size_t i = 0; i < o->o.n_columns; i++) {
+        size_t from = i ? p->page_end[i - 1] : 0;
+        FM_TRY(fm_pqw_add(f->parquet, i, p->text.data + from, p->page_end[i] - from, p->page_plain[i]));
+    }
+    fm_pqw_rows(f->parquet, p->n_rows);
+    return fm_pqw_held(f->parquet) >= GROUP_BYTES ? write_group(f, false) : FM_OK;
+}
+
 /* The open file of a part, a new one when its shard is full. */
 static fm_status file_of(fm_out *o, const char *part, out_file **out) {
     int64_t next = 0;
@@ -366,6 +440,7 @@ static fm_status file_of(fm_out *o, const char *part, out_file **out) {
                 return FM_OK;
             }
             if (f->fd >= 0) {
+                FM_TRY(f->parquet ? write_group(f, true) : FM_OK);
                 if (fsync(f->fd) != 0) {
                     FM_FAIL(FM_ERR_IO, "cannot write '%s': %s", f->tmp, strerror(errno));
                 }
@@ -386,9 +461,13 @@ fm_status fm_out_write(fm_out *o, const fm_recs *b, const fm_out_pieces *pieces)
         out_file *f = NULL;
         FM_TRY(file_of(o, p->part, &f));
         FM_ASSERT(f);
-        FM_TRY(write_all(f, s->data ? s->data : "", s->len));
+        if (f->parquet) {
+            FM_TRY(write_pages(o, f, p));
+        } else {
+            FM_TRY(write_all(f, s->data ? s->data : "", s->len));
+            f->bytes += (int64_t)s->len;
+        }
         f->rows += p->n_rows;
-        f->bytes += (int64_t)s->len;
         f->text_bytes += p->n_bytes;
     }
     return FM_OK;
@@ -459,6 +538,9 @@ fm_status fm_out_finish(fm_out *o, fm_json **files) {
     }
     for (size_t i = 0; i < o->n; i++) {
         out_file *f = &o->file[i];
+        if (f->parquet && f->fd >= 0) {
+            FM_TRY(write_group(f, true));
+        }
         if (!o->is_stdout) {
             if (f->fd >= 0 && (fsync(f->fd) != 0 || close(f->fd) != 0)) {
                 f->fd = -1;

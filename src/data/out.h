@@ -14,6 +14,7 @@ typedef struct fm_out_options {
     const char *format;        /* of files in a folder: "jsonl", "jsonl.zst", "csv" ...; NULL: jsonl */
     int64_t shard_bytes;       /* a new file in a folder after so many bytes of rows (before packing); 0 = never */
     const char *const *column; /* csv: the header; of other columns rows have, csv refuses the run */
+    const unsigned *kinds;     /* [n_columns] of cells, for Parquet: fm_cells_kind */
     size_t n_columns;
     bool overwrite;
 } fm_out_options;
@@ -22,7 +23,8 @@ typedef struct fm_out_options {
 typedef struct fm_out_piece {
     char part[64];
     fm_str text, packed;
-    int64_t n_rows, n_bytes; /* before packing */
+    int64_t n_rows, n_bytes;       /* before packing */
+    size_t *page_end, *page_plain; /* [n_columns] Parquet: of the pages in text */
 } fm_out_piece;
 typedef struct fm_out_pieces {
     fm_out_piece *item;
@@ -30,6 +32,8 @@ typedef struct fm_out_pieces {
 } fm_out_pieces;
 void fm_out_pieces_free(fm_out_pieces *p);
 
+/* True for Parquet, whose columns have types that must be known before the first row. */
+bool fm_out_needs_types(const char *path, const char *format);
 /* True when the format has one header or schema for all rows, so that columns must be known before the first row. */
 bool fm_out_needs_columns(const char *path, const char *format);
 bool fm_out_is_folder(const char *path);

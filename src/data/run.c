@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/option_row.h"
+#include "data/out_parquet.h"
 
 static bool is_whole(const fm_step_def *d) {
     return d->observe || d->resolve || d->apply || d->tail;
@@ -23,7 +24,8 @@ static bool is_whole(const fm_step_def *d) {
 
 typedef struct columns {
     char **name;
-    size_t n, cap;
+    unsigned *kinds; /* [n] of cells */
+    size_t n, cap, kinds_cap;
 } columns;
 
 static fm_status columns_open(fm_step *s) {
@@ -38,6 +40,7 @@ static void columns_close(fm_step *s) {
     columns *c = s->state;
     if (c) {
         fm_names_free(c->name, c->n);
+        fm_free(c->kinds);
         fm_free(c);
         s->state = NULL;
     }
@@ -46,19 +49,24 @@ static void columns_close(fm_step *s) {
 static fm_status columns_observe(fm_step_ctx *x, fm_rec *r) {
     columns *c = x->step->state;
     for (size_t i = 0; i < r->n; i++) {
-        bool known = i < c->n && fm_sv_eq(r->cell[i].name, c->name[i]);
-        for (size_t k = 0; k < c->n && !known; k++) {
-            known = fm_sv_eq(r->cell[i].name, c->name[k]);
+        size_t at = i < c->n && fm_sv_eq(r->cell[i].name, c->name[i]) ? i : 0;
+        while (at < c->n && !fm_sv_eq(r->cell[i].name, c->name[at])) {
+            at++;
         }
-        if (known) {
+        if (at < c->n) {
+            c->kinds[at] |= fm_cells_kind(&r->cell[i]);
             continue;
         }
         if (memchr(r->cell[i].name.ptr, 0, r->cell[i].name.len)) {
-            FM_FAIL(FM_ERR_DATA, "a column name holds a NUL character: it cannot be written as CSV");
+            FM_FAIL(FM_ERR_DATA, "a column name holds a NUL character: it cannot be written as CSV or Parquet");
         }
         void *p = c->name;
         FM_TRY(fm_grow(&p, &c->cap, c->n + 1, sizeof *c->name));
         c->name = p;
+        p = c->kinds;
+        FM_TRY(fm_grow(&p, &c->kinds_cap, c->n + 1, sizeof *c->kinds));
+        c->kinds = p;
+        c->kinds[c->n] = fm_cells_kind(&r->cell[i]);
         c->name[c->n] = fm_strndup(r->cell[i].name.ptr, r->cell[i].name.len);
         if (!c->name[c->n]) {
             FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate a column name");
@@ -81,7 +89,8 @@ static const fm_step_def columns_step = {
 
 static fm_status list_steps(fm_run *r) {
     fm_data_job *j = r->job;
-    bool needs = j->o->columns.n == 0 && fm_out_needs_columns(j->o->output, j->o->output_format);
+    bool needs = j->o->columns.n == 0 ? fm_out_needs_columns(j->o->output, j->o->output_format)
+                                      : fm_out_needs_types(j->o->output, j->o->output_format);
     size_t n = j->n_steps + needs;
     r->step = fm_calloc(n + 1, sizeof *r->step);
     r->total = fm_calloc(n + 1, sizeof *r->total);
@@ -180,8 +189,22 @@ static fm_status open_outputs(fm_run *r) {
                          .overwrite = o->overwrite};
     if (r->n_steps > r->job->n_steps) { /* found by the frame's step */
         const columns *c = r->step[r->n_steps - 1].state;
-        oo.column = (const char *const *)c->name;
-        oo.n_columns = c->n;
+        if (o->columns.n == 0) {
+            oo.column = (const char *const *)c->name;
+            oo.kinds = c->kinds;
+            oo.n_columns = c->n;
+        } else { /* Parquet: the columns that were named, with the kinds that were found */
+            r->kinds = fm_calloc(o->columns.n, sizeof *r->kinds);
+            if (!r->kinds) {
+                FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate the columns");
+            }
+            for (size_t i = 0; i < o->columns.n; i++) {
+                for (size_t k = 0; k < c->n; k++) {
+                    r->kinds[i] |= strcmp(o->columns.item[i], c->name[k]) == 0 ? c->kinds[k] : 0;
+                }
+            }
+            oo.kinds = r->kinds;
+        }
     }
     return fm_out_new(&r->out, &oo);
 }
@@ -360,6 +383,7 @@ fm_status fm_data_run(fm_data_report *out, char **manifest_json, fm_data_job *jo
     fm_tallies_free(&r.read.reasons);
     fm_tallies_free(&r.broken);
     fm_text_template_free(r.template_);
+    fm_free(r.kinds);
     fm_pool_free(r.pool);
     fm_free((void *)(uintptr_t)r.env.source);
     fm_free((void *)(uintptr_t)r.env.source_name);

@@ -29,6 +29,7 @@ typedef struct fm_run {
     fm_step_total *total; /* [n_steps] */
     fm_step_total read;   /* of the readers */
     fm_out *out;
+    unsigned *kinds; /* of the named columns */
     fm_out *rejects; /* or NULL */
     fm_spill *spill; /* of the pass before */
     fm_spill *next_spill;
