@@ -48,7 +48,7 @@ const fm_option fm_job_option_rows[] = {
     ROW("shard_bytes", FM_OPT_BYTES, shard_bytes, "0", 0, 1e15, NULL, NULL, NULL,
         "in an output folder: begin a new file after so many bytes of rows; 0 = never"),
     ROW("columns", FM_OPT_LIST, columns, NULL, 0, 0, NULL, NULL, "NAMES",
-        "CSV output: columns and their order; default: all that occur"),
+        "CSV and Parquet output: columns and their order; default: all that occur"),
     ROW("rejects", FM_OPT_STR, rejects, NULL, 0, 0, NULL, NULL, "FILE",
         "JSONL file for rows that were set aside or dropped, with file, line, step and reason"),
     ROW("seed", FM_OPT_INT, seed, "42", 0, 9e18, NULL, NULL, NULL, "seed of everything random"),

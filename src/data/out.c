@@ -147,8 +147,7 @@ void fm_out_pieces_free(fm_out_pieces *p) {
     for (size_t i = 0; i < p->cap; i++) {
         fm_str_free(&p->item[i].text);
         fm_str_free(&p->item[i].packed);
-        fm_free(p->item[i].page_end);
-        fm_free(p->item[i].page_plain);
+        fm_free(p->item[i].page);
     }
     fm_free(p->item);
     memset(p, 0, sizeof *p);
@@ -198,6 +197,23 @@ static void put_csv(fm_str *s, const char *p, size_t n, char delimiter) {
     fm_str_putc(s, '"');
 }
 
+/* `seen` of the row's cells are columns of the output; there must be no other. */
+static fm_status check_columns(const fm_out *o, const fm_rec *r, size_t seen) {
+    for (size_t i = 0; seen < r->n && i < r->n; i++) {
+        bool known = false;
+        for (size_t k = 0; k < o->o.n_columns && !known; k++) {
+            known = fm_sv_eq(r->cell[i].name, o->o.column[k]);
+        }
+        if (!known) {
+            fm_error_set(FM_ERR_DATA, __FILE__, __LINE__,
+                         "a row (line %lld of its file) has the column '%.*s', which is not among `columns`",
+                         (long long)r->line, (int)FM_MIN(r->cell[i].name.len, (size_t)80), r->cell[i].name.ptr);
+            return fm_error_hint("add it to columns, or drop it with the step fields");
+        }
+    }
+    return FM_OK;
+}
+
 static fm_status put_csv_row(const fm_out *o, fm_str *s, const fm_rec *r) {
     char d = o->kind == TSV ? '\t' : ',';
     size_t seen = 0;
@@ -213,20 +229,7 @@ static fm_status put_csv_row(const fm_out *o, fm_str *s, const fm_rec *r) {
             fm_str_puts(s, "\"\""); /* an empty line would be no row */
         }
     }
-    if (seen < r->n) {
-        for (size_t i = 0; i < r->n; i++) {
-            bool known = false;
-            for (size_t k = 0; k < o->o.n_columns && !known; k++) {
-                known = fm_sv_eq(r->cell[i].name, o->o.column[k]);
-            }
-            if (!known) {
-                fm_error_set(FM_ERR_DATA, __FILE__, __LINE__,
-                             "a row (line %lld of its file) has the column '%.*s', which is not among `columns`",
-                             (long long)r->line, (int)FM_MIN(r->cell[i].name.len, (size_t)80), r->cell[i].name.ptr);
-                return fm_error_hint("add it to columns, or drop it with the step fields");
-            }
-        }
-    }
+    FM_TRY(check_columns(o, r, seen));
     fm_str_putc(s, '\n');
     return FM_OK;
 }
@@ -244,14 +247,13 @@ static void put_header(const fm_out *o, fm_str *s) {
 
 static fm_status encode_pages(const fm_out *o, const fm_recs *b, fm_out_piece *p) {
     size_t n = o->o.n_columns;
-    if (!p->page_end) {
-        p->page_end = fm_calloc(n + 1, sizeof *p->page_end);
-        p->page_plain = fm_calloc(n + 1, sizeof *p->page_plain);
+    if (!p->page) {
+        p->page = fm_calloc(n + 1, sizeof *p->page);
     }
-    if (!p->page_end || !p->page_plain) {
+    if (!p->page) {
         FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate pages of %zu columns", n);
     }
-    return fm_out_pages(&p->text, p->page_end, p->page_plain, b, p->part, o->o.column, o->types, n);
+    return fm_out_pages(&p->text, p->page, b, p->part, o->o.column, o->types, n);
 }
 
 fm_status fm_out_encode(const fm_out *o, const fm_recs *b, fm_out_pieces *pieces) {
@@ -266,7 +268,13 @@ fm_status fm_out_encode(const fm_out *o, const fm_recs *b, fm_out_pieces *pieces
         if (o->kind == JSONL) {
             fm_rec_put_json(&p->text, r);
             fm_str_putc(&p->text, '\n');
-        } else if (o->kind != PARQUET) {
+        } else if (o->kind == PARQUET) {
+            size_t seen = 0;
+            while (seen < r->n && seen < o->o.n_columns && fm_sv_eq(r->cell[seen].name, o->o.column[seen])) {
+                seen++;
+            }
+            FM_TRY(check_columns(o, r, seen));
+        } else {
             FM_TRY(put_csv_row(o, &p->text, r));
         }
         p->n_rows++;
@@ -278,6 +286,9 @@ fm_status fm_out_encode(const fm_out *o, const fm_recs *b, fm_out_pieces *pieces
         }
         FM_TRY(fm_str_check(&p->text));
         p->n_bytes = (int64_t)p->text.len;
+        for (size_t k = 0; o->kind == PARQUET && k < o->o.n_columns; k++) {
+            p->n_bytes += (int64_t)p->page[k].plain_bytes - (int64_t)p->page[k].bytes;
+        }
         if (o->packing != FM_PACKING_NONE) {
             FM_TRY(fm_pack_bytes(&p->packed, o->packing, 0, p->text.data, p->text.len));
         }
@@ -421,9 +432,9 @@ static fm_status write_group(out_file *f, bool last) {
 }
 
 static fm_status write_pages(const fm_out *o, out_file *f, const fm_out_piece *p) {
-    for (size_t i = 0; i < o->o.n_columns; i++) {
-        size_t from = i ? p->page_end[i - 1] : 0;
-        FM_TRY(fm_pqw_add(f->parquet, i, p->text.data + from, p->page_end[i] - from, p->page_plain[i]));
+    const char *at = p->text.data;
+    for (size_t i = 0; i < o->o.n_columns; at += p->page[i].bytes, i++) {
+        FM_TRY(fm_pqw_add(f->parquet, i, at, &p->page[i]));
     }
     fm_pqw_rows(f->parquet, p->n_rows);
     return fm_pqw_held(f->parquet) >= GROUP_BYTES ? write_group(f, false) : FM_OK;

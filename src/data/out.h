@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "data/rec.h"
 #include "io/pack.h"
+#include "io/parquet_write.h"
 
 typedef struct fm_out fm_out;
 
@@ -23,8 +24,8 @@ typedef struct fm_out_options {
 typedef struct fm_out_piece {
     char part[64];
     fm_str text, packed;
-    int64_t n_rows, n_bytes;       /* before packing */
-    size_t *page_end, *page_plain; /* [n_columns] Parquet: of the pages in text */
+    int64_t n_rows, n_bytes; /* before packing */
+    fm_pqw_page *page;       /* [n_columns] Parquet: those in text, one after the other */
 } fm_out_piece;
 typedef struct fm_out_pieces {
     fm_out_piece *item;

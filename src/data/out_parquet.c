@@ -2,14 +2,38 @@
 #include "data/out_parquet.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/mem.h"
 
+/* A double holds 17 digits, and no more than about 1e308. */
+static bool fits_double(fm_sv t) {
+    size_t digits = 0, i = 0;
+    bool lead = true;
+    for (; i < t.len && t.ptr[i] != 'e' && t.ptr[i] != 'E'; i++) {
+        lead = lead && (t.ptr[i] < '1' || t.ptr[i] > '9');
+        digits += !lead && t.ptr[i] != '.';
+    }
+    if (digits > 17 || t.len > 300) {
+        return false;
+    }
+    if (i == t.len) {
+        return true;
+    }
+    char buf[304];
+    memcpy(buf, t.ptr, t.len);
+    buf[t.len] = '\0';
+    return isfinite(strtod(buf, NULL));
+}
+
 unsigned fm_cells_kind(const fm_cell *c) {
     unsigned bit = 1u << c->kind;
+    if (c->kind == FM_CELL_FLOAT) {
+        return fits_double(c->text) ? bit : bit | FM_CELLS_WIDE;
+    }
     if (c->kind == FM_CELL_INT) {
         char buf[32];
         if (c->text.len >= sizeof buf) {
@@ -18,8 +42,9 @@ unsigned fm_cells_kind(const fm_cell *c) {
         memcpy(buf, c->text.ptr, c->text.len);
         buf[c->text.len] = '\0';
         errno = 0;
-        (void)strtoll(buf, NULL, 10);
+        long long v = strtoll(buf, NULL, 10);
         bit |= errno == ERANGE ? FM_CELLS_WIDE : 0;
+        bit |= v > 1LL << 53 || v < -(1LL << 53) ? FM_CELLS_BIG : 0;
     }
     return bit;
 }
@@ -29,7 +54,7 @@ fm_pqw_type fm_cells_type(unsigned kinds) {
     if (k == 1u << FM_CELL_BOOL) {
         return FM_PQW_BOOL;
     }
-    if (k == 1u << FM_CELL_INT) {
+    if ((k & ~FM_CELLS_BIG) == 1u << FM_CELL_INT) {
         return FM_PQW_INT;
     }
     if (k && (k & ~(1u << FM_CELL_INT | 1u << FM_CELL_FLOAT)) == 0) {
@@ -38,8 +63,8 @@ fm_pqw_type fm_cells_type(unsigned kinds) {
     return k == 1u << FM_CELL_JSON ? FM_PQW_JSON : FM_PQW_TEXT;
 }
 
-fm_status fm_out_pages(fm_str *out, size_t *ends, size_t *plain, const fm_recs *b, const char *part,
-                       const char *const *names, const fm_pqw_type *types, size_t n) {
+fm_status fm_out_pages(fm_str *out, fm_pqw_page *page, const fm_recs *b, const char *part, const char *const *names,
+                       const fm_pqw_type *types, size_t n) {
     fm_table_value *values = fm_calloc(b->n + 1, sizeof *values);
     if (!values) {
         FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate a page of %zu rows", b->n);
@@ -52,7 +77,7 @@ fm_status fm_out_pages(fm_str *out, size_t *ends, size_t *plain, const fm_recs *
             if (r->drop || strcmp(r->part ? r->part : "", part) != 0) {
                 continue;
             }
-            const fm_cell *c = fm_rec_get(r, names[i]);
+            const fm_cell *c = i < r->n && fm_sv_eq(r->cell[i].name, names[i]) ? &r->cell[i] : fm_rec_get(r, names[i]);
             bool none = !c || c->kind == FM_CELL_NULL;
             bool yes = c && c->kind == FM_CELL_BOOL && fm_sv_eq(c->text, "true");
             values[rows++] = (fm_table_value){none  ? FM_JSON_NULL
@@ -60,8 +85,7 @@ fm_status fm_out_pages(fm_str *out, size_t *ends, size_t *plain, const fm_recs *
                                                     : FM_JSON_STRING,
                                               none ? (fm_sv){"", 0} : c->text};
         }
-        s = fm_pqw_page(out, &plain[i], types[i], values, rows);
-        ends[i] = out->len;
+        s = fm_pqw_make_page(out, &page[i], types[i], values, rows);
     }
     fm_free(values);
     return s;

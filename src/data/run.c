@@ -211,6 +211,10 @@ static fm_status open_outputs(fm_run *r) {
 
 static fm_status open_rejects(fm_run *r) {
     fm_out_options ro = {.path = r->job->o->rejects, .overwrite = true};
+    if (ro.path && fm_out_needs_columns(ro.path, NULL)) {
+        fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "rejected rows are written as JSONL, not as '%s'", ro.path);
+        return fm_error_hint("name the rejects file .jsonl, .jsonl.gz or .jsonl.zst");
+    }
     return ro.path ? fm_out_new(&r->rejects, &ro) : FM_OK;
 }
 

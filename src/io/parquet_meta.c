@@ -205,7 +205,7 @@ static void logical_members(thrift *t, fm_pq_node *n, int which) {
 static void logical(thrift *t, fm_pq_node *n) {
     static const fm_pq_kind kinds[] = {
         [1] = PQ_K_TEXT, [2] = PQ_K_MAP,       [3] = PQ_K_LIST,  [4] = PQ_K_TEXT,  [5] = PQ_K_DECIMAL,  [6] = PQ_K_DATE,
-        [7] = PQ_K_TIME, [8] = PQ_K_TIMESTAMP, [12] = PQ_K_TEXT, [14] = PQ_K_UUID, [15] = PQ_K_FLOAT16,
+        [7] = PQ_K_TIME, [8] = PQ_K_TIMESTAMP, [12] = PQ_K_JSON, [14] = PQ_K_UUID, [15] = PQ_K_FLOAT16,
     };
     int16_t id = 0;
     int type;
@@ -223,10 +223,12 @@ static void logical(thrift *t, fm_pq_node *n) {
 
 static void converted(fm_pq_node *n, int32_t c) {
     switch (c) {
-    case 0:  /* UTF8 */
-    case 4:  /* ENUM */
-    case 19: /* JSON */
+    case 0: /* UTF8 */
+    case 4: /* ENUM */
         n->kind = PQ_K_TEXT;
+        break;
+    case 19:
+        n->kind = PQ_K_JSON;
         break;
     case 1:
     case 2:

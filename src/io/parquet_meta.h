@@ -22,6 +22,7 @@ typedef enum fm_pq_codec { PQ_PLAIN, PQ_SNAPPY, PQ_GZIP, PQ_LZO, PQ_BROTLI, PQ_L
 typedef enum fm_pq_kind {
     PQ_K_NONE,
     PQ_K_TEXT,
+    PQ_K_JSON,
     PQ_K_LIST,
     PQ_K_MAP,
     PQ_K_DECIMAL,

@@ -509,6 +509,14 @@ static bool put_plain(fm_str *out, const fm_pq_node *l, const fm_pq_value *v) {
     return true;
 }
 
+/* An array or object on one line, as JSON columns should hold; anything else stays text. */
+static bool is_json(const fm_pq_value *v) {
+    const char *p = (const char *)v->u.p, *why, *at;
+    fm_json_value value;
+    return v->len && (*p == '{' || *p == '[') && !memchr(p, '\n', v->len) && !memchr(p, '\r', v->len) &&
+           fm_jsonl_value(&value, p, p + v->len, &why, &at) == p + v->len;
+}
+
 static fm_json_kind put_bytes(fm_str *out, const fm_pq_node *l, const fm_pq_value *v, bool as_text) {
     if (l->kind == PQ_K_DECIMAL) {
         put_decimal(out, v->u.p, v->len, l->scale);
@@ -516,6 +524,10 @@ static fm_json_kind put_bytes(fm_str *out, const fm_pq_node *l, const fm_pq_valu
     }
     if (l->kind == PQ_K_FLOAT16 && v->len == 2) {
         return fm_table_put_double(out, half((uint16_t)(v->u.p[0] | v->u.p[1] << 8)), 17);
+    }
+    if (l->kind == PQ_K_JSON && is_json(v)) {
+        fm_str_append(out, (const char *)v->u.p, v->len);
+        return v->u.p[0] == '{' ? FM_JSON_OBJECT : FM_JSON_ARRAY;
     }
     return fm_table_put_bytes(out, v->u.p, v->len, as_text);
 }

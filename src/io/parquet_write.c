@@ -1,7 +1,6 @@
 /* Parquet files out: see parquet_write.h. Structs and field numbers are those of parquet.thrift. */
 #include "io/parquet_write.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zstd.h>
@@ -16,6 +15,7 @@ static const int physical[] = {BOOLEAN, INT64, DOUBLE, BYTE_ARRAY, BYTE_ARRAY};
 
 typedef struct chunk {
     int64_t at, bytes, plain_bytes;
+    fm_pqw_stats stats;
 } chunk;
 
 typedef struct column {
@@ -23,6 +23,7 @@ typedef struct column {
     fm_pqw_type type;
     fm_str pages;
     int64_t plain_bytes;
+    fm_pqw_stats stats;
 } column;
 
 struct fm_pqw {
@@ -49,7 +50,7 @@ static void zigzag(fm_str *s, int64_t v) {
     varint(s, (uint64_t)v << 1 ^ (uint64_t)(v >> 63));
 }
 
-enum { T_I32 = 5, T_I64 = 6, T_BINARY = 8, T_LIST = 9, T_STRUCT = 12 };
+enum { T_TRUE = 1, T_I32 = 5, T_I64 = 6, T_BINARY = 8, T_LIST = 9, T_STRUCT = 12 };
 
 /* A field's head: ids rise by less than 16. */
 static void field(fm_str *s, int *last, int id, int type) {
@@ -128,24 +129,79 @@ static void put_booleans(fm_str *s, const fm_table_value *v, size_t n) {
     }
 }
 
+/* ---- bounds ----------------------------------------------------------------------------------- */
+
+static int compare_text(const char *a, size_t n, const char *b, size_t m) {
+    int c = memcmp(a, b, FM_MIN(n, m));
+    return c != 0 ? c : n < m ? -1 : n > m;
+}
+
+static void bound_text(fm_pqw_stats *s, const char *p, size_t n) {
+    s->unbounded = s->unbounded || n > FM_PQW_BOUND;
+    for (int k = 0; k < 2 && !s->unbounded; k++) {
+        int c = compare_text(p, n, s->text[k], s->len[k]);
+        if (s->n == 0 || (k ? c > 0 : c < 0)) {
+            memcpy(s->text[k], p, n);
+            s->len[k] = n;
+        }
+    }
+}
+
+static void bound_int(fm_pqw_stats *s, int64_t v) {
+    s->i[0] = s->n == 0 || v < s->i[0] ? v : s->i[0];
+    s->i[1] = s->n == 0 || v > s->i[1] ? v : s->i[1];
+}
+
+static void bound_double(fm_pqw_stats *s, double v) {
+    s->d[0] = s->n == 0 || v < s->d[0] ? v : s->d[0];
+    s->d[1] = s->n == 0 || v > s->d[1] ? v : s->d[1];
+}
+
+static void merge_stats(fm_pqw_stats *s, const fm_pqw_stats *from, fm_pqw_type type) {
+    s->nulls += from->nulls;
+    s->unbounded = s->unbounded || from->unbounded;
+    for (int k = 0; k < 2 && from->n > 0; k++) {
+        if (type == FM_PQW_DOUBLE) {
+            bound_double(s, from->d[k]);
+        } else if (type < FM_PQW_DOUBLE) {
+            bound_int(s, from->i[k]);
+        } else if (!from->unbounded) {
+            bound_text(s, from->text[k], from->len[k]);
+        }
+        s->n += k == 0 ? from->n : 0;
+    }
+}
+
 /* A number's text ends where the value does, which need not be the end of a string. */
-static void put_number(fm_str *s, fm_pqw_type type, fm_sv t) {
-    char buf[64];
-    size_t n = FM_MIN(t.len, sizeof buf - 1);
-    memcpy(buf, t.ptr, n);
-    buf[n] = '\0';
+static void put_number(fm_str *s, fm_pqw_type type, fm_sv t, fm_pqw_stats *stats) {
+    char few[64], *buf = t.len < sizeof few ? few : fm_malloc(t.len + 1);
+    if (!buf) {
+        s->failed = true;
+        return;
+    }
+    memcpy(buf, t.ptr, t.len);
+    buf[t.len] = '\0';
     if (type == FM_PQW_INT) {
-        little(s, (uint64_t)strtoll(buf, NULL, 10), 8);
+        int64_t v = strtoll(buf, NULL, 10);
+        bound_int(stats, v);
+        little(s, (uint64_t)v, 8);
     } else {
         double d = strtod(buf, NULL);
         uint64_t bits;
         memcpy(&bits, &d, sizeof bits);
+        bound_double(stats, d);
         little(s, bits, 8);
+    }
+    if (buf != few) {
+        fm_free(buf);
     }
 }
 
-static fm_status pack_page(fm_str *out, size_t *plain_bytes, const fm_str *body, size_t n) {
+static fm_status pack_page(fm_str *out, fm_pqw_page *page, const fm_str *body, size_t n) {
     fm_str head = {0};
+    if (body->len > INT32_MAX || n > INT32_MAX) {
+        FM_FAIL(FM_ERR_DATA, "a Parquet page holds no more than 2 GiB: one of %zu rows has %zu bytes", n, body->len);
+    }
     size_t room = ZSTD_compressBound(body->len);
     char *packed = fm_malloc(room + 1);
     if (!packed) {
@@ -153,7 +209,7 @@ static fm_status pack_page(fm_str *out, size_t *plain_bytes, const fm_str *body,
     }
     size_t k = ZSTD_compress(packed, room, body->data, body->len, 3);
     fm_status s = FM_OK;
-    if (ZSTD_isError(k) || body->len > INT32_MAX) {
+    if (ZSTD_isError(k)) {
         s = fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "cannot pack a page of %zu bytes", body->len);
     } else {
         int last = 0, inner = 0;
@@ -169,7 +225,8 @@ static fm_status pack_page(fm_str *out, size_t *plain_bytes, const fm_str *body,
         end(&head);
         fm_str_append(out, head.data, head.len);
         fm_str_append(out, packed, k);
-        *plain_bytes = head.len + body->len;
+        page->plain_bytes = head.len + body->len;
+        page->bytes = head.len + k;
         s = head.failed ? fm_str_check(&head) : fm_str_check(out);
     }
     fm_str_free(&head);
@@ -177,26 +234,33 @@ static fm_status pack_page(fm_str *out, size_t *plain_bytes, const fm_str *body,
     return s;
 }
 
-fm_status fm_pqw_page(fm_str *out, size_t *plain_bytes, fm_pqw_type type, const fm_table_value *v, size_t n) {
+fm_status fm_pqw_make_page(fm_str *out, fm_pqw_page *page, fm_pqw_type type, const fm_table_value *v, size_t n) {
     fm_str body = {0};
+    fm_pqw_stats *stats = &page->stats;
+    *page = (fm_pqw_page){0};
     put_levels(&body, v, n);
     if (type == FM_PQW_BOOL) {
         put_booleans(&body, v, n);
     }
-    for (size_t i = 0; i < n && type != FM_PQW_BOOL; i++) {
+    for (size_t i = 0; i < n; i++) {
         if (!present(&v[i])) {
+            stats->nulls++;
             continue;
         }
-        if (type == FM_PQW_TEXT || type == FM_PQW_JSON) {
+        if (type == FM_PQW_BOOL) {
+            bound_int(stats, v[i].kind == FM_JSON_TRUE);
+        } else if (type == FM_PQW_TEXT || type == FM_PQW_JSON) {
             little(&body, v[i].text.len, 4);
             fm_str_append(&body, v[i].text.ptr, v[i].text.len);
+            bound_text(stats, v[i].text.ptr, v[i].text.len);
         } else {
-            put_number(&body, type, v[i].text);
+            put_number(&body, type, v[i].text, stats);
         }
+        stats->n++;
     }
     fm_status s = fm_str_check(&body);
     if (s == FM_OK) {
-        s = pack_page(out, plain_bytes, &body, n);
+        s = pack_page(out, page, &body, n);
     }
     fm_str_free(&body);
     return s;
@@ -240,10 +304,12 @@ void fm_pqw_begin(fm_pqw *w, fm_str *out) {
     w->at = 4;
 }
 
-fm_status fm_pqw_add(fm_pqw *w, size_t i, const char *page, size_t bytes, size_t plain_bytes) {
-    fm_str_append(&w->col[i].pages, page, bytes);
-    w->col[i].plain_bytes += (int64_t)plain_bytes;
-    return fm_str_check(&w->col[i].pages);
+fm_status fm_pqw_add(fm_pqw *w, size_t i, const char *bytes, const fm_pqw_page *page) {
+    column *c = &w->col[i];
+    fm_str_append(&c->pages, bytes, page->bytes);
+    c->plain_bytes += (int64_t)page->plain_bytes;
+    merge_stats(&c->stats, &page->stats, c->type);
+    return fm_str_check(&c->pages);
 }
 
 void fm_pqw_rows(fm_pqw *w, int64_t n) {
@@ -270,11 +336,12 @@ fm_status fm_pqw_group(fm_pqw *w, fm_str *out) {
     w->rows_of = p;
     for (size_t i = 0; i < w->n; i++) {
         column *c = &w->col[i];
-        w->chunk[w->n_groups * w->n + i] = (chunk){w->at, (int64_t)c->pages.len, c->plain_bytes};
+        w->chunk[w->n_groups * w->n + i] = (chunk){w->at, (int64_t)c->pages.len, c->plain_bytes, c->stats};
         fm_str_append(out, c->pages.data, c->pages.len);
         w->at += (int64_t)c->pages.len;
         fm_str_clear(&c->pages);
         c->plain_bytes = 0;
+        c->stats = (fm_pqw_stats){0};
     }
     w->rows_of[w->n_groups++] = w->group_rows;
     w->rows += w->group_rows;
@@ -308,6 +375,35 @@ static void put_schema(const fm_pqw *w, fm_str *s, int *last) {
     }
 }
 
+/* Statistics: null_count 3, max_value 5, min_value 6, both exact (7, 8). */
+static void put_stats(fm_str *s, const fm_pqw_stats *t, fm_pqw_type type) {
+    int in = 0;
+    number(s, &in, 3, T_I64, t->nulls);
+    for (int k = 1; k >= 0 && t->n > 0 && !t->unbounded; k--) {
+        field(s, &in, k ? 5 : 6, T_BINARY);
+        if (type >= FM_PQW_TEXT) {
+            varint(s, t->len[k]);
+            fm_str_append(s, t->text[k], t->len[k]);
+        } else if (type == FM_PQW_BOOL) {
+            varint(s, 1);
+            fm_str_putc(s, (char)t->i[k]);
+        } else {
+            uint64_t bits = (uint64_t)t->i[k];
+            if (type == FM_PQW_DOUBLE) { /* zero has two signs; the bounds hold both */
+                double d = t->d[k] == 0 ? (k ? 0.0 : -0.0) : t->d[k];
+                memcpy(&bits, &d, sizeof bits);
+            }
+            varint(s, 8);
+            little(s, bits, 8);
+        }
+    }
+    if (t->n > 0 && !t->unbounded) {
+        field(s, &in, 7, T_TRUE);
+        field(s, &in, 8, T_TRUE);
+    }
+    end(s);
+}
+
 static void put_chunk(const fm_pqw *w, fm_str *s, size_t group, size_t i) {
     const chunk *c = &w->chunk[group * w->n + i];
     int out = 0, in = 0;
@@ -324,6 +420,8 @@ static void put_chunk(const fm_pqw *w, fm_str *s, size_t group, size_t i) {
     number(s, &in, 6, T_I64, c->plain_bytes);
     number(s, &in, 7, T_I64, c->bytes);
     number(s, &in, 9, T_I64, c->at);
+    field(s, &in, 12, T_STRUCT);
+    put_stats(s, &c->stats, w->col[i].type);
     end(s);
     end(s);
 }
@@ -350,7 +448,18 @@ fm_status fm_pqw_footer(fm_pqw *w, fm_str *out) {
     }
     field(out, &last, 6, T_BINARY);
     text(out, "fathom " FATHOM_VERSION);
+    list(out, &last, 7, T_STRUCT, w->n); /* without column orders readers must not use the bounds */
+    for (size_t i = 0; i < w->n; i++) {
+        int kind = 0;
+        field(out, &kind, 1, T_STRUCT); /* TYPE_ORDER */
+        end(out);
+        end(out);
+    }
     end(out);
+    FM_TRY(fm_str_check(out));
+    if (out->len - begun > INT32_MAX) {
+        FM_FAIL(FM_ERR_DATA, "a Parquet footer of %zu columns in %zu row groups is too large", w->n, w->n_groups);
+    }
     little(out, out->len - begun, 4);
     fm_str_puts(out, "PAR1");
     return fm_str_check(out);

@@ -50,6 +50,16 @@ gunzip -c "$tmp/parts/test.jsonl.gz" > "$tmp/test.jsonl"
 run 0 "$fathom" data fields -i "$tmp/a.jsonl" -o "$tmp/c.csv" --rename text=body --remove nested
 printf 'id,body,n,label\n1,"  Hello   world \r\n",1.50,\n2,short,,\n3,"A third row, long enough to stay.",,x\n4,,,\n' > "$tmp/want"
 same "$tmp/c.csv" "$tmp/want"
+# Parquet: types come from all rows; JSON cells and missing ones come back.
+run 0 "$fathom" data convert -i "$tmp/a.jsonl" -o "$tmp/a.parquet"
+run 0 "$fathom" data convert -i "$tmp/a.parquet" -o - --quiet
+printf '%s\n' '{"id":1,"text":"  Hello   world \r\n","n":1.5,"nested":{"a":[1,2]},"label":null}' \
+    '{"id":2,"text":"short","n":null,"nested":null,"label":null}' \
+    '{"id":3,"text":"A third row, long enough to stay.","n":null,"nested":null,"label":"x"}' \
+    '{"id":4,"text":null,"n":null,"nested":null,"label":null}' > "$tmp/want"
+same "$tmp/out" "$tmp/want"
+run 2 "$fathom" data convert -i "$tmp/a.jsonl" -o "$tmp/b.csv" --rejects "$tmp/bad.parquet"
+has err "as JSONL"
 # And back, with a template.
 run 0 "$fathom" data regex -i "$tmp/c.csv" -o - --text-template '{id}: {body}' --pattern '\s+$' --quiet
 has out '"text":"2: short"'

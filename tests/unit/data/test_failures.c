@@ -36,7 +36,7 @@ static uint64_t hash_of(const char *path) {
     return h;
 }
 
-static char inputs[4][96], tokenizer[96], learned[96];
+static char inputs[4][96], tokenizer[96], learned[96], typed[96], typed_parquet[96];
 
 static fm_status pack(int variant, uint64_t *sum) {
     fm_pack_config *c;
@@ -85,6 +85,24 @@ static fm_status learn(int variant, uint64_t *sum) {
     return s;
 }
 
+/* Rows of every kind of column to Parquet and back. */
+static fm_status convert(int variant, uint64_t *sum) {
+    char path[96];
+    snprintf(path, sizeof path, "%s/%s", out_dir, variant ? "rows.jsonl" : "rows.parquet");
+    const char *const set[] = {
+        "input", variant ? typed_parquet : typed, "output", path, "threads", "1", "overwrite", "true", NULL};
+    fm_data_job *j;
+    fm_data_report r = {.size = sizeof r};
+    char *manifest = NULL;
+    FM_TRY(fm_data_job_step(&j, NULL));
+    fm_status s = set_all(fm_data_job_object(j), fm_data_job_options(j), set);
+    s = s == FM_OK ? fm_data_run(&r, &manifest, j) : s;
+    fm_string_free(manifest);
+    fm_data_job_free(j);
+    *sum = s == FM_OK ? hash_of(path) : 0;
+    return s;
+}
+
 /* A packed folder read as a trainer reads it. */
 static fm_status read_samples(const fm_dataset *d, uint64_t *sum) {
     static int32_t ids[32], pos[32], targets[32], offsets[64];
@@ -118,10 +136,8 @@ static void fresh(void) {
 }
 
 static const failures_work works[] = {
-    {"pack", pack, 2, out_dir, fresh},
-    {"check", check, 3, NULL, NULL},
-    {"learn", learn, 1, out_dir, fresh},
-    {"read", read_packed, 1, NULL, NULL},
+    {"pack", pack, 2, out_dir, fresh},       {"check", check, 3, NULL, NULL},      {"learn", learn, 1, out_dir, fresh},
+    {"convert", convert, 2, out_dir, fresh}, {"read", read_packed, 1, NULL, NULL},
 };
 
 static void run_work(void **state) {
@@ -161,8 +177,20 @@ static int setup(void **state) {
     for (int i = 0; i < 3; i++) {
         fclose(f[i]);
     }
+    snprintf(typed, sizeof typed, "%s/typed.jsonl", top);
+    snprintf(typed_parquet, sizeof typed_parquet, "%s/typed.parquet", top);
+    FILE *t = fopen(typed, "w");
+    for (int i = 0; t && i < 40; i++) {
+        fprintf(t, "{\"n\":%d,\"x\":%d.5,\"t\":\"row %d\",\"yes\":true,\"list\":[%d],\"no\":null}\n", i, i, i, i);
+    }
+    good = t && fclose(t) == 0;
+    char rows[96];
     fresh();
-    good = learn(0, &sum) == FM_OK && fm_rename_dir(out_dir, tokenizer) == FM_OK;
+    good = good && convert(0, &sum) == FM_OK;
+    snprintf(rows, sizeof rows, "%s/rows.parquet", out_dir);
+    good = good && rename(rows, typed_parquet) == 0;
+    fresh();
+    good = good && learn(0, &sum) == FM_OK && fm_rename_dir(out_dir, tokenizer) == FM_OK;
     fresh();
     good = good && pack(0, &sum) == FM_OK && fm_rename_dir(out_dir, packed) == FM_OK;
     if (!good) {
@@ -178,10 +206,9 @@ static int teardown(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        {"pack", run_work, NULL, NULL, (void *)&works[0]},
-        {"check", run_work, NULL, NULL, (void *)&works[1]},
-        {"learn", run_work, NULL, NULL, (void *)&works[2]},
-        {"read", run_work, NULL, NULL, (void *)&works[3]},
+        {"pack", run_work, NULL, NULL, (void *)&works[0]},  {"check", run_work, NULL, NULL, (void *)&works[1]},
+        {"learn", run_work, NULL, NULL, (void *)&works[2]}, {"convert", run_work, NULL, NULL, (void *)&works[3]},
+        {"read", run_work, NULL, NULL, (void *)&works[4]},
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
