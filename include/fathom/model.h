@@ -113,11 +113,23 @@ typedef struct fm_merge_report {
     int n_weights;
     int64_t rank;
     double max_difference, max_logit;
+    double max_difference_quantised; /* the same between the quantised base with its adapter and the merged model; NaN
+                                        without a type */
 } fm_merge_report;
+typedef struct fm_merge_options {
+    size_t size;              /* sizeof(fm_merge_options) */
+    const char *dtype;        /* f32, bf16, f16 or NULL = as base */
+    const char *quantization; /* what the frozen weights were held in while the adapter was trained: nf4, int8, q4_k ...
+                                 or NULL; "stored" files need none */
+    bool single_quantization; /* nf4: scales in f32 (double_quantization: false) */
+    bool dequantised;         /* merge into the rounded weights instead of the full ones */
+} fm_merge_options;
 /* Adds a PEFT adapter to the weights of `base` and writes a Hugging Face folder `out` (must not exist or be empty).
  * dtype: f32, bf16, f16 or NULL = as base. report may be NULL. */
 FM_API FM_MUST_CHECK fm_status fm_model_merge(fm_merge_report *report, const char *base, const char *adapter,
                                               const char *out, const char *dtype);
+FM_API FM_MUST_CHECK fm_status fm_model_merge_with(fm_merge_report *report, const char *base, const char *adapter,
+                                                   const char *out, const fm_merge_options *o);
 
 /* Presets: one row per named size. */
 typedef struct fm_preset {

@@ -206,6 +206,23 @@ static void q5_1_quantise(const float *x, uint8_t *b, int64_t n_blocks) {
     }
 }
 
+/* ---- int8 ------------------------------------------------------------------------------------ */
+
+float fm_int8_factor(const float *row, int64_t n) {
+    float max = 0;
+    for (int64_t i = 0; i < n; i++) {
+        max = fabsf(row[i]) > max ? fabsf(row[i]) : max;
+    }
+    return max > FLT_MIN * 256 ? max / 127.0F : 0.0F;
+}
+
+void fm_int8_row(const float *x, int8_t *y, int64_t n) {
+    float s = fm_int8_factor(x, n);
+    for (int64_t i = 0; i < n; i++) {
+        y[i] = (int8_t)(s > 0 ? rintf(x[i] / s) : 0);
+    }
+}
+
 /* ---- table ----------------------------------------------------------------------------------- */
 
 static const fm_quant_type types[] = {

@@ -19,6 +19,11 @@ typedef struct fm_quant_type {
 /* NULL when d is not a GGUF block type. */
 const fm_quant_type *fm_quant_find(fm_dtype d);
 
+/* int8 with a factor a row: the row's largest magnitude over 127, 0 for a row of zeros; q = x / factor to the nearest
+ * even. */
+float fm_int8_factor(const float *row, int64_t n);
+void fm_int8_row(const float *x, int8_t *y, int64_t n);
+
 /* For the files of the table. */
 void fm_q2_k_dequantise(const uint8_t *b, float *y, int64_t n_blocks);
 void fm_q3_k_dequantise(const uint8_t *b, float *y, int64_t n_blocks);

@@ -38,7 +38,7 @@ void fm_adapter_free(fm_adapter *a) {
 #define SUFFIX ".weight"
 
 /* A matrix that the linear operation multiplies by: not a table of embeddings, not the head. */
-static bool is_linear(const fm_model *m, const fm_param *p) {
+bool fm_is_linear(const fm_model *m, const fm_param *p) {
     size_t n = strlen(p->name), s = strlen(SUFFIX);
     return p->n_dims == 2 && !p->tie && p->decay && p != m->head && !strstr(p->name, "embed") &&
            !strstr(p->name, "wte.") && !strstr(p->name, "wpe.") && n > s && strcmp(p->name + n - s, SUFFIX) == 0;
@@ -104,7 +104,7 @@ static fm_status check_hits(const fm_model *m, const fm_adapter_config *cfg, con
         fm_str known = {0};
         for (int k = 0; k < fm_params_count(m->params); k++) {
             const fm_param *p = fm_params_at(m->params, k);
-            const char *dot = is_linear(m, p) ? strrchr(p->name, '.') : NULL, *from = dot;
+            const char *dot = fm_is_linear(m, p) ? strrchr(p->name, '.') : NULL, *from = dot;
             while (from && from > p->name && from[-1] != '.') {
                 from--;
             }
@@ -171,7 +171,7 @@ static fm_status add_part(fm_adapter *a, const fm_param *w, const char *kind, in
 }
 
 fm_status fm_adapter_add(fm_adapter *a, fm_param *w, int64_t rank) {
-    if (!is_linear(a->m, w)) {
+    if (!fm_is_linear(a->m, w)) {
         FM_FAIL(FM_ERR_UNSUPPORTED, "an adapter on %s is not supported; expected a linear layer", w->name);
     }
     if (rank < 1 || rank > FM_MIN(w->dim[0], w->dim[1])) {
@@ -273,7 +273,7 @@ fm_status fm_adapter_new(fm_model *m, const fm_adapter_config *cfg) {
     fm_status s = FM_OK;
     for (int i = 0; i < fm_params_count(m->params) && s == FM_OK; i++) {
         fm_param *p = fm_params_at(m->params, i);
-        if (is_linear(m, p) && wanted(p, cfg, hit)) {
+        if (fm_is_linear(m, p) && wanted(p, cfg, hit)) {
             s = fm_adapter_add(a, p, cfg->rank);
         }
     }

@@ -4,6 +4,8 @@
 
 #include "model/adapter.h"
 
+/* A matrix that the linear operation multiplies by: no table of embeddings, no head. */
+bool fm_is_linear(const fm_model *m, const fm_param *p);
 /* Not attached yet. */
 FM_MUST_CHECK fm_status fm_adapter_begin(fm_adapter **out, fm_model *m);
 FM_MUST_CHECK fm_status fm_adapter_add(fm_adapter *a, fm_param *w, int64_t rank);

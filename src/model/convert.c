@@ -113,28 +113,13 @@ static fm_status check_finite(const fm_out_tensor *t, const float *x, int64_t n)
             fm_dtype_get(t->dtype)->name);
 }
 
-float fm_int8_factor(const float *row, int64_t n) {
-    float max = 0;
-    for (int64_t i = 0; i < n; i++) {
-        max = fabsf(row[i]) > max ? fabsf(row[i]) : max;
-    }
-    return max > FLT_MIN * 256 ? max / 127.0F : 0.0F;
-}
-
-static void int8_rows(const float *x, uint8_t *y, int64_t n, int64_t cols) {
-    for (int64_t r = 0; r < n; r += cols) {
-        float s = fm_int8_factor(x + r, cols);
-        for (int64_t i = r; i < r + cols; i++) {
-            y[i] = (uint8_t)(int8_t)(s > 0 ? rintf(x[i] / s) : 0);
-        }
-    }
-}
-
 static fm_status encode(encode_job *j, const float *x, uint8_t *y, int64_t n) {
     const fm_quant_type *q = fm_quant_find(j->t->dtype);
     if (j->t->dtype == FM_I8) {
         FM_TRY(check_finite(j->t, x, n));
-        int8_rows(x, y, n, j->t->cols);
+        for (int64_t r = 0; r < n; r += j->t->cols) {
+            fm_int8_row(x + r, (int8_t *)y + r, j->t->cols);
+        }
         return FM_OK;
     }
     if (q) {

@@ -51,8 +51,6 @@ FM_MUST_CHECK fm_status fm_convert_tensors(fm_conversion *c, const fm_out_list *
 FM_MUST_CHECK fm_status fm_convert_gguf_sink(void *writer, const fm_out_tensor *t, int64_t at, const void *data,
                                              int64_t n);
 
-/* The factor of a row of n numbers as int8: its largest magnitude over 127; 0 for a row of zeros. */
-float fm_int8_factor(const float *row, int64_t n);
 /* Rows of a model's parameter: from its data, or from the GGUF file it was opened from. */
 FM_MUST_CHECK fm_status fm_model_param_rows(const fm_model *m, int param, int64_t row, int64_t n, float *x);
 

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backend/quant.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "io/safetensors.h"

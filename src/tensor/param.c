@@ -180,13 +180,25 @@ fm_status fm_params_alloc(fm_params *ps, fm_dtype dtype) {
     return fm_params_alloc_mixed(ps, dtype, dtype);
 }
 
+/* Those of int8 and nf4 lie behind the elements. */
+static void place_factors(fm_param *p) {
+    if (p->dtype == FM_I8 || p->dtype == FM_NF4) {
+        void *behind = (uint8_t *)p->data + (fm_dtype_bytes(p->dtype, p->numel) + 3) / 4 * 4;
+        if (p->dtype == FM_I8) {
+            p->row_scale = behind;
+        } else {
+            fm_nf4_scales_place(&p->nf4, p->numel, p->nf4_twice, behind);
+        }
+    }
+}
+
 fm_status fm_params_alloc_mixed(fm_params *ps, fm_dtype dtype, fm_dtype frozen) {
     FM_ASSERT(!ps->block);
     size_t total = 0;
     for (size_t i = 0; i < ps->n; i++) {
         const fm_param *p = ps->item[i];
         if (!p->tie && !p->instead && !p->data) {
-            total += align64((size_t)fm_dtype_bytes(p->own_dtype ? p->dtype : p->frozen ? frozen : dtype, p->numel));
+            total += align64((size_t)fm_param_bytes(p, p->own_dtype ? p->dtype : p->frozen ? frozen : dtype));
         }
     }
     if (total == 0) {
@@ -201,7 +213,8 @@ fm_status fm_params_alloc_mixed(fm_params *ps, fm_dtype dtype, fm_dtype frozen) 
             p->dtype = p->own_dtype ? p->dtype : p->frozen ? frozen : dtype;
             p->storage = FM_STORAGE_HEAP;
             p->data = at;
-            at += align64((size_t)fm_dtype_bytes(p->dtype, p->numel));
+            place_factors(p);
+            at += align64((size_t)fm_param_bytes(p, p->dtype));
             p->version++;
         }
     }
@@ -332,7 +345,7 @@ fm_status fm_param_init(fm_param *p, uint64_t seed, fm_pool *pool) {
 
 fm_status fm_params_init(fm_params *ps, uint64_t seed, fm_pool *pool) {
     for (size_t k = 0; k < ps->n; k++) {
-        if (!ps->item[k]->tie && !ps->item[k]->instead) {
+        if (!ps->item[k]->tie && !ps->item[k]->instead && !fm_param_quantised(ps->item[k])) {
             FM_TRY(fm_param_init(ps->item[k], seed, pool));
         }
     }

@@ -10,6 +10,7 @@
 #ifndef FM_TENSOR_PARAM_H
 #define FM_TENSOR_PARAM_H
 
+#include "backend/nf4.h"
 #include "tensor/tensor.h"
 
 typedef struct fm_params fm_params;
@@ -44,6 +45,8 @@ struct fm_param {
     fm_dtype dtype;                 /* of data (the master); a block type or int8: only products read it as it is */
     bool own_dtype;                 /* fm_params_alloc gives it memory of p->dtype */
     const float *row_scale;         /* [dim0] of an int8 master; not owned */
+    fm_nf4_scales nf4;              /* of an nf4 master; not owned */
+    bool nf4_twice;                 /* fm_params_alloc makes their scales of bytes */
     fm_storage_kind storage;
     void *data;
     const void *source;    /* a file's elements of source_dtype this was made from, rows in order; or NULL */
@@ -111,8 +114,9 @@ void fm_params_free_grads(fm_params *ps);
 void fm_param_set_external(fm_param *p, fm_dtype dtype, void *data, fm_storage_kind kind);
 void fm_params_begin_step(fm_params *ps); /* grad_written = false for all */
 
-/* Fills every untied parameter by its init rule: N(0, init_std^2) truncated at 3 std, ones or zeros; random numbers
- * are keyed by (seed, name, element index), so that the values do not depend on order, sharding or threads. */
+/* Fills every untied parameter that is not quantised by its init rule: N(0, init_std^2) truncated at 3 std, ones or
+ * zeros; random numbers are keyed by (seed, name, element index), so that the values do not depend on order, sharding
+ * or threads. */
 FM_MUST_CHECK fm_status fm_params_init(fm_params *ps, uint64_t seed, fm_pool *pool);
 FM_MUST_CHECK fm_status fm_param_init(fm_param *p, uint64_t seed, fm_pool *pool); /* one of them */
 
@@ -126,9 +130,16 @@ void fm_param_release(fm_param *p);
  * weight is better read where it is (in a file map: at first, and when packing would take too much memory). */
 FM_MUST_CHECK fm_status fm_param_packed(const fm_backend *b, const fm_exec *x, fm_param *p, fm_dtype dtype, void **out);
 
-/* ---- quantised masters (param_quant.c) ------------------------------------------------------- */
+/* ---- quantised masters (param_quant.c, param_quantise.c) ------------------------------------------------------- */
 
 bool fm_param_quantised(const fm_param *p);
+/* Whether blocks of type d fill the rows of p: int8, nf4 and the types of GGUF that can be written. */
+bool fm_param_quantisable(const fm_param *p, fm_dtype d);
+/* Bytes of an own master of type d, the factors of int8 and nf4 included. */
+int64_t fm_param_bytes(const fm_param *p, fm_dtype d);
+/* Fills p, a quantised master in memory of its own, from `from` of any type and the same shape; blocks of the same type
+ * are copied. FM_ERR_NUMERIC names p when it holds what is not a number. */
+FM_MUST_CHECK fm_status fm_param_quantise(const fm_backend *b, const fm_exec *x, fm_param *p, const fm_param *from);
 /* Rows [row, row + n) of the master, whatever its type, as dtype (f32, bf16, f16 or f64) into out. */
 FM_MUST_CHECK fm_status fm_param_rows(const fm_backend *b, const fm_exec *x, const fm_param *p, int64_t row, int64_t n,
                                       fm_dtype dtype, void *out);

@@ -1,5 +1,5 @@
-/* Parameters whose master is quantised: blocks as GGUF files hold them, or int8 with a factor a row. Products read them
- * as they are (FM_K_quant_matmul); whatever else asks for them gets numbers. */
+/* Parameters whose master is quantised: blocks as GGUF files hold them, int8 with a factor a row, or nf4. Products read
+ * them as they are (FM_K_quant_matmul); whatever else asks for them gets numbers. */
 #include <string.h>
 
 #include "backend/quant.h"
@@ -9,7 +9,7 @@
 
 bool fm_param_quantised(const fm_param *p) {
     p = p->tie ? p->tie : p;
-    return p->dtype == FM_I8 ? p->row_scale != NULL : fm_quant_find(p->dtype) != NULL;
+    return p->dtype == FM_I8 ? p->row_scale != NULL : p->dtype == FM_NF4 || fm_quant_find(p->dtype) != NULL;
 }
 
 /* ---- as numbers ------------------------------------------------------------------------------ */
@@ -44,6 +44,10 @@ static void piece(const fm_param *p, int64_t cols, int64_t at, int64_t n, float 
         for (int64_t i = 0; i < n; i++) {
             x[i] = (float)((const int8_t *)p->data)[at + i] * p->row_scale[(at + i) / cols];
         }
+        return;
+    }
+    if (p->dtype == FM_NF4) {
+        fm_nf4_dequantise(p->data, &p->nf4, at, n, x);
         return;
     }
     const uint8_t *b = (const uint8_t *)p->data + fm_dtype_bytes(p->dtype, at);

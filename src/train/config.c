@@ -31,6 +31,14 @@ static const fm_option table[] = {
      "LoRA: learn the length of each row apart from its direction (DoRA)"},
     {"modules_to_save", FM_OPT_LIST, F(modules_to_save), NULL, 0, 0, NULL, "additional_target|lora_modules_to_save",
      "NAMES", "LoRA: modules trained whole beside the adapter, such as embed_tokens,lm_head"},
+    {"quantization_bit", FM_OPT_INT, F(quantization_bit), "0", 0, 8, NULL, NULL, "4|8",
+     "LoRA: the frozen linear weights are held in 4 bits (nf4) or 8 (int8); 0 = as they are"},
+    {"quantization_type", FM_OPT_STR, F(quantization_type), NULL, 0, 0, NULL, "bnb_4bit_quant_type", "NAME",
+     "LoRA: the same by type: nf4, int8, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k, or stored = as the GGUF file "
+     "or "
+     "int8 folder of the model has them"},
+    {"double_quantization", FM_OPT_BOOL, F(double_quantization), "true", 0, 0, NULL, "bnb_4bit_use_double_quant", NULL,
+     "LoRA on nf4: the scales of blocks are held in 8 bits"},
     {"freeze_trainable_layers", FM_OPT_INT, F(freeze_trainable_layers), "2", -4096, 4096, NULL, NULL, "N",
      "freeze: the last N layers are trained; -N: the first N"},
     {"freeze_trainable_modules", FM_OPT_LIST, F(freeze_trainable_modules), NULL, 0, 0, NULL, NULL, "NAMES",
@@ -366,10 +374,9 @@ fm_status fm_train_config_check(const fm_train_config *c, fm_train_choice *out) 
         fm_str_free(&kinds);
         return st;
     }
-    if (out->finetune->needs_model && (!c->model_name_or_path || c->train_from_scratch)) {
-        fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "finetuning_type %s starts from trained weights",
-                     out->finetune->name);
-        return fm_error_hint("set model_name_or_path, without train_from_scratch");
+    if ((c->quantization_bit != 0 || c->quantization_type) && strcmp(out->finetune->name, "lora") != 0) {
+        FM_FAIL(FM_ERR_CONFIG, "quantization_bit and quantization_type are of finetuning_type lora: %s changes weights",
+                out->finetune->name);
     }
     FM_TRY(check_metric(c, out->objective));
     if (out->objective->configure && strcmp(out->finetune->name, "lora") == 0) {

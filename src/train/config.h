@@ -25,6 +25,9 @@ struct fm_train_config {
     int64_t sliding_window;
     int64_t lora_rank, freeze_trainable_layers;
     double lora_alpha, lora_dropout;
+    int64_t quantization_bit;
+    char *quantization_type;
+    bool double_quantization;
     bool use_rslora, use_dora;
     fm_strlist lora_target, modules_to_save, freeze_trainable_modules;
     /* Data. */

@@ -2,64 +2,14 @@
  * each is the nearest of 256 numbers that lie densely near zero ("dynamic" data type). Small parameters keep 32 bits,
  * as there is little to gain. Memory of the moments: 2.03 bytes a weight in the place of 8. */
 #include <math.h>
-#include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "backend/nf4.h"
 #include "base/error.h"
 #include "train/optim_adam.h"
 
 #define BLOCK 256
 #define SMALL 4096
-
-/* The numbers a byte stands for, ascending, and the borders between them. */
-typedef struct code {
-    float value[256], border[255];
-} code;
-static code signed_code, unsigned_code;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-static int by_value(const void *a, const void *b) {
-    float x = *(const float *)a, y = *(const float *)b;
-    return (x > y) - (x < y);
-}
-
-/* Decades from 1e-6 to 1; decade i has twice the numbers of the one below: the middles of equal parts of [0.1, 1]. */
-static void make(code *c, bool sign) {
-    int n = 0;
-    for (int i = 0; i < 7; i++) {
-        int items = sign ? 1 << i : 1 << (i + 1);
-        for (int k = 0; k < items; k++) {
-            double low = 0.1 + 0.9 * k / items, high = 0.1 + 0.9 * (k + 1) / items;
-            double v = (low + high) / 2 * pow(10, i - 6);
-            c->value[n++] = (float)v;
-            if (sign) {
-                c->value[n++] = (float)-v;
-            }
-        }
-    }
-    c->value[n++] = 0;
-    c->value[n++] = 1;
-    FM_ASSERT(n == 256);
-    qsort(c->value, 256, sizeof *c->value, by_value);
-    for (int i = 0; i < 255; i++) {
-        c->border[i] = (c->value[i] + c->value[i + 1]) / 2;
-    }
-}
-static void make_codes(void) {
-    make(&signed_code, true);
-    make(&unsigned_code, false);
-}
-
-static uint8_t nearest(const code *c, float x) {
-    int lo = 0; /* the number of borders below x */
-    for (int step = 128; step > 0; step /= 2) {
-        if (lo + step <= 255 && c->border[lo + step - 1] < x) {
-            lo += step;
-        }
-    }
-    return (uint8_t)lo;
-}
 
 static int n_states(const fm_optim_options *o) {
     (void)o;
@@ -91,20 +41,20 @@ typedef struct step {
     double bias1, bias2;
 } step;
 
-static void unpack(const code *c, const uint8_t *q, float scale, int n, float *out) {
+static void unpack(const fm_code8 *c, const uint8_t *q, float scale, int n, float *out) {
     for (int i = 0; i < n; i++) {
         out[i] = c->value[q[i]] * scale;
     }
 }
 
-static void pack(const code *c, const float *x, int n, uint8_t *q, float *scale) {
+static void pack(const fm_code8 *c, const float *x, int n, uint8_t *q, float *scale) {
     float top = 0;
     for (int i = 0; i < n; i++) {
         top = fmaxf(top, fabsf(x[i]));
     }
     *scale = top;
     for (int i = 0; i < n; i++) {
-        q[i] = nearest(c, top > 0 ? x[i] / top : 0);
+        q[i] = fm_code8_nearest(c, top > 0 ? x[i] / top : 0);
     }
 }
 
@@ -119,8 +69,8 @@ static void update_block(const step *s, int64_t block) {
         memset(m, 0, sizeof m);
         memset(v, 0, sizeof v);
     } else {
-        unpack(&signed_code, s->m + at, s->m_scale[block], n, m);
-        unpack(&unsigned_code, s->v + at, s->v_scale[block], n, v);
+        unpack(fm_code8_get(true), s->m + at, s->m_scale[block], n, m);
+        unpack(fm_code8_get(false), s->v + at, s->v_scale[block], n, v);
     }
     for (int i = 0; i < n; i++) {
         double wi = (double)w[i], gi = (double)g[i] * u->grad_scale + u->l2 * wi;
@@ -134,8 +84,8 @@ static void update_block(const step *s, int64_t block) {
             u->w_bf16[at + i] = fm_f32_to_bf16(w[i]);
         }
     }
-    pack(&signed_code, m, n, s->m + at, &s->m_scale[block]);
-    pack(&unsigned_code, v, n, s->v + at, &s->v_scale[block]);
+    pack(fm_code8_get(true), m, n, s->m + at, &s->m_scale[block]);
+    pack(fm_code8_get(false), v, n, s->v + at, &s->v_scale[block]);
 }
 
 static fm_status update_part(void *arg, int64_t part, int64_t n_parts, int thread) {
@@ -156,7 +106,6 @@ static fm_status update(const fm_backend *b, const fm_exec *x, const fm_optim_up
         return fm_adamw_update(b, x, &plain);
     }
     FM_ASSERT(u->p->dtype == FM_F32);
-    pthread_once(&once, make_codes);
     step s = {.u = u,
               .m = u->state[0],
               .m_scale = u->state[1],

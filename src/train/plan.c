@@ -74,10 +74,21 @@ static void add_store(fm_mem_plan *p, const fm_params *ps, fm_dtype compute) {
             continue;
         }
         int64_t narrow = align64(fm_dtype_bytes(compute, q->numel)), wide = align64(4 * q->numel);
-        p->weights_bytes += q->frozen ? narrow : wide;
+        p->weights_bytes += q->own_dtype ? align64(fm_param_bytes(q, q->dtype)) : q->frozen ? narrow : wide;
         p->copy_bytes += q->frozen || compute == FM_F32 ? 0 : narrow;
         p->grad_bytes += q->frozen ? 0 : wide;
     }
+}
+
+/* A quantised weight becomes numbers for each of its products; experts of a layer all at once. */
+static int64_t numbers_bytes(const fm_model *m, fm_dtype compute) {
+    int64_t most = 0;
+    for (int i = 0; i < fm_params_count(m->params); i++) {
+        const fm_param *p = fm_params_at(m->params, i);
+        int64_t n = p->own_dtype && p->n_dims == 2 ? p->numel : 0;
+        most = FM_MAX(most, strstr(p->name, ".experts.") ? n * m->cfg.moe.n_experts : n);
+    }
+    return fm_dtype_bytes(compute, most);
 }
 
 fm_status fm_mem_plan_measure(fm_mem_plan *p, const fm_plan_input *in) {
@@ -101,7 +112,8 @@ fm_status fm_mem_plan_measure(fm_mem_plan *p, const fm_plan_input *in) {
             break;
         }
     }
-    p->scratch_bytes = SCRATCH_PER_THREAD * in->threads + fm_optim_scratch_bytes(in->optimizer, ps);
+    p->scratch_bytes = SCRATCH_PER_THREAD * in->threads + fm_optim_scratch_bytes(in->optimizer, ps) +
+                       numbers_bytes(in->model, in->compute);
     p->other_bytes = BASE_BYTES + p->step_samples * in->seq_len * 20;
     p->process_bytes = p->weights_bytes + p->copy_bytes + p->grad_bytes + p->optimizer_bytes + p->arena_bytes +
                        p->act_grad_bytes + p->scratch_bytes + p->other_bytes;

@@ -200,6 +200,31 @@ fm_status fm_trainer_make_ctx(fm_trainer *r) {
     return fm_ctx_new(&r->ctx, &co);
 }
 
+/* What the frozen weights are held in, when that is not the compute type. */
+static void tell_base(const fm_trainer *r) {
+    int n = 0;
+    int64_t bytes = 0, plain = 0;
+    fm_dtype type = FM_F32;
+    for (int i = 0; i < fm_params_count(r->model->params); i++) {
+        const fm_param *p = fm_params_at(r->model->params, i);
+        if (p->own_dtype) {
+            type = p->dtype;
+            n++;
+            bytes += fm_param_bytes(p, p->dtype);
+            plain += fm_dtype_bytes(r->choice.compute, p->numel);
+        }
+    }
+    if (n > 0) {
+        char a[32], b[32];
+        fm_info("base: %d linear weights held in %s, %s in the place of %s in %s", n,
+                r->cfg->quantization_type && strcmp(r->cfg->quantization_type, "stored") == 0
+                    ? "their stored types"
+                    : fm_dtype_get(type)->name,
+                fm_format_bytes(a, sizeof a, (double)bytes), fm_format_bytes(b, sizeof b, (double)plain),
+                fm_dtype_get(r->choice.compute)->name);
+    }
+}
+
 /* ---- plan ------------------------------------------------------------------------------------ */
 
 static void tell_plan(const fm_trainer *r) {
@@ -213,6 +238,7 @@ static void tell_plan(const fm_trainer *r) {
         fm_info("trained: %s of them (%.3g%%), %s", fm_format_count(n, sizeof n, (double)trained),
                 100 * (double)trained / (double)all, r->choice.finetune->help);
     }
+    tell_base(r);
     fm_info("plan: %lld windows of %d tokens x %lld%s; %s", (long long)p->micro_batch, r->seq_len,
             (long long)p->accumulation, p->recompute ? ", activations recomputed" : "", p->why);
     fm_info("memory: %s = weights %s, gradients %s, optimizer %s, activations %s, other %s",
@@ -370,6 +396,12 @@ fm_status fm_trainer_setup(fm_trainer *r) {
     FM_TRY(fm_train_config_check(c, &r->choice));
     if (!c->output_dir) {
         FM_FAIL(FM_ERR_CONFIG, "output_dir is not set");
+    }
+    /* A plan may be made for a size alone. */
+    if (r->choice.finetune->needs_model && (!c->model_name_or_path || c->train_from_scratch)) {
+        fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "finetuning_type %s starts from trained weights",
+                     r->choice.finetune->name);
+        return fm_error_hint("set model_name_or_path, without train_from_scratch");
     }
     r->st = (fm_run_state){.best_step = -1,
                            .best_metric = NAN,

@@ -16,7 +16,12 @@ static fm_status copy(fm_param *p, const fm_param *q, const char *path, const fm
         FM_FAIL(FM_ERR_SHAPE, "%s: tensor %s has %d dimensions, first %lld; expected %d, first %lld", path, p->name,
                 q->n_dims, (long long)q->dim[0], p->n_dims, (long long)p->dim[0]);
     }
-    if (q->dtype == p->dtype) {
+    if (fm_param_quantised(p)) {
+        return fm_param_quantise(b, x, p, q);
+    }
+    if (fm_param_quantised(q)) {
+        FM_TRY(fm_param_rows(b, x, q, 0, q->dim[0], p->dtype, p->data));
+    } else if (q->dtype == p->dtype) {
         memcpy(p->data, q->data, (size_t)fm_dtype_bytes(p->dtype, p->numel));
     } else if (q->dtype == FM_F16) {
         for (int64_t k = 0; k < p->numel; k++) {
@@ -62,7 +67,7 @@ static fm_status missing(const fm_model *m, const fm_param *p, const char *path)
 fm_status fm_weights_read(fm_model *m, const char *path, uint64_t seed, bool fresh_mtp, const fm_backend *b,
                           const fm_exec *x) {
     fm_model *file;
-    FM_TRY(fm_model_load(&file, path, true, FM_F32));
+    FM_TRY(fm_model_load_as(&file, path, FM_LOAD_KEEP, FM_F32));
     fm_status s = FM_OK;
     int fresh = 0, fresh_layers = 0;
     for (int i = 0; s == FM_OK && i < fm_params_count(m->params); i++) {

@@ -36,6 +36,26 @@ grep -q '"use_dora": true' dora/adapter_config.json || die "the configuration do
 run 0 "$fathom" merge base dora dora-merged --json
 awk "BEGIN { exit !($(number out max_difference) <= 1e-4 * $(number out max_logit)) }" || die "merged logits differ by $(number out max_difference)"
 
+# QLoRA: an adapter over nf4, and over the blocks of a GGUF file as they are; merged into full or rounded weights.
+# shellcheck disable=SC2086
+run 0 "$fathom" train $tune finetuning_type=lora lora_rank=4 quantization_bit=4 output_dir=qlora
+has err "linear weights held in nf4"
+run 0 "$fathom" merge base qlora qlora-full --quantization nf4 --json
+full=$(number out max_difference_quantised)
+awk "BEGIN { exit !($(number out max_difference) <= 1e-4 * $(number out max_logit)) }" || die "merged logits differ by $(number out max_difference)"
+run 0 "$fathom" merge base qlora qlora-rounded --quantization nf4 --dequantised --json
+awk "BEGIN { exit !($(number out max_difference_quantised) <= 1e-4 * $(number out max_logit) && $full > 1e-3 * $(number out max_logit)) }" ||
+    die "into rounded weights: $(number out max_difference_quantised); into full ones: $full"
+run 2 "$fathom" merge base qlora x --dequantised
+has err "type"
+run 2 "$fathom" merge base qlora x --quantization nf5
+has err "q4_k"
+run 0 "$fathom" convert base base.gguf --dtype q8_0
+# shellcheck disable=SC2086
+run 0 "$fathom" train $tune finetuning_type=lora lora_rank=4 model_name_or_path=base.gguf quantization_type=stored output_dir=stored
+has err "held in their stored types"
+run 0 "$fathom" generate base.gguf --adapter stored --prompt America --max-new-tokens 4 --json
+
 # The adapter changes what is generated; merging it gives the same text, with and without cache.
 gen="--prompt America --max-new-tokens 24 --temperature 0 --dtype f32 --json"
 # shellcheck disable=SC2086

@@ -83,7 +83,10 @@ static fm_status open_weights(fm_ctx *c, const fm_node *n, int set, bool pack, w
             FM_TRY(fm_param_packed(fm_ctx_backend(c), fm_ctx_exec(c), t->param, t->dtype, &packed));
         }
         w->packed[e] = packed;
-        w->plain[e] = t && !packed ? fm_data(c, t) : NULL;
+        w->plain[e] = NULL;
+        if (t && !packed) { /* quantised ones become numbers of this product: the caller restores the scratch */
+            FM_TRY(fm_weight_numbers(c, t, t->dtype, &w->plain[e]));
+        }
         w->any_packed = w->any_packed || packed;
     }
     return fm_ctx_status(c);
@@ -155,6 +158,8 @@ static fm_status forward_set(fm_ctx *c, const fm_node *n, int set, void *y) {
     if (as_blocks(c, n, set)) {
         return forward_blocks(c, n, set, y);
     }
+    fm_scratch *scratch = fm_ctx_exec(c)->scratch;
+    fm_scratch_mark mark = fm_scratch_save(scratch);
     FM_TRY(open_weights(c, n, set, fm_ctx_pack(c), &w));
     fm_grouped_matmul_args g = {
         .n_groups = a->n_experts,
@@ -170,7 +175,9 @@ static fm_status forward_set(fm_ctx *c, const fm_node *n, int set, void *y) {
     if (a->mode == FM_GROUP_GATHER) {
         g.a_map = by_token(c, n);
     }
-    return fm_op_run(c, FM_K_grouped_matmul, x->dtype, &g);
+    fm_status s = fm_op_run(c, FM_K_grouped_matmul, x->dtype, &g);
+    fm_scratch_restore(scratch, mark);
+    return s;
 }
 
 static fm_status forward(fm_ctx *c, fm_node *n) {
@@ -197,6 +204,8 @@ static fm_status backward_rows(fm_ctx *c, fm_node *n, void *dx) {
     const attr *a = n->attr;
     weights w[2];
     int set[2] = {0}, n_sets = 0;
+    fm_scratch *scratch = fm_ctx_is_meta(c) ? NULL : fm_ctx_exec(c)->scratch;
+    fm_scratch_mark mark = scratch ? fm_scratch_save(scratch) : (fm_scratch_mark){0};
     memset(w, 0, sizeof w);
     for (int s = 0; s < a->n_sets; s++) {
         if (fm_has_dout(n, s)) {
@@ -220,7 +229,11 @@ static fm_status backward_rows(fm_ctx *c, fm_node *n, void *dx) {
         g.a2 = fm_dout(c, n, set[1]);
         g.b2 = w[1].plain;
     }
-    return fm_op_run(c, FM_K_grouped_matmul, n->in[IN_X]->dtype, &g);
+    fm_status status = fm_op_run(c, FM_K_grouped_matmul, n->in[IN_X]->dtype, &g);
+    if (scratch) {
+        fm_scratch_restore(scratch, mark);
+    }
+    return status;
 }
 
 static fm_status backward_x(fm_ctx *c, fm_node *n) {
