@@ -232,41 +232,35 @@ static fm_status ready(void *state, uint32_t *n_values) {
     return FM_OK;
 }
 
-static fm_status make(void *state, fm_example *e, const fm_rec *row) {
-    tags *k = state;
+/* The tokens of word i, behind a blank where the words before it ask for one; the first carries the mark. */
+static fm_status add_tokens(tags *k, fm_example *e, size_t i, int16_t mark) {
     fm_encode_options eo = {.size = sizeof eo, .n_threads = 1};
-    FM_TRY(read_row(k, row, &e->reason));
-    if (e->reason) {
+    uint32_t c = 0, before = 0;
+    char text[512];
+    const char *p = k->text.data + k->word[i].at;
+    size_t n = k->word[i].len;
+    (void)fm_utf8_decode(&c, p, p + n);
+    if (i > 0) {
+        const char *q = k->text.data + k->word[i - 1].at;
+        (void)fm_utf8_decode(&before, q, q + k->word[i - 1].len);
+    }
+    if (i > 0 && !is_cjk(c) && !is_cjk(before) && n + 1 < sizeof text) {
+        text[0] = ' ';
+        memcpy(text + 1, p, n);
+        p = text;
+        n++;
+    }
+    k->ids.n = 0;
+    FM_TRY(fm_tokenizer_encode(&k->ids, k->tok, p, n, &eo));
+    if (k->ids.n == 0) {
         return FM_OK;
     }
-    FM_TRY(fm_example_add(e, k->around.ids, k->n_before, 0));
-    uint32_t before = 0;
-    for (size_t i = 0; i < k->n; i++) {
-        const word *w = &k->word[i];
-        uint32_t c = 0;
-        char text[512];
-        const char *p = k->text.data + w->at;
-        size_t n = w->len;
-        (void)fm_utf8_decode(&c, p, p + n);
-        if (i > 0 && !is_cjk(c) && !is_cjk(before) && n + 1 < sizeof text) {
-            text[0] = ' ';
-            memcpy(text + 1, p, n);
-            p = text;
-            n++;
-        }
-        before = c;
-        int id = fm_label_names_find(&k->names, k->tag.data + w->tag_at, w->tag_len);
-        if (id < 0) {
-            e->reason = "a tag is not among those that are learned";
-            return FM_OK;
-        }
-        k->ids.n = 0;
-        FM_TRY(fm_tokenizer_encode(&k->ids, k->tok, p, n, &eo));
-        if (k->ids.n > 0) {
-            FM_TRY(fm_example_add(e, k->ids.ids, 1, (int16_t)(id + 1)));
-            FM_TRY(fm_example_add(e, k->ids.ids + 1, k->ids.n - 1, 0));
-        }
-    }
+    FM_TRY(fm_example_add(e, k->ids.ids, 1, mark));
+    return fm_example_add(e, k->ids.ids + 1, k->ids.n - 1, 0);
+}
+
+/* EOS or [SEP]; they stay when the end is cut. */
+static fm_status add_end(const tags *k, fm_example *e) {
     size_t after = k->around.n;
     while (after > k->n_before && fm_tokenizer_is_special(k->tok, k->around.ids[after - 1])) {
         after--;
@@ -277,11 +271,152 @@ static fm_status make(void *state, fm_example *e, const fm_rec *row) {
     return fm_example_add(e, k->around.ids + after, k->around.n - after, 0);
 }
 
+static fm_status make(void *state, fm_example *e, const fm_rec *row) {
+    tags *k = state;
+    FM_TRY(read_row(k, row, &e->reason));
+    if (e->reason) {
+        return FM_OK;
+    }
+    FM_TRY(fm_example_add(e, k->around.ids, k->n_before, 0));
+    for (size_t i = 0; i < k->n; i++) {
+        const word *w = &k->word[i];
+        int id = fm_label_names_find(&k->names, k->tag.data + w->tag_at, w->tag_len);
+        if (id < 0) {
+            e->reason = "a tag is not among those that are learned";
+            return FM_OK;
+        }
+        FM_TRY(add_tokens(k, e, i, (int16_t)(id + 1)));
+    }
+    return add_end(k, e);
+}
+
 static fm_status describe(const void *state, fm_json *o) {
     return fm_label_names_put(&((const tags *)state)->names, o, "labels");
 }
 
-extern const fm_example_task fm_example_task_tag;
+/* ---- answers that are parts of texts ----------------------------------------------------------- */
+
+/* Characters of UTF-8. */
+static int64_t n_chars(const char *p, size_t n) {
+    int64_t count = 0;
+    for (size_t i = 0; i < n; i++) {
+        count += ((unsigned char)p[i] & 0xC0) != 0x80;
+    }
+    return count;
+}
+
+static const char *find_text(fm_sv text, const char *p, size_t n) {
+    for (size_t i = 0; n > 0 && i + n <= text.len; i++) {
+        if (memcmp(text.ptr + i, p, n) == 0) {
+            return text.ptr + i;
+        }
+    }
+    return NULL;
+}
+
+/* The first answer of a row as characters [*begin, *end) of the context: {"answers": {"text": [...], "answer_start":
+ * [...]}} as SQuAD has it, or answer (and answer_start). Without a place it is the first occurrence. */
+static bool find_answer(const tags *k, const fm_rec *row, fm_sv context, int64_t *begin, int64_t *end) {
+    static const char *const plain[] = {"answer", "answer_text", NULL}, *const all[] = {"answers", NULL};
+    static const char *const starts[] = {"answer_start", "start", NULL};
+    const fm_cell *label = k->o->columns->label ? fm_rec_get(row, k->o->columns->label) : NULL;
+    const fm_cell *a = label ? label : first_of(row, plain), *start = first_of(row, starts);
+    fm_json *j = NULL;
+    a = a ? a : first_of(row, all);
+    if (!a) {
+        return false;
+    }
+    const char *text = a->text.ptr;
+    size_t n = a->text.len;
+    double at = -1;
+    bool has_place = start && fm_cell_number(start, &at);
+    if (a->kind == FM_CELL_JSON && fm_json_parse(&j, a->text.ptr, a->text.len, "answers") == FM_OK) {
+        const fm_json *o = fm_json_is_array(j) ? fm_json_at(j, 0) : j, *t = fm_json_get(o, "text");
+        const fm_json *p = fm_json_get(o, "answer_start");
+        t = fm_json_is_array(t) ? fm_json_at(t, 0) : fm_json_is_string(o) ? o : t;
+        p = fm_json_is_array(p) ? fm_json_at(p, 0) : p;
+        text = fm_json_str(t, &n);
+        has_place = fm_json_is_number(p);
+        at = fm_json_num(p, -1);
+    }
+    fm_error_clear();
+    int64_t length = text ? n_chars(text, n) : 0, all_chars = n_chars(context.ptr, context.len);
+    if (length > 0 && !has_place) {
+        const char *found = find_text(context, text, n);
+        at = found ? (double)n_chars(context.ptr, (size_t)(found - context.ptr)) : -1;
+    }
+    fm_json_free(j);
+    *begin = at >= 0 && at < (double)all_chars ? (int64_t)at : -1;
+    *end = *begin + length;
+    return length > 0 && *begin >= 0 && *end <= all_chars;
+}
+
+/* Question, then the words of the context; values are the places of the answer's first and last token. */
+static fm_status make_span(void *state, fm_example *e, const fm_rec *row) {
+    static const char *const texts[] = {"context", "text", "passage", NULL};
+    static const char *const questions[] = {"question", "prompt", NULL};
+    tags *k = state;
+    const fm_columns *col = k->o->columns;
+    const fm_cell *context = col->text && strcmp(col->text, "text") != 0 ? fm_rec_get(row, col->text) : NULL;
+    const fm_cell *q = col->prompt ? fm_rec_get(row, col->prompt) : first_of(row, questions);
+    fm_encode_options eo = {.size = sizeof eo, .n_threads = 1};
+    int64_t begin, end;
+    context = context ? context : first_of(row, texts);
+    if (!context || !q || q->text.len == 0) {
+        e->reason = "it has no question, or no context";
+        return FM_OK;
+    }
+    if (!find_answer(k, row, context->text, &begin, &end)) {
+        e->reason = "its answer is not in its context";
+        return FM_OK;
+    }
+    k->n = 0;
+    fm_str_clear(&k->text);
+    fm_str_clear(&k->tag);
+    FM_TRY(cut_words(k, context->text));
+    FM_TRY(fm_example_add(e, k->around.ids, k->n_before, 0));
+    k->ids.n = 0;
+    FM_TRY(fm_tokenizer_encode(&k->ids, k->tok, q->text.ptr, q->text.len, &eo));
+    FM_TRY(fm_tokenizer_encode(&k->ids, k->tok, "\n", 1, &eo));
+    FM_TRY(fm_example_add(e, k->ids.ids, k->ids.n, 0));
+    e->values[0] = e->values[1] = -1;
+    for (size_t i = 0; i < k->n; i++) {
+        const word *w = &k->word[i];
+        int64_t past = w->first + n_chars(k->text.data + w->at, w->len);
+        bool in = w->first < end && past > begin;
+        size_t at = e->n;
+        FM_TRY(add_tokens(k, e, i, 1));
+        if (in && e->n > at) {
+            e->values[0] = e->values[0] < 0 ? (float)at : e->values[0];
+            e->values[1] = (float)(e->n - 1);
+        }
+    }
+    FM_TRY(add_end(k, e));
+    int64_t limit = k->o->cutoff_len - (int64_t)e->keep_at_end;
+    if (e->values[0] < 0) {
+        e->reason = "its answer is no word of its context";
+    } else if ((int64_t)e->n > k->o->cutoff_len && (int64_t)e->values[1] >= limit) {
+        e->reason = "its answer lies behind cutoff_len";
+    }
+    return FM_OK;
+}
+
+static fm_status ready_span(void *state, uint32_t *n_values) {
+    FM_UNUSED(state);
+    *n_values = 2;
+    return FM_OK;
+}
+
+extern const fm_example_task fm_example_task_tag, fm_example_task_span;
+const fm_example_task fm_example_task_span = {
+    .name = "span",
+    .summary = "questions whose answers are parts of a text",
+    .marks = true,
+    .open = open_tags,
+    .close = close_tags,
+    .ready = ready_span,
+    .make = make_span,
+};
 const fm_example_task fm_example_task_tag = {
     .name = "tag",
     .summary = "words with tags",

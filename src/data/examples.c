@@ -66,6 +66,7 @@ typedef struct maker {
     fm_json *files;
     fm_example e;
     int64_t n_trained_eval;
+    uint32_t first_file;  /* files of the entries before this one */
     int64_t n_refused;    /* rows too long to be taken */
     char first_long[512]; /* file:line of the first of them */
     FILE *rejects;
@@ -89,8 +90,12 @@ static void on_bad(void *user, const char *file, int64_t line, const char *reaso
     fm_str_free(&s);
 }
 
-static fm_status open_rows(fm_records **out, maker *m, bool report) {
+/* The rows of one entry of `input`, or of all (-1). */
+static fm_status open_rows(fm_records **out, maker *m, bool report, int64_t entry) {
     fm_records_options ro = {.input = m->o->input, .format = m->o->format, .user = m, .on_bad = report ? on_bad : NULL};
+    if (entry >= 0) {
+        ro.input = (fm_strlist){.item = m->o->input.item + entry, .n = 1};
+    }
     return fm_records_open(out, &ro);
 }
 
@@ -104,12 +109,19 @@ static fm_status settings_hash(maker *m) {
                                  c->system, c->tools,  c->history,   c->text,     c->text_pair, c->label, m->tok_hash};
     fm_records *rows;
     fm_str s = {0};
-    FM_TRY(open_rows(&rows, m, false));
+    FM_TRY(open_rows(&rows, m, false, -1));
     fm_str_printf(&s, "examples v1|%d|%d|%lld|%d|%.17g", o->train_on, o->problem, (long long)o->cutoff_len,
                   o->long_rows, o->val_size);
     for (size_t i = 0; i < FM_ARRAY_LEN(names); i++) {
         fm_str_printf(&s, "|%s", names[i] ? names[i] : "");
     }
+    for (size_t i = 0; o->tasks && i < o->tasks->n; i++) {
+        fm_str_printf(&s, "|%s", o->tasks->item[i]);
+    }
+    for (size_t i = 0; o->input_task && i < o->input.n; i++) {
+        fm_str_printf(&s, "|%s=%s", o->input_task[i] ? o->input_task[i] : "", o->input.item[i]);
+    }
+    fm_str_printf(&s, "|%s", o->task_column ? o->task_column : "");
     fm_status st = o->labels ? fm_json_dump(&s, o->labels, 0) : FM_OK;
     for (size_t i = 0; i < fm_records_n_files(rows); i++) {
         struct stat at = {0};
@@ -164,7 +176,7 @@ static bool made_already(maker *m) {
 
 static int64_t count_trained(const maker *m) {
     int64_t n = 0;
-    if (!m->task->marks) {
+    if (!m->task->marks || m->e.whole) {
         return 1;
     }
     for (size_t i = 1; i < m->e.n; i++) { /* the first token is never predicted */
@@ -210,7 +222,7 @@ static fm_status add_row(maker *m, fm_records *rows, const fm_rec *row) {
     fm_example *e = &m->e;
     e->n = 0;
     e->reason = NULL;
-    e->may_cut = false;
+    e->whole = e->may_cut = false;
     e->keep_at_end = 0;
     e->n_bytes = 0;
     FM_TRY(m->task->make(m->state, e, row));
@@ -231,16 +243,17 @@ static fm_status add_row(maker *m, fm_records *rows, const fm_rec *row) {
     *(val ? &m->n_trained_eval : &m->r->n_trained) += trained;
     m->r->n_tokens += val ? 0 : (int64_t)e->n;
     return fm_shard_writer_add_example(val ? m->val : m->train, e->ids, m->task->marks ? e->marks : NULL, (int64_t)e->n,
-                                       e->values, e->n_bytes, (uint32_t)fm_records_file_index(rows), row->line);
+                                       e->values, e->n_bytes, m->first_file + (uint32_t)fm_records_file_index(rows),
+                                       row->line);
 }
 
-/* All rows through fn: the scan, or the making. */
-static fm_status walk(maker *m, bool scan) {
+/* All rows of an entry of `input` (-1: of all) through the scan, or the making. */
+static fm_status walk_entry(maker *m, bool scan, int64_t entry) {
     fm_records *rows;
     fm_meter meter;
     fm_rec *row;
     fm_bump *arena;
-    FM_TRY(open_rows(&rows, m, !scan));
+    FM_TRY(open_rows(&rows, m, !scan, entry));
     fm_meter_start(&meter, scan ? "reading labels" : "making examples", "rows", 0);
     fm_status s = FM_OK;
     for (int64_t k = 0;; k++) {
@@ -248,6 +261,7 @@ static fm_status walk(maker *m, bool scan) {
         if (s != FM_OK || !row) {
             break;
         }
+        row->source = (int32_t)FM_MAX(entry, 0);
         s = scan ? m->task->scan(m->state, row) : add_row(m, rows, row);
         if (s == FM_OK && (k & 63) == 0) {
             fm_meter_update(&meter, (double)k, "");
@@ -259,12 +273,24 @@ static fm_status walk(maker *m, bool scan) {
             break;
         }
     }
-    m->r->n_rows = fm_records_n_read(rows);
+    m->r->n_rows += scan ? 0 : fm_records_n_read(rows);
     for (size_t i = 0; s == FM_OK && !scan && i < fm_records_n_files(rows); i++) {
         s = fm_json_append(m->files, fm_json_new_str(fm_records_file(rows, i)));
     }
+    m->first_file += scan ? 0 : (uint32_t)fm_records_n_files(rows);
     fm_records_close(rows);
     return s;
+}
+
+/* Entry by entry where the entry says what its rows are. */
+static fm_status walk(maker *m, bool scan) {
+    if (!m->o->input_task) {
+        return walk_entry(m, scan, -1);
+    }
+    for (size_t i = 0; i < m->o->input.n; i++) {
+        FM_TRY(walk_entry(m, scan, (int64_t)i));
+    }
+    return FM_OK;
 }
 
 /* ---- writing ---------------------------------------------------------------------------------- */
@@ -325,7 +351,7 @@ static fm_status describe(const maker *m, fm_json *o, int64_t n_trained) {
     FM_TRY(fm_json_set(o, "n_bad", fm_json_new_int(m->r->n_bad)));
     FM_TRY(fm_json_set(o, "n_long", fm_json_new_int(m->r->n_long)));
     FM_TRY(fm_json_set(o, "cutoff_len", fm_json_new_int(m->o->cutoff_len)));
-    return m->task->describe(m->state, o);
+    return m->task->describe ? m->task->describe(m->state, o) : FM_OK;
 }
 
 static fm_status finish_part(maker *m, fm_shard_writer *w, int64_t n_trained) {

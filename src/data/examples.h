@@ -24,7 +24,12 @@ typedef struct fm_examples_options {
     const char *template_; /* name or file of a chat template; NULL = the tokenizer's */
     int train_on;          /* fm_train_on */
     int problem;           /* fm_problem_type */
-    const fm_json *labels; /* array of names in the order of the ids, or NULL: found in the rows */
+    const fm_json *labels; /* array of names in the order of the ids, or NULL: found in the rows. Several tasks: an
+                              object with the array of each */
+    /* Of several tasks: */
+    const fm_strlist *tasks;       /* data/tasks.h; borrowed */
+    const char *task_column;       /* NULL = "task" */
+    const char *const *input_task; /* [input.n] task of all rows of an entry, NULL = by column; or NULL */
     int64_t cutoff_len;
     int long_rows; /* fm_long_rows; SPLIT is refused */
     double val_size;
@@ -40,6 +45,7 @@ typedef struct fm_example {
     size_t cap_values;
     int64_t n_bytes;    /* of text that is learned, for bits per byte */
     const char *reason; /* NULL, or why the row is set aside (static text) */
+    bool whole;         /* its values are what is learned: no token needs a mark */
     bool may_cut;       /* a long row keeps its meaning when its end is cut */
     size_t keep_at_end; /* tokens at the end that a cut keeps */
 } fm_example;
@@ -51,6 +57,7 @@ typedef struct fm_example_task {
     bool needs_scan; /* `scan` sees every row once before the first `make` */
     FM_MUST_CHECK fm_status (*open)(void **state, const fm_examples_options *o, const fm_tokenizer *t);
     void (*close)(void *state);
+    /* row->source is the entry of `input` that it came from. */
     FM_MUST_CHECK fm_status (*scan)(void *state, const fm_rec *row);
     FM_MUST_CHECK fm_status (*ready)(void *state, uint32_t *n_values); /* after the scan */
     FM_MUST_CHECK fm_status (*make)(void *state, fm_example *e, const fm_rec *row);

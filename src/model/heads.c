@@ -1,6 +1,7 @@
 /* Heads: names, configuration, weights, scores. The losses are in model.c. */
 #include "model/heads.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -56,6 +57,7 @@ static const struct {
 static const char *const problem_types[] = {
     [FM_PROBLEM_SINGLE] = "single_label_classification",
     [FM_PROBLEM_MULTI] = "multi_label_classification",
+    [FM_PROBLEM_SPAN] = "span",
     [FM_PROBLEM_REGRESSION] = "regression",
 };
 
@@ -180,6 +182,12 @@ fm_status fm_heads_parse(fm_model_config *cfg, const fm_json *json) {
     if (cfg->head.kind == FM_HEAD_TEXT || cfg->head.kind == FM_HEAD_TOKEN) {
         FM_TRY(parse_labels(&cfg->head, json));
     }
+    int64_t n_log_vars;
+    FM_TRY(fm_json_get_i64(&n_log_vars, json, "fathom_log_vars", 0));
+    if (n_log_vars < 0 || n_log_vars > FM_MAX_HEADS) {
+        FM_FAIL(FM_ERR_CONFIG, "fathom_log_vars: expected 0 to %d, found %lld", FM_MAX_HEADS, (long long)n_log_vars);
+    }
+    cfg->n_log_vars = (int32_t)n_log_vars;
     const fm_json *more = fm_json_get(json, "fathom_heads");
     if (fm_json_is_null(more)) {
         return FM_OK;
@@ -255,6 +263,10 @@ fm_status fm_heads_write(const fm_model_config *cfg, fm_json *json) {
         FM_TRY(write_labels(h, json));
         FM_TRY(fm_json_set(json, "problem_type", fm_json_new_str(problem_types[h->problem])));
         fm_json_remove(json, "num_labels"); /* transformers counts id2label */
+    }
+    fm_json_remove(json, "fathom_log_vars");
+    if (cfg->n_log_vars > 0) {
+        FM_TRY(fm_json_set(json, "fathom_log_vars", fm_json_new_int(cfg->n_log_vars)));
     }
     if (cfg->n_more_heads == 0) {
         fm_json_remove(json, "fathom_heads");
@@ -365,7 +377,7 @@ fm_status fm_heads_build(fm_model *m) {
         h->cfg = &m->cfg.more_heads[i];
         FM_TRY(build_named(m, h));
     }
-    return FM_OK;
+    return m->cfg.n_log_vars > 0 ? add(m, &m->log_vars, "heads.", "log_vars", 0, m->cfg.n_log_vars) : FM_OK;
 }
 
 int fm_head_find(const fm_model *m, const char *name) {
@@ -478,4 +490,52 @@ fm_tensor *fm_head_scores(fm_ctx *c, const fm_model *m, int head, fm_tensor *hid
         x = fm_dropout(c, x, m->cfg.hidden_dropout, "dropout.head");
     }
     return h->w ? fm_product_wide(c, x, h->w, h->b) : x;
+}
+
+/* Places and targets of answers: index [2 S L] of the scores (as one column), mask [2 S, L] 0 or -1e9 behind the end of
+ * a text, target [2 S]. */
+static void span_rows(const fm_batch *b, int64_t len, int32_t *index, float *mask, int32_t *target) {
+    int64_t r = 0;
+    for (int32_t s = 0; s < b->n_segments; s++) {
+        int32_t begin = b->q_offsets[s], n = b->q_offsets[s + 1] - begin;
+        if (isnan(b->values[2 * s])) {
+            continue;
+        }
+        for (int end = 0; end < 2; end++, r++) {
+            for (int64_t t = 0; t < len; t++) {
+                index[r * len + t] = 2 * (begin + (int32_t)FM_MIN(t, (int64_t)n - 1)) + end;
+                mask[r * len + t] = t < n ? 0 : -1e9F;
+            }
+            target[r] = (int32_t)b->values[2 * s + end];
+        }
+    }
+}
+
+fm_tensor *fm_span_loss(fm_ctx *c, fm_tensor *scores, const fm_batch *b, const fm_loss_options *o,
+                        fm_tensor **row_loss) {
+    int64_t n = 0, len = 1;
+    bool meta = fm_ctx_is_meta(c);
+    for (int32_t s = 0; scores && s < b->n_segments; s++) {
+        if (meta || !isnan(b->values[2 * s])) {
+            n++;
+            len = FM_MAX(len, b->q_offsets[s + 1] - b->q_offsets[s]);
+        }
+    }
+    if (n == 0) {
+        return NULL;
+    }
+    fm_tensor *index = fm_new(c, FM_I32, 1, (int64_t[]){2 * n * len}),
+              *target = fm_new(c, FM_I32, 1, &(int64_t){2 * n});
+    fm_tensor *mask = fm_new(c, FM_F32, 2, (int64_t[]){2 * n, len});
+    if (!index || !target || !mask) {
+        return NULL;
+    }
+    if (!meta) {
+        span_rows(b, len, fm_data(c, index), fm_data(c, mask), fm_data(c, target));
+    }
+    mask = scores->dtype != FM_F32 ? fm_cast(c, mask, scores->dtype) : mask;
+    fm_tensor *x = fm_reshape(c, scores, 2, (int64_t[]){-1, 1});
+    x = fm_reshape(c, fm_gather(c, x, index), 2, (int64_t[]){2 * n, len});
+    fm_loss_options half = {.ignore_index = -100, .scale = 0.5 * o->scale};
+    return fm_cross_entropy(c, fm_add(c, x, mask), target, &half, row_loss);
 }

@@ -22,6 +22,7 @@ typedef enum fm_head_kind {
 typedef enum fm_problem {
     FM_PROBLEM_SINGLE,    /* one label holds: cross-entropy */
     FM_PROBLEM_MULTI,     /* each label may hold: binary cross-entropy */
+    FM_PROBLEM_SPAN,      /* where an answer begins and ends: cross-entropy over the tokens of the text, twice */
     FM_PROBLEM_REGRESSION /* numbers: squared error; one number is a reward (text) or a value (token) */
 } fm_problem;
 
@@ -75,6 +76,11 @@ FM_MUST_CHECK fm_status fm_head_check(const fm_head_config *h);
 FM_MUST_CHECK fm_status fm_heads_build(fm_model *m);
 int fm_head_find(const fm_model *m, const char *name); /* -1 when unknown; NULL or "" is the main one */
 
+/* Loss of the ends of answers: scores [n_tokens,2], b->values [n_segments,2] the places of the first and last token
+ * inside the segment, NaN = no answer asked for. Mean of both cross-entropies over the segment's tokens, summed and
+ * scaled as o says. *row_loss [2 * answers]. */
+fm_tensor *fm_span_loss(fm_ctx *c, fm_tensor *scores, const fm_batch *b, const fm_loss_options *o,
+                        fm_tensor **row_loss);
 /* Scores of a head in the accumulation type, or (FM_HEAD_NONE) the pooled text [n_segments,D]; see fm_head_kind for
  * the rows. */
 fm_tensor *fm_head_scores(fm_ctx *c, const fm_model *m, int head, fm_tensor *hidden, const fm_batch *b);

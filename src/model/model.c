@@ -102,9 +102,8 @@ static fm_tensor *lm_loss(fm_ctx *c, const fm_model *m, fm_tensor *h, const fm_b
     return fm_linear_ce(c, fm_head_transform(c, head, h), fm_leaf(c, head->w), t, o, token_loss);
 }
 
-/* Loss of head b->head on hidden states h. */
-static fm_tensor *head_loss(fm_ctx *c, const fm_model *m, fm_tensor *h, const fm_batch *b, const fm_loss_options *o,
-                            fm_tensor **token_loss) {
+fm_tensor *fm_head_loss(fm_ctx *c, const fm_model *m, fm_tensor *h, const fm_batch *b, const fm_loss_options *o,
+                        fm_tensor **token_loss) {
     const fm_head_config *head = m->heads[b->head].cfg;
     if (head->kind == FM_HEAD_LM) {
         return lm_loss(c, m, h, b, o, token_loss);
@@ -116,6 +115,9 @@ static fm_tensor *head_loss(fm_ctx *c, const fm_model *m, fm_tensor *h, const fm
     bool token = head->kind == FM_HEAD_TOKEN;
     int64_t rows = token ? b->n_tokens : b->n_segments;
     fm_tensor *scores = fm_head_scores(c, m, b->head, h, b);
+    if (head->problem == FM_PROBLEM_SPAN) {
+        return b->values || fm_ctx_is_meta(c) ? fm_span_loss(c, scores, b, o, token_loss) : refuse(c, "values");
+    }
     if (head->problem == FM_PROBLEM_SINGLE) {
         const int32_t *labels = token ? b->targets : b->labels;
         if (!labels && !fm_ctx_is_meta(c)) {
@@ -136,14 +138,34 @@ static fm_tensor *head_loss(fm_ctx *c, const fm_model *m, fm_tensor *h, const fm
 
 /* The balance loss is a mean over tokens: it counts by the share of the step's trained rows that this batch has, so
  * that it does not depend on the size of micro-batches. */
-static fm_tensor *add_balance(fm_ctx *c, const fm_model *m, const fm_batch *b, const fm_loss_options *o, fm_tensor *y) {
+static double trained_share(const fm_batch *b, const fm_loss_options *o) {
     int64_t trained = b->targets ? 0 : b->n_segments;
     for (int32_t t = 0; b->targets && t < (b->rows ? b->n_rows : b->n_tokens); t++) {
         trained += b->targets[t] != o->ignore_index;
     }
-    fm_tensor *aux =
-        fm_moe_balance_loss(c, &m->cfg.moe, m->cfg.n_layers + m->cfg.n_mtp, b->routing, b->n_segments, b->q_offsets);
-    return fm_add(c, y, fm_scale(c, aux, o->scale * (double)trained));
+    return o->scale * (double)trained;
+}
+
+/* Hidden states; *aux is the balance loss of the experts times `share`, or NULL when none is learned. */
+static fm_tensor *forward_balanced(fm_ctx *c, const fm_model *m, fm_batch *b, double share, fm_tensor **aux) {
+    *aux = NULL;
+    if (!fm_ctx_training(c) || !fm_tape_on(c) || m->cfg.moe.n_experts == 0 || !(m->cfg.moe.aux_alpha > 0)) {
+        return fm_model_forward(c, m, b);
+    }
+    b->routing = fm_calloc((size_t)m->cfg.n_layers + (size_t)m->cfg.n_mtp, sizeof *b->routing);
+    if (!b->routing) {
+        fm_ctx_fail(c, fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "no memory for what routers did"));
+        return NULL;
+    }
+    fm_tensor *h = fm_model_forward(c, m, b);
+    if (h) {
+        *aux = fm_moe_balance_loss(c, &m->cfg.moe, m->cfg.n_layers + m->cfg.n_mtp, b->routing, b->n_segments,
+                                   b->q_offsets);
+        *aux = fm_scale(c, *aux, share);
+    }
+    fm_free(b->routing);
+    b->routing = NULL;
+    return h;
 }
 
 fm_tensor *fm_model_loss(fm_ctx *c, const fm_model *m, const fm_batch *b, const fm_loss_options *o,
@@ -152,23 +174,23 @@ fm_tensor *fm_model_loss(fm_ctx *c, const fm_model *m, const fm_batch *b, const 
     fm_loss_options lo = *o;
     fm_batch own = *b;
     lo.weight = lo.weight ? lo.weight : b->loss_weight;
-    bool train = fm_ctx_training(c) && fm_tape_on(c);
-    bool balance = train && m->cfg.moe.n_experts > 0 && m->cfg.moe.aux_alpha > 0;
-    bool mtp = train && m->cfg.n_mtp > 0 && m->cfg.mtp_weight > 0 && m->heads[b->head].cfg->kind == FM_HEAD_LM;
-    if (balance) {
-        own.routing = fm_calloc((size_t)m->cfg.n_layers + (size_t)m->cfg.n_mtp, sizeof *own.routing);
-        if (!own.routing) {
-            fm_ctx_fail(c, fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "no memory for what routers did"));
-            return NULL;
-        }
-    }
-    fm_tensor *h = fm_model_forward(c, m, &own), *y = head_loss(c, m, h, &own, &lo, token_loss);
+    bool mtp = fm_ctx_training(c) && fm_tape_on(c) && m->cfg.n_mtp > 0 && m->cfg.mtp_weight > 0 &&
+               m->heads[b->head].cfg->kind == FM_HEAD_LM;
+    fm_tensor *aux, *h = forward_balanced(c, m, &own, trained_share(b, o), &aux);
+    fm_tensor *y = fm_head_loss(c, m, h, &own, &lo, token_loss);
     if (mtp) {
         y = y ? fm_add(c, y, fm_model_mtp_loss(c, m, &own, &lo, h)) : NULL;
     }
-    if (balance) {
-        y = y ? add_balance(c, m, &own, o, y) : NULL;
-        fm_free(own.routing);
+    return y && aux ? fm_add(c, y, aux) : y;
+}
+
+bool fm_model_losses(fm_ctx *c, const fm_model *m, int n, const fm_batch *part, const fm_loss_options *o, double share,
+                     fm_tensor **loss, fm_tensor **aux) {
+    FM_ASSERT(n > 0);
+    fm_batch trunk = part[0];
+    fm_tensor *h = forward_balanced(c, m, &trunk, share, aux);
+    for (int i = 0; i < n; i++) {
+        loss[i] = h ? fm_head_loss(c, m, h, &part[i], &o[i], NULL) : NULL;
     }
-    return y;
+    return fm_ctx_status(c) == FM_OK;
 }

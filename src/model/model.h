@@ -57,8 +57,9 @@ typedef struct fm_model_config {
     fm_head_config head;                     /* zero: the family's language model head */
     fm_head_config more_heads[FM_MAX_HEADS]; /* others by name on the same trunk */
     int32_t n_more_heads;
-    int32_t n_mtp;     /* multi-token prediction layers after the last one (DeepSeek V3) */
-    double mtp_weight; /* of their loss in training, 0 = they are not trained */
+    int32_t n_log_vars; /* of tasks weighted by uncertainty (stage multi), 0 = none */
+    int32_t n_mtp;      /* multi-token prediction layers after the last one (DeepSeek V3) */
+    double mtp_weight;  /* of their loss in training, 0 = they are not trained */
 } fm_model_config;
 /* Ranges and divisibility; FM_ERR_CONFIG naming the field by its config.json key. */
 FM_MUST_CHECK fm_status fm_model_config_check(const fm_model_config *cfg);
@@ -104,6 +105,7 @@ struct fm_model {
     fm_param *head; /* [V,D]: lm_head, or the embedding when tied; NULL when the first head is another */
     fm_head heads[1 + FM_MAX_HEADS]; /* the first is cfg.head */
     int32_t n_heads;
+    fm_param *log_vars;    /* [cfg.n_log_vars] or NULL; not read by any forward */
     char architecture[64]; /* as transformers calls the family with this head */
     int n_trunk;           /* parameters before those of the heads */
     double *rope_freq;     /* [rope.dim/2] */
@@ -200,6 +202,16 @@ fm_tensor *fm_model_head(fm_ctx *c, const fm_model *m, fm_tensor *hidden, fm_ten
  * model with experts adds its balance loss (cfg.moe.aux_alpha), weighted by this batch's share of the trained rows. */
 fm_tensor *fm_model_loss(fm_ctx *c, const fm_model *m, const fm_batch *b, const fm_loss_options *o,
                          fm_tensor **token_loss);
+
+/* The same from hidden states h. */
+fm_tensor *fm_head_loss(fm_ctx *c, const fm_model *m, fm_tensor *h, const fm_batch *b, const fm_loss_options *o,
+                        fm_tensor **token_loss);
+/* Losses of several heads over one forward pass: part[n] are the same tokens (the trunk's fields are read from the
+ * first) with the head, targets, rows, labels and values of each; o[n] their options, weights included, no root.
+ * loss[n] are [1] each. *aux: the balance loss of experts times `share`, to be added once, or NULL. False when it
+ * failed. */
+bool fm_model_losses(fm_ctx *c, const fm_model *m, int n, const fm_batch *part, const fm_loss_options *o, double share,
+                     fm_tensor **loss, fm_tensor **aux);
 
 /* Multi-token prediction: layer `depth` (0 .. n_mtp-1). Row i of hidden [n_tokens,D] is what fm_model_forward, or the
  * layer before this one, gave for token i; b->ids[i] is the token depth + 1 places later. Returns the hidden states

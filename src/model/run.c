@@ -149,7 +149,7 @@ int fm_model_head_count(const fm_model *m) {
 
 fm_status fm_model_head_info(fm_head_info *out, const fm_model *m, int head) {
     static const char *const problems[] = {
-        [FM_PROBLEM_SINGLE] = "single", [FM_PROBLEM_MULTI] = "multi", [FM_PROBLEM_REGRESSION] = "regression"};
+        [FM_PROBLEM_SINGLE] = "single", [FM_PROBLEM_MULTI] = "multi", [FM_PROBLEM_SPAN] = "span", [FM_PROBLEM_REGRESSION] = "regression"};
     if (head < 0 || head >= m->n_heads) {
         FM_FAIL(FM_ERR_ARGUMENT, "head %d: the model has %d", head, (int)m->n_heads);
     }

@@ -206,5 +206,8 @@ typedef struct fm_pointwise_options {
 } fm_pointwise_options;
 fm_tensor *fm_pointwise_loss_(fm_ctx *c, fm_tensor *x, const fm_pointwise_options *o, fm_tensor **row_loss);
 #define fm_pointwise_loss(c, ...) fm_pointwise_loss_(FM_HERE(c), __VA_ARGS__)
+/* loss [1] and log-variances [n] of tasks -> [1] in A: exp(-s) loss, and s/2 more when it pays, s = log_var[index]. */
+fm_tensor *fm_uncertainty_(fm_ctx *c, fm_tensor *loss, fm_tensor *log_var, int32_t index, bool pays);
+#define fm_uncertainty(c, ...) fm_uncertainty_(FM_HERE(c), __VA_ARGS__)
 
 #endif

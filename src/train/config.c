@@ -9,13 +9,15 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "train/finetune.h"
+#include "train/tasks.h"
 
 #define F(name) offsetof(fm_train_config, name)
 
 static const fm_option table[] = {
     {"stage", FM_OPT_STR, F(stage), "pt", 0, 0, NULL, NULL, "NAME",
      "what is learned: pt (next token); sft (answers of questions and conversations); cls (labels of texts); reg "
-     "(numbers for texts); tag (tags of words, entities); mlm (masked tokens, for encoders); probe (as pt, plain, for "
+     "(numbers for texts); tag (tags of words, entities); multi (several of these on one trunk); mlm (masked tokens, "
+     "for encoders); probe (as pt, plain, for "
      "tests)"},
     {"finetuning_type", FM_OPT_STR, F(finetuning_type), "full", 0, 0, NULL, NULL, "NAME",
      "which weights are trained: full; freeze (some layers); lora (low-rank adapters, a PEFT folder)"},
@@ -89,6 +91,15 @@ static const fm_option table[] = {
      "stage cls: one label of each text, or several; auto: several when the column holds lists"},
     {"class_weight", FM_OPT_ENUM, F(class_weight), "none", 0, 0, "none|balanced", NULL, NULL,
      "stage cls: balanced = rare labels count more, by the inverse of their share"},
+    {"tasks", FM_OPT_LIST, F(tasks), NULL, 0, 0, NULL, NULL, "NAME=KIND",
+     "stage multi: what is learned, each task with a head of its name: intent=cls, stars=reg, names=tag, find=qa "
+     "(answers "
+     "that are parts of a text), chat=sft; NAME=KIND:COLUMN names its label column"},
+    {"task_column", FM_OPT_STR, F(task_column), "task", 0, 0, NULL, NULL, "NAME",
+     "stage multi: column that names the task of a row; a dataset entry NAME=FILE gives a whole file to a task"},
+    {"task_weights", FM_OPT_LIST, F(task_weights), "equal", 0, 0, NULL, NULL, "NAME=WEIGHT",
+     "stage multi: what the mean loss of a task counts: equal, size (its share of the examples), uncertainty (learned, "
+     "Kendall et al. 2018), or by hand: intent=1, stars=0.2"},
     {"cutoff_len", FM_OPT_INT, F(cutoff_len), "512", 2, 1048576, NULL, "sequence_len|max_length|max_seq_length",
      "TOKENS", "tokens of one training window; documents are packed into windows and do not see each other"},
     {"shuffle", FM_OPT_BOOL, F(shuffle), "true", 0, 0, NULL, NULL, NULL, "windows in an order drawn anew each epoch"},
@@ -305,7 +316,7 @@ static fm_status check_schedule(const fm_train_config *c, fm_schedule *s) {
 }
 
 static const char *const losses[] = {"eval_loss", "eval_perplexity", "eval_bits_per_byte", "loss", NULL};
-static const char *const smaller[] = {"eval_mse", "eval_mae", NULL};
+static const char *const smaller[] = {"_loss", "_perplexity", "_mse", "_mae", NULL}; /* ends of names */
 
 static bool in_list(const char *const *list, const char *name) {
     for (; list && *list; list++) {
@@ -316,15 +327,25 @@ static bool in_list(const char *const *list, const char *name) {
     return false;
 }
 
+static bool ends_in_list(const char *const *list, const char *name) {
+    for (size_t n = strlen(name); *list; list++) {
+        size_t k = strlen(*list);
+        if (n >= k && strcmp(name + n - k, *list) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool fm_train_more_is_better(const fm_train_config *c) {
     const char *m = c->metric_for_best_model ? c->metric_for_best_model : "";
-    return c->greater_is_better == FM_AUTO ? !in_list(losses, m) && !in_list(smaller, m)
+    return c->greater_is_better == FM_AUTO ? !in_list(losses, m) && !ends_in_list(smaller, m)
                                            : c->greater_is_better == FM_ON;
 }
 
 static fm_status check_metric(const fm_train_config *c, const fm_objective *o) {
     const char *m = c->metric_for_best_model ? c->metric_for_best_model : "";
-    if (in_list(losses, m) || in_list(o->metrics, m)) {
+    if (in_list(losses, m) || in_list(o->metrics, m) || (o->several && strncmp(m, "eval_", 5) == 0)) {
         return FM_OK;
     }
     fm_str known = {0};
@@ -379,6 +400,7 @@ fm_status fm_train_config_check(const fm_train_config *c, fm_train_choice *out) 
                 out->finetune->name);
     }
     FM_TRY(check_metric(c, out->objective));
+    FM_TRY(fm_tasks_check(out->objective, c));
     if (out->objective->configure && strcmp(out->finetune->name, "lora") == 0) {
         fm_error_set(FM_ERR_UNSUPPORTED, __FILE__, __LINE__,
                      "stage %s trains a head of its own, which an adapter cannot hold", out->objective->name);

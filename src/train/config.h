@@ -37,6 +37,8 @@ struct fm_train_config {
     char *template_;
     int train_on, problem_type, long_rows,
         class_weight; /* fm_train_on, fm_problem_type, FM_LONG_ minus CUT, 1 = balanced */
+    fm_strlist tasks, task_weights;
+    char *task_column;
     double val_size;
     int64_t cutoff_len;
     bool shuffle, verify_data;

@@ -2,6 +2,7 @@
  * order, so the value does not depend on the batch. Nothing of the run changes: no tape, no dropout, no gradients, and
  * the memory is that which training has anyway. */
 #include <math.h>
+#include <string.h>
 
 #include "base/file.h"
 #include "base/progress.h"
@@ -75,6 +76,10 @@ fm_status fm_trainer_evaluate(fm_trainer *r, fm_eval_result *out) {
     const fm_objective *o = r->choice.objective;
     out->n_metrics = o->metrics_of ? o->metrics_of(r->eval_objective, out->metric) : 0;
     out->loss = count > 0 ? sum / (double)count : NAN;
+    if (out->n_metrics > 0 && strcmp(out->metric[0].name, "eval_loss") == 0) {
+        out->loss = out->metric[0].value;
+        memmove(out->metric, out->metric + 1, (size_t)--out->n_metrics * sizeof *out->metric);
+    }
     out->perplexity = o->evaluate ? NAN : exp(out->loss);
     out->bits_per_byte = bytes > 0 ? sum / 0.693147180559945309417 / bytes : NAN;
     fm_trainer_charge(r, FM_PHASE_EVAL, &mark);

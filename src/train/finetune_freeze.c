@@ -23,7 +23,8 @@ static fm_status prepare(fm_model *m, const fm_train_config *c) {
     for (int i = 0; i < fm_params_count(m->params); i++) {
         fm_param *p = fm_params_at(m->params, i);
         bool train = in_layers(fm_layer_of(p->name), m->cfg.n_layers, n) ||
-                     (i >= m->n_trunk && m->cfg.head.kind != FM_HEAD_LM); /* a task's own head begins at random */
+                     (i >= m->n_trunk && (m->cfg.head.kind != FM_HEAD_LM ||
+                                          strncmp(p->name, "heads.", 6) == 0)); /* a task's own head begins at random */
         for (size_t k = 0; k < c->freeze_trainable_modules.n; k++) {
             if (strstr(p->name, c->freeze_trainable_modules.item[k])) {
                 hit[k] = train = true;

@@ -5,23 +5,27 @@
 #define FM_TRAIN_OBJECTIVE_H
 
 #include "data/shards.h"
+#include "fathom/option.h"
 #include "model/model.h"
 
 /* What a run gives its objective. */
 typedef struct fm_objective_env {
     const fm_model *model;
-    const fm_dataset *data; /* NULL in plans */
-    int32_t seq_len, vocab; /* vocab: of the data; ids of made-up samples stay below */
-    int32_t max_segments;   /* of a window of examples; made-up windows have as many. 0 = 1 */
-    bool balance_labels;    /* each label counts by the inverse of its share */
+    const fm_dataset *data;  /* NULL in plans */
+    const fm_dataset *train; /* that the run learns from, also while `data` is evaluated */
+    int32_t seq_len, vocab;  /* vocab: of the data; ids of made-up samples stay below */
+    int32_t max_segments;    /* of a window of examples; made-up windows have as many. 0 = 1 */
+    bool balance_labels;     /* each label counts by the inverse of its share */
     double label_smoothing, z_loss;
-    double mlm_probability;        /* 0 = 0.15 */
-    uint64_t seed;                 /* of the objective's own random numbers */
-    const fm_tokenizer *tokenizer; /* while open() runs, when needs_tokenizer; NULL in plans */
+    double mlm_probability;         /* 0 = 0.15 */
+    uint64_t seed;                  /* of the objective's own random numbers */
+    const fm_json *dataset;         /* dataset.json, in plans too when there is data; or NULL */
+    const fm_strlist *task_weights; /* of several tasks */
+    const fm_tokenizer *tokenizer;  /* while open() runs, when needs_tokenizer; NULL in plans */
 } fm_objective_env;
 
 /* A figure of an evaluation besides the loss. */
-#define FM_MAX_METRICS 8
+#define FM_MAX_METRICS 128
 typedef struct fm_metric_value {
     const char *name; /* "eval_accuracy" */
     double value;
@@ -35,6 +39,7 @@ typedef struct fm_objective {
     /* Sets what the model must be to learn a dataset of examples (its head); NULL: nothing. `dataset` is dataset.json.
      */
     FM_MUST_CHECK fm_status (*configure)(fm_model_config *mc, const fm_json *dataset);
+    bool several;               /* learns the tasks of the key tasks; its metrics carry their names */
     const char *const *metrics; /* names that `metrics_of` gives, NULL-terminated; or NULL */
     FM_MUST_CHECK fm_status (*open)(void **state, const fm_objective_env *env);
     void (*close)(void *state);
@@ -49,13 +54,17 @@ typedef struct fm_objective {
      * root of the backward pass when the tape is on. *token_loss [tokens], in order, is for evaluation. */
     fm_tensor *(*loss)(void *state, fm_ctx *c, int64_t begin, int64_t end, double scale, fm_tensor **token_loss);
     /* NULL, or evaluation of its own in the place of `loss`: adds the loss of samples [begin, end) to *sum and counts
-     * for the metrics, which metrics_of gives and begins anew. */
+     * for the metrics, which metrics_of gives and begins anew. A metric named "eval_loss" replaces the mean. */
     FM_MUST_CHECK fm_status (*evaluate)(void *state, fm_ctx *c, int64_t begin, int64_t end, double *sum);
     int (*metrics_of)(void *state, fm_metric_value out[FM_MAX_METRICS]);
 } fm_objective;
 
 const fm_objective *fm_objective_find(const char *name); /* NULL when unknown */
 void fm_objective_names(fm_str *out);
+
+/* Weights of the n labels of a dataset, "balanced": n / (labels * count of the label), 1 on average (as scikit-learn's
+ * class_weight). The label is values[column] of the examples whose values[0] is `task` (-1: all). fm_free. */
+FM_MUST_CHECK fm_status fm_label_weights(float **out, const fm_dataset *d, int32_t n, int task, int32_t column);
 
 /* Samples that are packed windows of token ids: the state most objectives share. */
 typedef struct fm_windows {

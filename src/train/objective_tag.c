@@ -2,24 +2,18 @@
 #include <math.h>
 #include <string.h>
 
-#include "data/entities.h"
-#include "train/objective.h"
+#include "train/judge.h"
 
 typedef struct tagger {
     fm_windows w; /* first: the helpers of windows take it */
     int32_t n_labels;
-    const char **name;      /* [n_labels], of the dataset; NULL in plans */
-    int32_t *said, *wanted; /* [seq_len] of one text */
-    fm_entity_counts counts;
-    int64_t n, n_right;
+    fm_judge judge;
 } tagger;
 
 static void close_tags(void *state) {
     tagger *t = state;
     if (t) {
-        fm_free(t->name);
-        fm_free(t->said);
-        fm_free(t->wanted);
+        fm_judge_deinit(&t->judge);
         fm_windows_close(state); /* its block is this one */
     }
 }
@@ -37,21 +31,8 @@ static fm_status open_tags(void **state, const fm_objective_env *env) {
                 fm_head_row_of(h)->name);
     }
     t->n_labels = h->n_labels;
-    t->name = fm_calloc((size_t)h->n_labels, sizeof *t->name);
-    t->said = fm_calloc((size_t)env->seq_len, sizeof *t->said);
-    t->wanted = fm_calloc((size_t)env->seq_len, sizeof *t->wanted);
-    if (!t->name || !t->said || !t->wanted) {
-        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for an objective");
-    }
     const fm_json *labels = env->data ? fm_json_get(fm_dataset_json(env->data), "labels") : NULL;
-    for (int32_t i = 0; env->data && i < h->n_labels; i++) {
-        t->name[i] = fm_json_str(fm_json_at(labels, (size_t)i), NULL);
-        if (!t->name[i]) {
-            FM_FAIL(FM_ERR_CONFIG, "%s has %zu tags, the model's head %d", fm_dataset_dir(env->data),
-                    fm_json_size(labels), h->n_labels);
-        }
-    }
-    return FM_OK;
+    return fm_judge_init(&t->judge, h, labels, env->data ? fm_dataset_dir(env->data) : NULL, env->seq_len);
 }
 
 /* The target of a token is its own mark, not the next token. */
@@ -92,40 +73,16 @@ static fm_status evaluate(void *state, fm_ctx *c, int64_t begin, int64_t end, do
     FM_TRY(fm_ctx_status(c));
     FM_ASSERT(scores && scores->dtype == FM_F32);
     for (int32_t g = 0; g < b.n_segments; g++) {
-        int64_t n = 0;
-        for (int32_t k = b.q_offsets[g]; k < b.q_offsets[g + 1]; k++) {
-            const float *row = x + (int64_t)k * t->n_labels;
-            int32_t want = b.targets[k], best = 0;
-            double total = 0;
-            if (want < 0) {
-                continue;
-            }
-            for (int32_t l = 1; l < t->n_labels; l++) {
-                best = row[l] > row[best] ? l : best;
-            }
-            for (int32_t l = 0; l < t->n_labels; l++) {
-                total += exp((double)row[l] - (double)row[best]);
-            }
-            *sum += log(total) + (double)row[best] - (double)row[want];
-            t->n++;
-            t->n_right += best == want;
-            t->said[n] = best;
-            t->wanted[n++] = want;
-        }
-        fm_entities_count(&t->counts, t->name, t->said, t->wanted, n);
+        int32_t first = b.q_offsets[g];
+        *sum +=
+            fm_judge_tags(&t->judge, x + (int64_t)first * t->n_labels, b.targets + first, b.q_offsets[g + 1] - first);
     }
     return FM_OK;
 }
 
 static int metrics_of(void *state, fm_metric_value out[FM_MAX_METRICS]) {
     tagger *t = state;
-    out[0] = (fm_metric_value){"eval_accuracy", t->n ? (double)t->n_right / (double)t->n : NAN};
-    out[1] = (fm_metric_value){"eval_precision", fm_entity_precision(&t->counts)};
-    out[2] = (fm_metric_value){"eval_recall", fm_entity_recall(&t->counts)};
-    out[3] = (fm_metric_value){"eval_f1", fm_entity_f1(&t->counts)};
-    t->counts = (fm_entity_counts){0};
-    t->n = t->n_right = 0;
-    return 4;
+    return fm_judge_metrics(&t->judge, out);
 }
 
 static fm_status configure(fm_model_config *mc, const fm_json *dataset) {
@@ -139,8 +96,6 @@ static fm_status configure(fm_model_config *mc, const fm_json *dataset) {
     return FM_OK;
 }
 
-static const char *const metrics[] = {"eval_accuracy", "eval_precision", "eval_recall", "eval_f1", NULL};
-
 extern const fm_objective fm_objective_tag;
 const fm_objective fm_objective_tag = {
     .name = "tag",
@@ -148,7 +103,7 @@ const fm_objective fm_objective_tag = {
     .rate = 5e-5,
     .examples = "tag",
     .configure = configure,
-    .metrics = metrics,
+    .metrics = fm_judge_tag_metrics,
     .open = open_tags,
     .close = close_tags,
     .load = load,

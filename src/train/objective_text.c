@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "train/objective.h"
+#include "train/judge.h"
 
 typedef struct texts {
     fm_windows w; /* first: the helpers of windows take it */
@@ -19,10 +19,7 @@ typedef struct texts {
     float *row; /* [n_values] */
     int32_t *batch_labels;
     float *batch_weights;
-    /* Counts of an evaluation. */
-    int64_t n, n_right, *tp, *fp, *fn; /* [n_outputs] */
-    double se, ae, sx, sy, sxx, syy, sxy;
-    int64_t n_numbers;
+    fm_judge judge;
 } texts;
 
 static void close_texts(void *state) {
@@ -38,28 +35,29 @@ static void close_texts(void *state) {
     fm_free(t->row);
     fm_free(t->batch_labels);
     fm_free(t->batch_weights);
-    fm_free(t->tp);
-    fm_free(t->fp);
-    fm_free(t->fn);
+    fm_judge_deinit(&t->judge);
     fm_windows_close(state); /* its block is this one */
 }
 
-/* "balanced": n / (labels * count of the label), 1 on average (as scikit-learn's class_weight). */
-static fm_status balance(texts *t, const fm_dataset *d) {
-    int64_t n = fm_dataset_documents(d);
-    t->label_weight = fm_calloc((size_t)t->n_outputs, sizeof *t->label_weight);
-    if (!t->label_weight) {
+fm_status fm_label_weights(float **out, const fm_dataset *d, int32_t n, int task, int32_t column) {
+    int64_t all = 0;
+    float *row = fm_calloc((size_t)fm_dataset_n_values(d) + 1, sizeof *row);
+    float *w = *out = fm_calloc((size_t)n, sizeof *w);
+    if (!w || !row) {
+        fm_free(row);
         FM_FAIL(FM_ERR_NO_MEMORY, "no memory for label weights");
     }
-    for (int64_t i = 0; i < n; i++) {
-        fm_dataset_values(d, i, t->row);
-        if (t->row[0] >= 0 && t->row[0] < (float)t->n_outputs) {
-            t->label_weight[(int32_t)t->row[0]]++;
+    for (int64_t i = 0; i < fm_dataset_documents(d); i++) {
+        fm_dataset_values(d, i, row);
+        bool counts = task < 0 || row[0] == (float)task;
+        if (counts && row[column] >= 0 && row[column] < (float)n) {
+            w[(int32_t)row[column]]++;
         }
+        all += counts;
     }
-    for (int32_t l = 0; l < t->n_outputs; l++) {
-        float count = t->label_weight[l];
-        t->label_weight[l] = count > 0 ? (float)n / ((float)t->n_outputs * count) : 0;
+    fm_free(row);
+    for (int32_t l = 0; l < n; l++) {
+        w[l] = w[l] > 0 ? (float)all / ((float)n * w[l]) : 0;
     }
     return FM_OK;
 }
@@ -81,17 +79,17 @@ static fm_status open_texts(void **state, const fm_objective_env *env) {
     t->n_outputs = h->n_labels;
     t->n_values = h->problem == FM_PROBLEM_SINGLE ? 1 : h->n_labels;
     t->row = fm_calloc((size_t)t->n_values, sizeof *t->row);
-    t->tp = fm_calloc((size_t)t->n_outputs, sizeof *t->tp);
-    t->fp = fm_calloc((size_t)t->n_outputs, sizeof *t->fp);
-    t->fn = fm_calloc((size_t)t->n_outputs, sizeof *t->fn);
-    if (!t->row || !t->tp || !t->fp || !t->fn) {
+    if (!t->row) {
         FM_FAIL(FM_ERR_NO_MEMORY, "no memory for an objective");
     }
+    FM_TRY(fm_judge_init(&t->judge, h, NULL, NULL, env->seq_len));
     if (env->data && fm_dataset_n_values(env->data) != t->n_values) {
         FM_FAIL(FM_ERR_CONFIG, "%s has %d values a text, the model's head needs %d", fm_dataset_dir(env->data),
                 fm_dataset_n_values(env->data), t->n_values);
     }
-    return env->data && env->balance_labels && t->problem == FM_PROBLEM_SINGLE ? balance(t, env->data) : FM_OK;
+    return env->data && env->balance_labels && t->problem == FM_PROBLEM_SINGLE
+               ? fm_label_weights(&t->label_weight, env->data, t->n_outputs, -1, 0)
+               : FM_OK;
 }
 
 static fm_status reserve(texts *t, int64_t n) {
@@ -211,54 +209,6 @@ static fm_tensor *loss(void *state, fm_ctx *c, int64_t begin, int64_t end, doubl
 
 /* ---- evaluation ------------------------------------------------------------------------------- */
 
-static double judge_single(texts *t, const float *x, int32_t label) {
-    int32_t best = 0;
-    double sum = 0;
-    for (int32_t l = 1; l < t->n_outputs; l++) {
-        best = x[l] > x[best] ? l : best;
-    }
-    for (int32_t l = 0; l < t->n_outputs; l++) {
-        sum += exp((double)x[l] - (double)x[best]);
-    }
-    t->n_right += best == label;
-    t->tp[label] += best == label;
-    t->fn[label] += best != label;
-    t->fp[best] += best != label;
-    return log(sum) + (double)x[best] - (double)x[label];
-}
-
-static double judge_multi(texts *t, const float *x, const float *y) {
-    double sum = 0;
-    bool all = true;
-    for (int32_t l = 0; l < t->n_outputs; l++) {
-        bool said = x[l] > 0, holds = y[l] > 0.5F;
-        all &= said == holds;
-        t->tp[l] += said && holds;
-        t->fp[l] += said && !holds;
-        t->fn[l] += !said && holds;
-        sum += fmax((double)x[l], 0) - (double)x[l] * (double)y[l] + log1p(exp(-fabs((double)x[l])));
-    }
-    t->n_right += all;
-    return sum / t->n_outputs;
-}
-
-static double judge_numbers(texts *t, const float *x, const float *y) {
-    double sum = 0;
-    for (int32_t l = 0; l < t->n_outputs; l++) {
-        double a = (double)x[l], b = (double)y[l], e = a - b;
-        sum += e * e;
-        t->ae += fabs(e);
-        t->sx += a;
-        t->sy += b;
-        t->sxx += a * a;
-        t->syy += b * b;
-        t->sxy += a * b;
-        t->n_numbers++;
-    }
-    t->se += sum;
-    return sum / t->n_outputs;
-}
-
 static fm_status evaluate(void *state, fm_ctx *c, int64_t begin, int64_t end, double *sum) {
     texts *t = state;
     const fm_model *m = t->w.env.model;
@@ -273,55 +223,14 @@ static fm_status evaluate(void *state, fm_ctx *c, int64_t begin, int64_t end, do
         if (y ? isnan(y[0]) : b.labels[k] < 0) {
             continue;
         }
-        t->n++;
-        if (!y) {
-            *sum += judge_single(t, row, b.labels[k]);
-        } else {
-            *sum += t->problem == FM_PROBLEM_MULTI ? judge_multi(t, row, y) : judge_numbers(t, row, y);
-        }
+        *sum += fm_judge_text(&t->judge, row, b.labels[k], y);
     }
     return FM_OK;
 }
 
-/* Macro F1 as scikit-learn has it: the mean over labels that occur or were said; micro F1 over all decisions. */
-static void f1(const texts *t, double *macro, double *micro) {
-    int64_t tp = 0, wrong = 0, labels = 0;
-    *macro = 0;
-    for (int32_t l = 0; l < t->n_outputs; l++) {
-        int64_t w = t->fp[l] + t->fn[l];
-        if (t->tp[l] + w > 0 || t->problem == FM_PROBLEM_MULTI) {
-            labels++;
-            *macro += t->tp[l] > 0 ? 2 * (double)t->tp[l] / (double)(2 * t->tp[l] + w) : 0;
-        }
-        tp += t->tp[l];
-        wrong += w;
-    }
-    *macro = labels ? *macro / (double)labels : NAN;
-    *micro = tp ? 2 * (double)tp / (double)(2 * tp + wrong) : 0;
-}
-
 static int metrics_of(void *state, fm_metric_value out[FM_MAX_METRICS]) {
     texts *t = state;
-    double macro, micro, n = (double)t->n, k = (double)t->n_numbers;
-    int count = 0;
-    if (t->problem == FM_PROBLEM_REGRESSION) {
-        double cov = t->sxy - t->sx * t->sy / k, vx = t->sxx - t->sx * t->sx / k, vy = t->syy - t->sy * t->sy / k;
-        out[count++] = (fm_metric_value){"eval_mse", t->se / k};
-        out[count++] = (fm_metric_value){"eval_mae", t->ae / k};
-        out[count++] = (fm_metric_value){"eval_pearson", vx > 0 && vy > 0 ? cov / sqrt(vx * vy) : NAN};
-    } else {
-        f1(t, &macro, &micro);
-        out[count++] = (fm_metric_value){"eval_accuracy", t->n ? (double)t->n_right / n : NAN};
-        out[count++] = (fm_metric_value){"eval_f1_macro", macro};
-        out[count++] = (fm_metric_value){"eval_f1_micro", micro};
-    }
-    size_t bytes = (size_t)t->n_outputs * sizeof *t->tp;
-    memset(t->tp, 0, bytes);
-    memset(t->fp, 0, bytes);
-    memset(t->fn, 0, bytes);
-    t->n = t->n_right = t->n_numbers = 0;
-    t->se = t->ae = t->sx = t->sy = t->sxx = t->syy = t->sxy = 0;
-    return count;
+    return fm_judge_metrics(&t->judge, out);
 }
 
 /* ---- the head that the data asks for ---------------------------------------------------------- */
@@ -343,9 +252,6 @@ static fm_status configure(fm_model_config *mc, const fm_json *dataset) {
     return FM_OK;
 }
 
-static const char *const label_metrics[] = {"eval_accuracy", "eval_f1_macro", "eval_f1_micro", NULL};
-static const char *const number_metrics[] = {"eval_mse", "eval_mae", "eval_pearson", NULL};
-
 extern const fm_objective fm_objective_cls, fm_objective_reg;
 const fm_objective fm_objective_cls = {
     .name = "cls",
@@ -353,7 +259,7 @@ const fm_objective fm_objective_cls = {
     .rate = 5e-5,
     .examples = "label",
     .configure = configure,
-    .metrics = label_metrics,
+    .metrics = fm_judge_label_metrics,
     .open = open_texts,
     .close = close_texts,
     .load = load,
@@ -369,7 +275,7 @@ const fm_objective fm_objective_reg = {
     .rate = 5e-5,
     .examples = "number",
     .configure = configure,
-    .metrics = number_metrics,
+    .metrics = fm_judge_number_metrics,
     .open = open_texts,
     .close = close_texts,
     .load = load,

@@ -33,6 +33,8 @@ static fm_status measure(const fm_plan_input *in, int64_t n, bool recompute, boo
                             .seq_len = in->seq_len,
                             .vocab = in->vocab,
                             .max_segments = in->max_segments,
+                            .dataset = in->dataset,
+                            .task_weights = in->task_weights,
                             .mlm_probability = in->mlm_probability};
     bool before = in->model->checkpoint_layers;
     in->model->checkpoint_layers = recompute;

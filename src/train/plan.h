@@ -13,6 +13,8 @@ typedef struct fm_plan_input {
     const fm_optim_options *optim;
     fm_dtype compute;
     double mlm_probability;
+    const fm_json *dataset;         /* dataset.json or NULL */
+    const fm_strlist *task_weights; /* of several tasks */
     int32_t seq_len, vocab;
     int32_t max_segments;        /* of a window, 0 = 1 */
     int64_t batch, accumulation; /* as asked for */

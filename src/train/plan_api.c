@@ -47,6 +47,8 @@ static fm_status calibrate(fm_trainer *r, double seconds, fm_plan *out) {
     fm_objective_env env = {.model = r->model,
                             .seq_len = r->seq_len,
                             .vocab = r->plan_input.vocab,
+                            .dataset = r->plan_input.dataset,
+                            .task_weights = r->plan_input.task_weights,
                             .mlm_probability = r->cfg->mlm_probability};
     FM_TRY(r->choice.objective->open(&r->objective, &env));
     FM_TRY(r->choice.objective->load(r->objective, NULL, r->plan.micro_batch));

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "train/run.h"
+#include "train/tasks.h"
 
 #define VERIFY_LIMIT ((int64_t)8 << 30) /* tokens: above it the hashes would take minutes */
 
@@ -71,7 +72,7 @@ static fm_status pack_raw(fm_trainer *r, const fm_strlist *files, double val_siz
 }
 
 /* Labels that the model's head has already: training goes on with them. */
-static fm_json *known_labels(const fm_train_config *c) {
+static fm_json *known_labels(const fm_train_config *c, bool several) {
     char path[4096];
     fm_json *j = NULL, *out = NULL;
     if (!c->model_name_or_path || c->train_from_scratch ||
@@ -82,6 +83,11 @@ static fm_json *known_labels(const fm_train_config *c) {
     }
     const char *arch = fm_json_str(fm_json_at(fm_json_get(j, "architectures"), 0), NULL);
     const fm_json *map = fm_json_get(j, "id2label");
+    if (several) {
+        out = fm_tasks_labels(fm_json_get(j, "fathom_heads"));
+        fm_json_free(j);
+        return out;
+    }
     const char *head = strcmp(c->stage, "tag") == 0 ? "ForTokenClassification" : "ForSequenceClassification";
     bool use = arch && strstr(arch, head) && fm_json_is_object(map);
     out = use ? fm_json_new_array() : NULL;
@@ -115,6 +121,7 @@ static fm_status make_examples(fm_trainer *r, const fm_strlist *files, double va
     FM_TRY(fm_mkdirs(cache));
     FM_TRY(fm_path_join(dir, cap, cache, name));
     fm_columns columns = c->columns;
+    fm_task_files by_task = {0};
     columns.text = c->rows.text_column;
     fm_examples_options o = {.task = r->choice.objective->examples,
                              .input = *files,
@@ -130,8 +137,17 @@ static fm_status make_examples(fm_trainer *r, const fm_strlist *files, double va
                              .long_rows = long_rows[c->long_rows],
                              .val_size = val_size,
                              .threads = (int)c->threads};
+    if (r->choice.objective->several) {
+        FM_TRY(fm_tasks_split(&by_task, files));
+        o.tasks = &c->tasks;
+        o.task_column = c->task_column;
+        o.input = by_task.files;
+        o.input_task = by_task.task;
+    }
     fm_examples_report rep;
-    FM_TRY(fm_examples_make(&rep, &o));
+    fm_status made = fm_examples_make(&rep, &o);
+    fm_task_files_free(&by_task);
+    FM_TRY(made);
     double share = rep.n_tokens > 0 ? 100.0 * (double)rep.n_trained / (double)rep.n_tokens : 0;
     if (strcmp(o.task, "chat") == 0) {
         fm_info("data: %lld examples%s, %lld tokens, %.1f%% of them are learned", (long long)rep.n_examples,
@@ -173,7 +189,7 @@ static fm_status resolve(fm_trainer *r, const fm_strlist *list, double val_size,
                          const fm_json *labels, char *dir, size_t cap) {
     bool packed = false;
     for (size_t i = 0; i < list->n; i++) {
-        const char *item = list->item[i];
+        const char *item = r->choice.objective->several ? fm_task_path(list->item[i]) : list->item[i];
         if (strcmp(item, "-") != 0 && !strpbrk(item, "*?[") && !fm_path_exists(item)) {
             FM_FAIL(FM_ERR_NOT_FOUND, "dataset %s does not exist", item);
         }
@@ -233,7 +249,11 @@ static fm_status open_eval(fm_trainer *r, const char *train_dir) {
     char dir[4096] = "", part[4096];
     if (r->cfg->eval_dataset.n > 0) {
         const fm_json *labels = fm_json_get(fm_dataset_json(r->data), "labels");
-        FM_TRY(resolve(r, &r->cfg->eval_dataset, 0, "eval", labels, dir, sizeof dir));
+        fm_json *own =
+            r->choice.objective->several ? fm_tasks_labels(fm_json_get(fm_dataset_json(r->data), "tasks")) : NULL;
+        fm_status s = resolve(r, &r->cfg->eval_dataset, 0, "eval", own ? own : labels, dir, sizeof dir);
+        fm_json_free(own);
+        FM_TRY(s);
         FM_TRY(fm_dataset_part(part, sizeof part, dir, "train"));
     } else {
         FM_TRY(fm_dataset_part(part, sizeof part, train_dir, "val"));
@@ -258,7 +278,7 @@ fm_status fm_trainer_open_data(fm_trainer *r) {
         return fm_error_hint("name a packed folder, or text, JSONL or CSV files");
     }
     char dir[4096], part[4096];
-    fm_json *labels = r->choice.objective->configure ? known_labels(c) : NULL;
+    fm_json *labels = r->choice.objective->configure ? known_labels(c, r->choice.objective->several) : NULL;
     fm_status s = resolve(r, &c->rows.input, c->val_size, "data", labels, dir, sizeof dir);
     fm_json_free(labels);
     FM_TRY(s);

@@ -11,6 +11,7 @@
 #include "model/gguf.h"
 #include "train/finetune.h"
 #include "train/run.h"
+#include "train/tasks.h"
 #include "train/weights.h"
 
 /* ---- model ----------------------------------------------------------------------------------- */
@@ -70,6 +71,9 @@ static fm_status model_config(fm_trainer *r, fm_model_config *mc, int32_t data_v
     if (r->choice.objective->configure) {
         FM_TRY(r->choice.objective->configure(mc, r->data ? fm_dataset_json(r->data) : NULL));
     }
+    if (r->choice.objective->several) {
+        mc->n_log_vars = fm_tasks_uncertain(&c->task_weights) ? (int32_t)c->tasks.n : 0;
+    }
     double hidden = c->hidden_dropout > 0 ? c->hidden_dropout : c->dropout;
     double attention = c->attention_dropout > 0 ? c->attention_dropout : c->dropout;
     mc->hidden_dropout = hidden;
@@ -85,6 +89,9 @@ static fm_status model_config(fm_trainer *r, fm_model_config *mc, int32_t data_v
 static fm_status keep_labels(fm_trainer *r) {
     const fm_json *labels = r->data ? fm_json_get(fm_dataset_json(r->data), "labels") : NULL;
     size_t n = fm_json_size(labels);
+    if (r->choice.objective->several) {
+        return fm_tasks_keep_labels(r->model, r->data ? fm_dataset_json(r->data) : NULL);
+    }
     if (!r->choice.objective->configure || n == 0) {
         return FM_OK;
     }
@@ -159,6 +166,8 @@ fm_status fm_trainer_describe(fm_trainer *r, int32_t data_vocab) {
                                     .optim = &r->optim_options,
                                     .compute = r->choice.compute,
                                     .mlm_probability = c->mlm_probability,
+                                    .dataset = r->data ? fm_dataset_json(r->data) : NULL,
+                                    .task_weights = &c->task_weights,
                                     .seq_len = r->seq_len,
                                     .vocab = data_vocab > 0 ? data_vocab : mc.vocab_size,
                                     .max_segments = max_segments(r),
@@ -353,12 +362,15 @@ static fm_status check_kept(const fm_trainer *r, const fm_kept_plan *kept) {
 static fm_status open_objective(fm_trainer *r, void **state, const fm_dataset *data, int32_t seq_len) {
     fm_objective_env env = {.model = r->model,
                             .data = data,
+                            .train = r->data,
                             .seq_len = seq_len,
                             .vocab = fm_dataset_vocab(r->data),
                             .balance_labels = r->cfg->class_weight == 1,
                             .label_smoothing = r->cfg->label_smoothing_factor,
                             .z_loss = r->cfg->z_loss,
                             .mlm_probability = r->cfg->mlm_probability,
+                            .dataset = fm_dataset_json(data),
+                            .task_weights = &r->cfg->task_weights,
                             .seed = (uint64_t)r->cfg->seed};
     fm_tokenizer *tokenizer = NULL;
     if (r->choice.objective->needs_tokenizer) {
@@ -371,6 +383,28 @@ static fm_status open_objective(fm_trainer *r, void **state, const fm_dataset *d
     }
     fm_status s = r->choice.objective->open(state, &env);
     fm_tokenizer_free(tokenizer);
+    return s;
+}
+
+/* Metrics of several tasks have names that the tasks give. */
+static fm_status check_task_metric(fm_trainer *r) {
+    const char *want = r->cfg->metric_for_best_model;
+    fm_metric_value m[FM_MAX_METRICS];
+    int n = r->choice.objective->several ? r->choice.objective->metrics_of(r->eval_objective, m) : 0;
+    fm_str known = {0};
+    for (int i = 0; i < n; i++) {
+        if (strcmp(m[i].name, want) == 0) {
+            fm_str_free(&known);
+            return FM_OK;
+        }
+        fm_str_printf(&known, "%s%s", i ? ", " : "", m[i].name);
+    }
+    fm_status s = FM_OK;
+    if (n > 0 && strcmp(want, "loss") != 0) {
+        fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "metric_for_best_model: no task measures '%s'", want);
+        s = fm_error_hint("measured: %s", known.data ? known.data : "");
+    }
+    fm_str_free(&known);
     return s;
 }
 
@@ -457,6 +491,7 @@ fm_status fm_trainer_setup(fm_trainer *r) {
     FM_TRY(open_objective(r, &r->objective, r->data, r->seq_len));
     if (r->eval_data) {
         FM_TRY(open_objective(r, &r->eval_objective, r->eval_data, r->eval_sampler.seq_len));
+        FM_TRY(check_task_metric(r));
     }
     fm_status s = fm_trainer_make_ctx(r);
     FM_TRY(s == FM_ERR_NO_MEMORY ? fm_trainer_recover(r) : s);

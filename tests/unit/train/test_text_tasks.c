@@ -69,16 +69,6 @@ static fm_status run(const char *stage, int kind, const char *const *more, fx_lo
     return fx_run(set, log, r);
 }
 
-static double metric(const fx_log *l, const char *name) {
-    for (int i = 0; i < l->n_metrics; i++) {
-        if (strcmp(l->metric[i], name) == 0) {
-            return l->value[i];
-        }
-    }
-    fail_msg("%s was not measured", name);
-    return 0;
-}
-
 static void test_labels(void **state) {
     (void)state;
     fm_train_result r;
@@ -128,8 +118,8 @@ static void test_numbers(void **state) {
     static fx_log log;
     fm_train_result r;
     fx_ok(run("reg", 1, NULL, &log, &r));
-    double mse = metric(&log, "eval_mse");
-    assert_true(mse < 0.15 && metric(&log, "eval_pearson") > 0.9);
+    double mse = fx_metric(&log, "eval_mse");
+    assert_true(mse < 0.15 && fx_metric(&log, "eval_pearson") > 0.9);
     assert_true(fabs(mse - r.eval_loss) < 1e-6); /* one number: the loss is the mean squared error */
 }
 
@@ -137,7 +127,7 @@ static void test_several(void **state) {
     (void)state;
     static fx_log log;
     fx_ok(run("cls", 2, NULL, &log, NULL));
-    assert_true(metric(&log, "eval_f1_micro") > 0.9 && metric(&log, "eval_accuracy") > 0.75);
+    assert_true(fx_metric(&log, "eval_f1_micro") > 0.9 && fx_metric(&log, "eval_accuracy") > 0.75);
 }
 
 static void test_tags(void **state) {
@@ -145,7 +135,7 @@ static void test_tags(void **state) {
     static fx_log log;
     fm_train_result r;
     fx_ok(run("tag", 3, (const char *const[]){"metric_for_best_model", "eval_f1", NULL}, &log, &r));
-    assert_true(metric(&log, "eval_f1") > 0.95 && metric(&log, "eval_accuracy") > 0.97);
+    assert_true(fx_metric(&log, "eval_f1") > 0.95 && fx_metric(&log, "eval_accuracy") > 0.97);
     assert_true(r.best_metric > 0.95);
     fm_model *m;
     fm_model_options o = {.size = sizeof o, .dtype = "f32", .threads = 1};
@@ -158,7 +148,7 @@ static void test_tags(void **state) {
     fm_model_close(m);
     fx_clean();
     fx_ok(run("tag", 4, (const char *const[]){"max_steps", "60", NULL}, &log, NULL)); /* offsets count characters */
-    assert_true(metric(&log, "eval_f1") > 0.9);
+    assert_true(fx_metric(&log, "eval_f1") > 0.9);
 }
 
 /* The loss of an evaluation does not depend on how many windows a pass has, nor on the packing. */

@@ -142,8 +142,8 @@ typedef struct fx_log {
     double loss[512], eval[512], violation[512];
     int64_t n_tokens;
     int n;
-    char metric[8][32]; /* of the last evaluation */
-    double value[8];
+    char metric[48][64]; /* of the last evaluation */
+    double value[48];
     int n_metrics;
 } fx_log;
 static fm_status fx_begin(void **state, void *user, const fm_train_info *info) {
@@ -157,7 +157,7 @@ static fm_status fx_event(void *state, const fm_train_event *e) {
     l->eval[e->step] = e->eval_loss;
     l->violation[e->step] = isfinite(e->expert_max_violation) ? e->expert_max_violation : -1;
     l->n_tokens = e->n_tokens;
-    for (int i = 0; i < e->n_metrics && i < 8; i++) {
+    for (int i = 0; i < e->n_metrics && i < 48; i++) {
         snprintf(l->metric[i], sizeof l->metric[i], "%s", e->metrics[i].name);
         l->value[i] = e->metrics[i].value;
         l->n_metrics = e->n_metrics;
@@ -187,6 +187,17 @@ static void fx_ok(fm_status s) {
     if (s != FM_OK) {
         fail_msg("%s: %s (%s:%d)", fm_status_name(s), fm_error_get().message, fm_error_get().file, fm_error_get().line);
     }
+}
+
+/* Metric of the last evaluation. */
+static inline double fx_metric(const fx_log *l, const char *name) {
+    for (int i = 0; i < l->n_metrics; i++) {
+        if (strcmp(l->metric[i], name) == 0) {
+            return l->value[i];
+        }
+    }
+    fail_msg("%s was not measured", name);
+    return 0;
 }
 
 static int fx_fresh(void **state) {

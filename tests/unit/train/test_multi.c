@@ -1,0 +1,322 @@
+/* Several tasks on one trunk: what is learned, how losses are weighed, how heads are saved and found by name. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "train_fixture.h"
+
+enum { WHO, FOX, BOTH, NAMES, FIND, SAY, N_KINDS };
+
+/* A row of each kind about sentence i of the corpus. */
+static void write_row(FILE *f, int i, int kind, const char *task) {
+    char text[256], who[16], verb[16], words[512] = "", tags[512] = "", copy[256];
+    int fox = 0;
+    bool the = false;
+    fx_text(text, sizeof text, i);
+    assert_int_equal(sscanf(text, "the %15s %15s", who, verb), 2);
+    for (const char *p = text; (p = strstr(p, "fox")) != NULL; p++) {
+        fox++;
+    }
+    fprintf(f, "{");
+    if (task) {
+        fprintf(f, "\"task\": \"%s\", ", task);
+    }
+    snprintf(copy, sizeof copy, "%s", text);
+    for (char *save, *w = strtok_r(copy, " .", &save); w; w = strtok_r(NULL, " .", &save)) {
+        bool first = strcmp(w, "the") == 0;
+        size_t a = strlen(words), b = strlen(tags);
+        snprintf(words + a, sizeof words - a, "%s\"%s\"", a ? "," : "", w);
+        snprintf(tags + b, sizeof tags - b, "%s\"%s\"", b ? "," : "", first ? "B-WHO" : the ? "I-WHO" : "O");
+        the = first;
+    }
+    switch (kind) {
+    case WHO:
+        fprintf(f, "\"text\": \"%s\", \"label\": \"%s\"}\n", text, who);
+        break;
+    case FOX:
+        fprintf(f, "\"text\": \"%s\", \"stars\": %d}\n", text, fox);
+        break;
+    case BOTH:
+        fprintf(f, "\"text\": \"%s\", \"labels\": [%s%s]}\n", text, fox ? "\"fox\"" : "",
+                strstr(text, "dog") ? fox ? ", \"dog\"" : "\"dog\"" : "");
+        break;
+    case NAMES:
+        fprintf(f, "\"tokens\": [%s], \"tags\": [%s]}\n", words, tags);
+        break;
+    case FIND: /* the verb, by its place in characters: one of two bytes stands before it */
+        fprintf(f,
+                "\"question\": \"what\", \"context\": \"\u00e9 %s\", \"answers\": {\"text\": [\"%s\"], "
+                "\"answer_start\": [%d]}}\n",
+                text, verb, (int)(strstr(text, verb) - text) + 2);
+        break;
+    default:
+        fprintf(f, "\"question\": \"%s\", \"answer\": \"%s\"}\n", text, who);
+    }
+}
+
+static void write_file(const char *name, int begin, int end, unsigned kinds, const char *const *task) {
+    char path[300];
+    snprintf(path, sizeof path, "%s/%s", fx_top, name);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    for (int i = begin; i < end; i++) {
+        for (int k = 0; k < N_KINDS; k++) {
+            if (kinds >> k & 1) {
+                write_row(f, i, k, task ? task[k] : NULL);
+            }
+        }
+    }
+    fclose(f);
+}
+
+static const char *const names[N_KINDS] = {"who", "fox", "both", "names", "find", "say"};
+#define TASKS "who=cls,fox=reg:stars,both=cls:labels,names=tag,find=qa,say=sft"
+
+static fm_status run(const char *tasks, const char *dataset, const char *const *more, fx_log *log, fm_train_result *r) {
+    char train[900], test[300], tok[300];
+    snprintf(train, sizeof train, dataset, fx_top, fx_top, fx_top);
+    snprintf(test, sizeof test, "%s/test.jsonl", fx_top);
+    snprintf(tok, sizeof tok, "%s/tok", fx_top);
+    const char *set[60] = {"stage",         "multi", "tasks",        tasks,    "dataset",       train,
+                           "eval_dataset",  test,    "tokenizer",    tok,      "cutoff_len",    "128",
+                           "max_steps",     "12",    "template",     "chatml", "learning_rate", "1e-2",
+                           "logging_steps", "1",     "warmup_ratio", "0.05"};
+    size_t n = 22;
+    for (; more && *more; more++) {
+        set[n++] = *more;
+    }
+    set[n] = NULL;
+    return fx_run(set, log, r);
+}
+
+static void write_all(int n) {
+    write_file("rows.jsonl", 0, n, 0x3f, names);
+    write_file("test.jsonl", n, n + 40, 0x3f, names);
+}
+
+static void test_learns(void **state) {
+    (void)state;
+    static fx_log log;
+    fm_train_result r;
+    write_all(200);
+    fx_ok(run(TASKS, "%s/rows.jsonl",
+              (const char *const[]){"max_steps", "260", "logging_steps", "1000", "metric_for_best_model",
+                                    "eval_who_accuracy", "load_best_model_at_end", "true", NULL},
+              &log, &r));
+    assert_true(fx_metric(&log, "eval_who_accuracy") > 0.95);
+    assert_true(fx_metric(&log, "eval_fox_mse") < 0.3);
+    assert_true(fx_metric(&log, "eval_both_f1_micro") > 0.85);
+    assert_true(fx_metric(&log, "eval_names_f1") > 0.95);
+    assert_true(fx_metric(&log, "eval_find_em") > 0.95 && fx_metric(&log, "eval_find_f1") > 0.95);
+    assert_true(fx_metric(&log, "eval_say_perplexity") < 1.5);
+    assert_true(r.best_metric == fx_metric(&log, "eval_who_accuracy")); /* more is better without saying so */
+    double sum = 0;
+    for (int i = 0; i < N_KINDS; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "eval_%s_loss", names[i]);
+        sum += fx_metric(&log, name);
+    }
+    assert_true(fabs(sum - r.eval_loss) < 1e-9);
+
+    fm_model *m;
+    fm_model_options o = {.size = sizeof o, .dtype = "f32", .threads = 1};
+    fx_ok(fm_model_open(&m, fx_out, &o));
+    static const char *const kinds[] = {"lm", "classification", "reward", "multi-label", "tagging", "span"};
+    assert_int_equal(fm_model_head_count(m), 6);
+    for (int i = 0; i < 6; i++) {
+        fm_head_info h;
+        fx_ok(fm_model_head_info(&h, m, i));
+        assert_string_equal(h.kind, kinds[i]);
+        assert_string_equal(h.name, i ? names[i - 1] : "");
+    }
+    assert_true(fm_model_generates(m));
+    assert_string_equal(fm_model_label(m, 1, 4), "owl");
+    assert_string_equal(fm_model_label(m, 4, 1), "I-WHO");
+    /* The head by name says what training measured. */
+    const fm_tokenizer *t;
+    int head, right = 0;
+    fx_ok(fm_model_head_find(&head, m, "who"));
+    fx_ok(fm_model_tokenizer(&t, m));
+    for (int i = 200; i < 240; i++) {
+        char text[256];
+        float score[5];
+        fm_tokens ids = {0};
+        fm_encode_options eo = {.size = sizeof eo, .add_special = true, .n_threads = 1};
+        fx_text(text, sizeof text, i);
+        fx_ok(fm_tokenizer_encode(&ids, t, text, strlen(text), &eo));
+        int32_t offsets[] = {0, (int32_t)ids.n};
+        fm_texts in = {.size = sizeof in, .ids = ids.ids, .offsets = offsets, .n = 1};
+        fx_ok(fm_model_scores(m, head, &in, score));
+        int best = 0;
+        for (int k = 1; k < 5; k++) {
+            best = score[k] > score[best] ? k : best;
+        }
+        const char *name = fm_model_label(m, head, best);
+        right += strncmp(text + 4, name, strlen(name)) == 0;
+        fm_tokens_free(&ids);
+    }
+    fm_model_close(m);
+    assert_true(fabs(right / 40.0 - r.best_metric) < 1e-6);
+}
+
+/* The first step's loss is the weighted sum of the tasks' losses, in one pass or in several. */
+static void test_weights(void **state) {
+    (void)state;
+    static fx_log one, two, both, parts, size;
+    write_all(60);
+    const char *const a[] = {"max_steps", "1", "task_weights", "who=1,fox=0", NULL};
+    const char *const b[] = {"max_steps", "1", "task_weights", "who=0,fox=0.5", NULL};
+    const char *const ab[] = {"max_steps", "3", "task_weights", "who=1,fox=0.5", NULL};
+    const char *const ab2[] = {"max_steps",
+                               "3",
+                               "task_weights",
+                               "who=1,fox=0.5",
+                               "per_device_train_batch_size",
+                               "1",
+                               "gradient_accumulation_steps",
+                               "4",
+                               NULL};
+    write_file("rows.jsonl", 0, 60, 1U << WHO | 1U << FOX, names);
+    write_file("more.jsonl", 0, 120, 1U << FOX, NULL);
+    write_file("test.jsonl", 60, 80, 1U << WHO | 1U << FOX, names);
+    const char *tasks = "who=cls,fox=reg:stars";
+    fx_ok(run(tasks, "%s/rows.jsonl", a, &one, NULL));
+    fx_clean();
+    fx_ok(run(tasks, "%s/rows.jsonl", b, &two, NULL));
+    fx_clean();
+    fx_ok(run(tasks, "%s/rows.jsonl", ab, &both, NULL));
+    fx_clean();
+    fx_ok(run(tasks, "%s/rows.jsonl", ab2, &parts, NULL));
+    fx_clean();
+    assert_true(one.loss[1] > 0.5 && two.loss[1] > 0);
+    assert_true(fabs(one.loss[1] + two.loss[1] - both.loss[1]) < 1e-5 * both.loss[1]);
+    for (int i = 1; i <= 3; i++) {
+        assert_true(fabs(parts.loss[i] - both.loss[i]) < 1e-4 * both.loss[i]);
+    }
+    /* 60 rows of who, 60 + 120 of fox: shares 1/4 and 3/4, times two tasks. A whole file is of one task. */
+    fx_ok(run(tasks, "%s/rows.jsonl,fox=%s/more.jsonl",
+              (const char *const[]){"max_steps", "1", "task_weights", "size", NULL}, &size, NULL));
+    assert_true(fabs(size.eval[1] - 0.5 * fx_metric(&size, "eval_who_loss") - 1.5 * fx_metric(&size, "eval_fox_loss")) <
+                1e-6);
+}
+
+/* Learned weights: the task that is learned well counts more in the end, and a resumed run ends with the same bytes. */
+static void test_uncertainty(void **state) {
+    (void)state;
+    static fx_log log;
+    char want[33], got[33], path[400];
+    write_all(60);
+    const char *const set[] = {"max_steps",
+                               "14",
+                               "task_weights",
+                               "uncertainty",
+                               "dropout",
+                               "0.1",
+                               "save_steps",
+                               "5",
+                               "gradient_accumulation_steps",
+                               "2",
+                               "per_device_train_batch_size",
+                               "2",
+                               NULL};
+    fx_ok(run(TASKS, "%s/rows.jsonl", set, &log, NULL));
+    double names_weight = fx_metric(&log, "eval_names_weight"), who = fx_metric(&log, "eval_who_weight");
+    assert_true(names_weight > 0 && who > 0 && names_weight != who);
+    snprintf(path, sizeof path, "%s/model.safetensors", fx_out);
+    fx_ok(fm_file_hash(want, path));
+    for (int step = 10; step <= 14; step += 4) {
+        char gone[400];
+        snprintf(gone, sizeof gone, "%s/checkpoint-%d", fx_out, step);
+        fx_ok(fm_remove_tree(gone));
+    }
+    fx_ok(fm_remove_tree(path));
+    const char *const again[] = {"max_steps",
+                                 "14",
+                                 "task_weights",
+                                 "uncertainty",
+                                 "dropout",
+                                 "0.1",
+                                 "save_steps",
+                                 "5",
+                                 "gradient_accumulation_steps",
+                                 "2",
+                                 "per_device_train_batch_size",
+                                 "2",
+                                 "resume_from_checkpoint",
+                                 "true",
+                                 NULL};
+    fx_ok(run(TASKS, "%s/rows.jsonl", again, &log, NULL));
+    fx_ok(fm_file_hash(got, path));
+    assert_string_equal(got, want);
+}
+
+/* A run that starts from a model with heads keeps their labels, and heads it does not train stay as they are. */
+static void test_goes_on(void **state) {
+    (void)state;
+    char base[300];
+    write_all(40);
+    fx_ok(run(TASKS, "%s/rows.jsonl", NULL, NULL, NULL));
+    snprintf(base, sizeof base, "%s/base", fx_top);
+    fx_ok(fm_remove_tree(base));
+    fx_ok(fm_rename_dir(fx_out, base));
+    write_file("rows.jsonl", 0, 4, 1U << WHO, names); /* fewer animals: ids stay those of the model */
+    write_file("test.jsonl", 4, 8, 1U << WHO, names);
+    fx_ok(run("who=cls", "%s/rows.jsonl",
+              (const char *const[]){"model_name_or_path", base, "train_from_scratch", "false", "max_steps", "2", NULL},
+              NULL, NULL));
+    fm_model *a, *b;
+    fm_model_options o = {.size = sizeof o, .dtype = "f32", .threads = 1};
+    fx_ok(fm_model_open(&a, base, &o));
+    fx_ok(fm_model_open(&b, fx_out, &o));
+    assert_int_equal(fm_model_head_count(b), 6);
+    assert_string_equal(fm_model_label(b, 1, 4), "owl");
+    assert_string_equal(fm_model_label(b, 4, 1), "I-WHO");
+    const fm_param *p = fm_params_find(a->params, "heads.names.weight"),
+                   *q = fm_params_find(b->params, "heads.names.weight");
+    assert_non_null(p);
+    assert_memory_equal(p->data, q->data, (size_t)p->numel * 4);
+    p = fm_params_find(a->params, "heads.who.weight");
+    q = fm_params_find(b->params, "heads.who.weight");
+    assert_memory_not_equal(p->data, q->data, (size_t)p->numel * 4);
+    fm_model_close(a);
+    fm_model_close(b);
+}
+
+static void expect(fm_status want, const char *part, fm_status got) {
+    if (got != want || !strstr(fm_error_get().message, part)) {
+        fail_msg("%s: %s", fm_status_name(got), fm_error_get().message);
+    }
+    fx_clean();
+}
+
+static void test_refusals(void **state) {
+    (void)state;
+    write_all(10);
+    const char *rows = "%s/rows.jsonl";
+    expect(FM_ERR_CONFIG, "tasks: expected 1", run("", rows, NULL, NULL, NULL));
+    expect(FM_ERR_CONFIG, "kind \"clss\"", run("who=clss", rows, NULL, NULL, NULL));
+    expect(FM_ERR_CONFIG, "NAME=KIND", run("who", rows, NULL, NULL, NULL));
+    expect(FM_ERR_CONFIG, "two are named", run("who=cls,who=cls", rows, NULL, NULL, NULL));
+    expect(FM_ERR_CONFIG, "second of kind sft", run("a=sft,b=sft", rows, NULL, NULL, NULL));
+    expect(FM_ERR_DATA, "no row is of task what", run("what=cls", rows, NULL, NULL, NULL));
+    expect(FM_ERR_CONFIG, "task_weights",
+           run("who=cls", rows, (const char *const[]){"task_weights", "what=1", NULL}, NULL, NULL));
+    expect(FM_ERR_CONFIG, "all are 0",
+           run("who=cls", rows, (const char *const[]){"task_weights", "who=0", NULL}, NULL, NULL));
+    expect(FM_ERR_CONFIG, "no task measures",
+           run("who=cls", rows, (const char *const[]){"metric_for_best_model", "eval_who_f2", NULL}, NULL, NULL));
+    expect(FM_ERR_CONFIG, "key of stage multi",
+           run("who=cls", rows, (const char *const[]){"stage", "cls", NULL}, NULL, NULL));
+    expect(FM_ERR_NOT_FOUND, "none.jsonl", run("who=cls", "who=%s/none.jsonl", NULL, NULL, NULL));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_learns, fx_fresh),      cmocka_unit_test_setup(test_weights, fx_fresh),
+        cmocka_unit_test_setup(test_uncertainty, fx_fresh), cmocka_unit_test_setup(test_goes_on, fx_fresh),
+        cmocka_unit_test_setup(test_refusals, fx_fresh),
+    };
+    return cmocka_run_group_tests(tests, fx_setup, fx_teardown);
+}
