@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "serve/responses.h"
 
 typedef struct completion completion;
 
@@ -31,7 +32,8 @@ struct completion {
     choice *choice;
     char id[64];
     fm_str piece;
-    fm_status status; /* the first failure */
+    fm_responses responses; /* of that form */
+    fm_status status;       /* the first failure */
     char message[1600];
     int64_t n_prompt, n_cached, n_generated, created;
     int per_prompt;
@@ -60,6 +62,7 @@ static void completion_release(completion *k) {
     fm_free(k->ids);
     fm_params_asked_free(&k->asked);
     fm_str_free(&k->piece);
+    fm_responses_free(&k->responses);
     pthread_mutex_destroy(&k->lock);
     fm_call_release(k->c);
     fm_free(k);
@@ -198,7 +201,7 @@ static void write_usage(fm_str *out, const completion *k) {
     fm_str_printf(out,
                   "{\"prompt_tokens\":%lld,\"completion_tokens\":%lld,\"total_tokens\":%lld,"
                   "\"prompt_tokens_details\":{\"cached_tokens\":%lld}}",
-                  (long long)k->n_prompt, (long long)k->n_generated, (long long)k->n_prompt + k->n_generated,
+                  (long long)k->n_prompt, (long long)k->n_generated, (long long)k->n_prompt + (long long)k->n_generated,
                   (long long)k->n_cached);
 }
 
@@ -228,6 +231,12 @@ static void stream_choice(choice *h, const char *text, size_t n, const char *fin
     completion *k = h->k;
     fm_str *out = &k->piece;
     begin_stream(k);
+    if (k->form == FM_ANSWER_RESPONSES) {
+        fm_responses_piece(out, &k->responses, text, n);
+        h->begun = true;
+        send_piece(k);
+        return;
+    }
     fm_str_puts(out, "data: ");
     write_head(out, k);
     fm_str_printf(out, "{\"index\":%d,", h->index);
@@ -264,10 +273,22 @@ static void stream_choice(choice *h, const char *text, size_t n, const char *fin
     send_piece(k);
 }
 
+static fm_responses_end responses_end(const completion *k) {
+    return (fm_responses_end){.status = k->status,
+                              .message = k->message,
+                              .finish = k->choice[0].finish,
+                              .n_prompt = k->n_prompt,
+                              .n_cached = k->n_cached,
+                              .n_generated = k->n_generated};
+}
+
 static void end_stream(completion *k) {
     fm_str *out = &k->piece;
     begin_stream(k);
-    if (k->status != FM_OK) {
+    if (k->form == FM_ANSWER_RESPONSES) {
+        fm_responses_end e = responses_end(k);
+        fm_responses_conclude(out, &k->responses, &e);
+    } else if (k->status != FM_OK) {
         fm_str_puts(out, "data: ");
         fm_error_json(out, fm_http_code_of(k->status), NULL, NULL, k->message);
         fm_str_puts(out, "\n\n");
@@ -278,7 +299,7 @@ static void end_stream(completion *k) {
         write_usage(out, k);
         fm_str_puts(out, "}\n\n");
     }
-    fm_str_puts(out, "data: [DONE]\n\n");
+    fm_str_puts(out, k->form == FM_ANSWER_RESPONSES ? "" : "data: [DONE]\n\n");
     send_piece(k);
     fm_call_done(k->c, k->status == FM_OK ? 200 : fm_http_code_of(k->status));
     fm_exchange_end(k->c->x);
@@ -302,7 +323,7 @@ static void write_choice(fm_str *out, const choice *h) {
 }
 
 static void write_simple(fm_str *out, const completion *k) {
-    fm_str_puts(out, "{\"response\":");
+    fm_str_puts(out, k->form == FM_ANSWER_SIMPLE ? "{\"response\":" : "{\"prediction\":");
     fm_str_puts(out, k->n_choices > 1 ? "[" : "");
     for (int i = 0; i < k->n_choices; i++) {
         fm_str_puts(out, i ? "," : "");
@@ -317,8 +338,12 @@ static void answer_whole(completion *k) {
         fm_reply_status(k->c, k->status, k->message);
         return;
     }
-    if (k->form == FM_ANSWER_SIMPLE) {
+    if (k->form == FM_ANSWER_SIMPLE || k->form == FM_ANSWER_PREDICTION) {
         write_simple(out, k);
+    } else if (k->form == FM_ANSWER_RESPONSES) {
+        fm_responses_end e = responses_end(k);
+        fm_responses_whole(out, &k->responses, k->choice[0].text.data ? k->choice[0].text.data : "",
+                           k->choice[0].text.len, &e);
     } else {
         write_head(out, k);
         for (int i = 0; i < k->n_choices; i++) {
@@ -501,6 +526,7 @@ fm_status fm_completion_start(fm_call *c, fm_answer_form form, const fm_completi
     k->asked = *asked;
     asked->bias = NULL; /* taken over */
     asked->o.grammar = NULL;
+    fm_responses_init(&k->responses, c, asked);
     snprintf(k->id, sizeof k->id, "%s-%s", form == FM_ANSWER_CHAT ? "chatcmpl" : "cmpl", c->id);
     fm_status s = copy_prompts(k, prompts, n_prompts);
     if (s == FM_OK) {

@@ -5,9 +5,11 @@
 #include "serve/params.h"
 
 typedef enum fm_answer_form {
-    FM_ANSWER_CHAT,   /* chat.completion, chat.completion.chunk */
-    FM_ANSWER_TEXT,   /* text_completion */
-    FM_ANSWER_SIMPLE, /* {"response": ...} */
+    FM_ANSWER_CHAT,       /* chat.completion, chat.completion.chunk */
+    FM_ANSWER_TEXT,       /* text_completion */
+    FM_ANSWER_SIMPLE,     /* {"response": ...} */
+    FM_ANSWER_PREDICTION, /* {"prediction": ...} */
+    FM_ANSWER_RESPONSES,  /* response, and its events */
 } fm_answer_form;
 
 typedef struct fm_completion_prompt {

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "serve/text_batch.h"
 
 /* Upper bounds of the buckets, those of vLLM. */
 static const double first[] = {.001, .005, .01, .02, .04, .06, .08, .1, .25, .5,  .75,
@@ -139,24 +140,41 @@ static void write_llamacpp(fm_str *out, const fm_metrics *m, const fm_engine_sta
     plain(out, "requests_deferred", "gauge", "Requests that wait.", st->waiting);
 }
 
-void fm_metrics_write(fm_str *out, fm_metrics *shared, fm_engine *e, const char *model_name) {
+static void own(fm_str *out, const char *name, const char *type, const char *help, const char *labels, double v) {
+    head(out, "fathom:", name, type, help);
+    fm_str_printf(out, "fathom:%s{%s} %.17g\n", name, labels, v);
+}
+
+static void write_own(fm_str *out, const fm_metrics *m, fm_serve *s, const char *l) {
+    fm_text_stats t;
+    fm_text_batcher_stats(&t, s->texts);
+    own(out, "text_requests_waiting", "gauge", "Requests for embeddings, labels or ranks that wait or are computed.", l,
+        t.waiting);
+    own(out, "text_batches_total", "counter", "Passes over texts for embeddings, labels or ranks.", l,
+        (double)t.batches);
+    own(out, "texts_total", "counter", "Texts in them.", l, (double)t.texts);
+    own(out, "text_tokens_total", "counter", "Tokens in them.", l, (double)t.tokens);
+    head(out, "fathom:", "http_answers_total", "counter", "Answers by hundreds of their code.");
+    for (int i = 1; i < 6; i++) {
+        fm_str_printf(out, "fathom:http_answers_total{%s,code=\"%dxx\"} %llu\n", l, i,
+                      (unsigned long long)m->answers[i]);
+    }
+}
+
+void fm_metrics_write(fm_str *out, fm_serve *s) {
     fm_engine_stats st;
     fm_str labels = {0};
-    fm_engine_get_stats(&st, e);
-    pthread_mutex_lock(&shared->lock);
-    fm_metrics m = *shared;
-    pthread_mutex_unlock(&shared->lock);
+    fm_engine_get_stats(&st, s->e);
+    pthread_mutex_lock(&s->metrics.lock);
+    fm_metrics m = s->metrics;
+    pthread_mutex_unlock(&s->metrics.lock);
     fm_str_puts(&labels, "engine=\"0\",model_name=\"");
-    label_value(&labels, model_name);
+    label_value(&labels, s->name);
     fm_str_putc(&labels, '"');
     const char *l = labels.data ? labels.data : "";
     write_vllm(out, &m, &st, l);
     write_llamacpp(out, &m, &st);
-    head(out, "fathom:", "http_answers_total", "counter", "Answers by hundreds of their code.");
-    for (int i = 1; i < 6; i++) {
-        fm_str_printf(out, "fathom:http_answers_total{%s,code=\"%dxx\"} %llu\n", l, i,
-                      (unsigned long long)m.answers[i]);
-    }
+    write_own(out, &m, s, l);
     head(out, "", "process_resident_memory_bytes", "gauge", "Anonymous memory of the process.");
     fm_str_printf(out, "process_resident_memory_bytes %lld\n", (long long)fm_mem_rss_anon());
     fm_str_free(&labels);

@@ -10,6 +10,8 @@
 
 #define FM_METRIC_BUCKETS 24
 
+struct fm_serve;
+
 typedef struct fm_histogram {
     uint64_t count[FM_METRIC_BUCKETS + 1]; /* the last is +Inf */
     uint64_t n;
@@ -39,9 +41,9 @@ typedef struct fm_metrics {
     uint64_t answers[6]; /* by hundreds of the code */
 } fm_metrics;
 
-/* A generation that is over. */
+/* A generation that is over; v its last event. */
 void fm_metrics_finish(fm_metrics *m, const fm_engine_event *v);
 void fm_metrics_answer(fm_metrics *m, int code);
-void fm_metrics_write(fm_str *out, fm_metrics *shared, fm_engine *e, const char *model_name);
+void fm_metrics_write(fm_str *out, struct fm_serve *s);
 
 #endif

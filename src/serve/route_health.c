@@ -20,7 +20,7 @@ static fm_status ready(fm_call *c) {
 
 static fm_status metrics(fm_call *c) {
     fm_str out = {0};
-    fm_metrics_write(&out, &c->s->metrics, c->s->e, c->s->name);
+    fm_metrics_write(&out, c->s);
     fm_status st = fm_str_check(&out);
     if (st == FM_OK) {
         fm_reply_text(c, 200, "text/plain; version=0.0.4; charset=utf-8", out.data, out.len);

@@ -14,12 +14,15 @@
 #include "serve/keys.h"
 #include "serve/metrics.h"
 
+typedef struct fm_text_batcher fm_text_batcher;
+
 struct fm_serve {
     fm_serve_options o; /* strings are not kept */
     fm_model *m;
     const fm_tokenizer *tok; /* or NULL */
     fm_model_info info;
     fm_engine *e;
+    fm_text_batcher *texts; /* of encoders, classifiers, embeddings */
     fm_server *http;
     fm_template *chat; /* or NULL: no tokenizer */
     fm_keys *keys;     /* or NULL: none are asked for */
@@ -56,6 +59,7 @@ void fm_call_release(fm_call *c);
 typedef struct fm_route {
     const char *method, *path; /* several paths: separated by '|'; one that ends in "*" takes all that begin so */
     bool open;                 /* needs no key, and is served while draining */
+    bool body_optional;        /* a POST without one has {} */
     /* FM_OK: answered, or kept and answered later. Else the error record is the answer. */
     fm_status (*handle)(fm_call *c);
 } fm_route;

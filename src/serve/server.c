@@ -12,6 +12,7 @@
 #include "model/model.h"
 #include "serve/constraint.h"
 #include "serve/serve.h"
+#include "serve/text_batch.h"
 
 #define FM_ROUTE(sym) extern const fm_route fm_route_##sym;
 #include "serve/routes.def"
@@ -243,6 +244,10 @@ static fm_status parse_body(fm_call *c) {
     if (strcmp(c->route->method, "POST") != 0) {
         return FM_OK;
     }
+    if (n == 0 && c->route->body_optional) {
+        body = "{}";
+        n = 2;
+    }
     FM_TRY(fm_json_parse(&c->body, body, n, "the body of the request"));
     if (!fm_json_is_object(c->body)) {
         FM_FAIL(FM_ERR_FORMAT, "the body of the request: expected a JSON object");
@@ -393,6 +398,7 @@ static fm_status start(fm_serve *s, const fm_serve_options *o) {
     fm_engine_options e = o->engine;
     e.size = sizeof e;
     FM_TRY(fm_engine_new(&s->e, s->m, &e));
+    FM_TRY(fm_text_batcher_new(&s->texts, s, e.max_queue > 0 ? e.max_queue : 256));
     return listen_with(s, o);
 }
 
@@ -460,6 +466,7 @@ void fm_serve_free(fm_serve *s) {
     atomic_store(&s->draining, true);
     fm_server_free(s->http); /* first: its requests use the engine; what the engine still sends goes nowhere */
     fm_engine_free(s->e);
+    fm_text_batcher_free(s->texts);
     fm_template_free(s->chat);
     fm_grammars_free(s->grammars);
     fm_keys_free(s->keys);

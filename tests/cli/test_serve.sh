@@ -2,52 +2,11 @@
 # The server as curl sees it: routes, streams, errors, keys, limits, end.
 set -eu
 . "$(dirname "$0")/lib.sh"
-command -v curl > /dev/null 2>&1 || { echo "skipped: no curl"; exit 77; }
-cd "$tmp"
-pid=""
-trap '[ -z "$pid" ] || kill "$pid" 2> /dev/null || true; rm -rf "$tmp"' EXIT
+. "$(dirname "$0")/serve_lib.sh"
 gzip -dc "$top/recipes/data/state_of_the_union.train.jsonl.gz" | head -n 2 > corpus.jsonl
 run 0 "$fathom" tokenizer train -i corpus.jsonl -o tok --vocab-size 600
 run 0 "$fathom" train params=200k vocab_size=600 dataset=corpus.jsonl tokenizer=tok cutoff_len=128 \
     per_device_train_batch_size=4 max_steps=3 train_from_scratch=true measure_mfu=false output_dir=one
-
-# start ARGS...: the server in the background; $url when it takes requests
-start() {
-    : > served
-    "$fathom" serve one --port 0 "$@" > log 2> served &
-    pid=$!
-    i=0
-    until grep -q 'is served at' served; do
-        if grep -q -e 'no HTTP server' -e libmicrohttpd12 served; then
-            echo "skipped: no libmicrohttpd"
-            pid=""
-            exit 77
-        fi
-        kill -0 "$pid" 2> /dev/null || { cat served >&2; pid=""; die "the server did not start"; }
-        i=$((i + 1))
-        [ $i -lt 600 ] || die "the server did not start in a minute"
-        sleep 0.1
-    done
-    url=$(sed -n 's/.*served at \(http[^ ]*\)\/v1$/\1/p' served)
-}
-stop() {
-    kill -TERM "$pid"
-    rc=0
-    wait "$pid" || rc=$?
-    pid=""
-    [ $rc = 0 ] || die "exit status $rc at SIGTERM"
-}
-# ask CODE PATH [BODY]: the answer in out, its headers in headers
-ask() {
-    want=$1
-    path=$2
-    shift 2
-    if [ $# -gt 0 ]; then set -- -d "$@"; fi
-    code=$(curl -sS -m 60 -o out -D headers -w '%{http_code}' ${key:+-H "Authorization: Bearer $key"} "$@" "$url$path")
-    n_checks=$((n_checks + 1))
-    [ "$code" = "$want" ] || { cat out >&2; die "$path: answer $code, expected $want"; }
-}
-key=""
 
 start --alias tiny --ctx-size 256 --max-body 64KiB --access-log
 ask 200 /health
@@ -103,6 +62,30 @@ run 0 "$fathom" generate one --prompt We --json-schema schema.json --json
 run 2 "$fathom" generate one --prompt We --regex a --grammar schema.json
 run 2 "$fathom" generate one --prompt We --grammar schema.json
 has err 'line 1'
+ask 200 '/predict?text=We' ''
+has out '{"prediction":"'
+# /v1/responses: the answer, and the same as a stream.
+ask 200 /v1/responses '{"input":"Hello","instructions":"Be brief.","max_output_tokens":6,"temperature":0}'
+has out '"object":"response"'
+has out '"type":"output_text"'
+sed 's/.*"type":"output_text","annotations":\[\],"logprobs":\[\],"text":"\([^"]*\)".*/\1/' out > text1
+echo >> text1
+ask 200 /v1/responses '{"input":[{"role":"developer","content":"Be brief."},{"role":"user","content":[{"type":"input_text","text":"Hello"}]}],"max_output_tokens":6,"temperature":0,"stream":true}'
+[ "$(sed -n 's/^event: //p' out | grep -v 'text.delta' | tr '\n' ' ')" = 'response.created response.in_progress response.output_item.added response.content_part.added response.output_text.done response.content_part.done response.output_item.done response.incomplete ' ] ||
+    die "events: $(sed -n 's/^event: //p' out)"
+sed -n 's/.*"type":"response.output_text.done".*"text":"\([^"]*\)".*/\1/p' out > text2
+same text1 text2
+sed -n 's/.*"type":"response.output_text.delta".*"delta":"\([^"]*\)".*/\1/p' out | tr -d '\n' > text2
+echo >> text2
+same text1 text2
+ask 200 /v1/responses '{"input":"Hello","text":{"format":{"type":"json_schema","name":"n","schema":{"enum":["red","blue"]}}}}'
+sed 's/.*"logprobs":\[\],"text":"\(.*\)"}\]}\],"parallel.*/\1/' out | grep -Eq 'red|blue' || die "the schema is not followed"
+ask 400 /v1/responses '{"input":"Hello","text":{"format":{"type":"other"}}}'
+ask 400 /v1/responses '{"input":"Hello","previous_response_id":"resp_1"}'
+ask 400 /v1/responses '{"input":[{"role":"user","content":[{"type":"input_image"}]}]}'
+ask 400 /v1/responses '{"input":[]}'
+ask 200 /rerank '{"query":"We the people","documents":["Nothing","We the people"]}'
+has out '"results":[{"index":1'
 # What is wrong is a 4xx in the form of the API, and says what.
 ask 400 /v1/completions '{"prompt":"We","temperature":-1}'
 has out 'temperature'

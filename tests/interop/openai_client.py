@@ -53,6 +53,28 @@ def metric(url, name):
 HELLO = [{"role": "user", "content": "Hello, who are you?"}]
 
 
+def responses(c):
+    r = c.responses.create(model="tiny", input="Hello", instructions="Be brief.", max_output_tokens=8, temperature=0)
+    check(r.object == "response" and r.status in ("completed", "incomplete"), "a response")
+    check(r.usage.total_tokens == r.usage.input_tokens + r.usage.output_tokens, "usage of a response")
+    text = ""
+    kinds = []
+    with c.responses.create(model="tiny", input=[{"role": "developer", "content": "Be brief."},
+                                                 {"role": "user", "content": "Hello"}],
+                            max_output_tokens=8, temperature=0, stream=True) as stream:
+        for e in stream:
+            kinds.append(e.type)
+            if e.type == "response.output_text.delta":
+                text += e.delta
+    check(kinds[0] == "response.created" and kinds[-1] in ("response.completed", "response.incomplete"), "events")
+    check(text == r.output_text, "the stream of a response is its text")
+    try:
+        c.responses.create(model="tiny", input="Hello", previous_response_id="resp_1")
+        check(False, "previous_response_id is refused")
+    except openai.BadRequestError:
+        check(True, "")
+
+
 def chat(c):
     r = c.chat.completions.create(model="tiny", messages=HELLO, max_tokens=12, temperature=0)
     check(r.object == "chat.completion" and r.id.startswith("chatcmpl-"), "kind and id")
@@ -215,6 +237,7 @@ def main():
     try:
         c = openai.OpenAI(base_url=url + "/v1", api_key=KEY, timeout=120)
         chat(c)
+        responses(c)
         stream(c)
         completions(c)
         embeddings(c)
