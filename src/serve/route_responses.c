@@ -4,6 +4,7 @@
 
 #include "serve/chat_prompt.h"
 #include "serve/completion.h"
+#include "serve/constraint.h"
 
 /* Parts of type input_text and output_text are what the chat calls text. */
 static fm_status chat_content(fm_json **out, const fm_json *v, size_t i) {
@@ -138,6 +139,17 @@ static fm_status to_chat(fm_json *body) {
     return fm_json_set(body, "max_completion_tokens", fm_json_new_int(fm_json_int(most, 0)));
 }
 
+static fm_status constrain(fm_params_asked *asked, const fm_call *c) {
+    fm_str rules = {0};
+    bool any = false;
+    fm_status st = fm_constraint_read(&rules, &any, c->body);
+    if (st == FM_OK && any) {
+        st = fm_grammars_get(&asked->o.grammar, c->s->grammars, &rules, "fm-body");
+    }
+    fm_str_free(&rules);
+    return st;
+}
+
 static fm_status handle(fm_call *c) {
     fm_params_asked asked = {0};
     fm_tokens ids = {0};
@@ -145,6 +157,7 @@ static fm_status handle(fm_call *c) {
     FM_TRY(to_chat(c->body));
     fm_status st = fm_params_read(&asked, c->s, c->body, true);
     st = st == FM_OK ? fm_chat_prompt(&ids, c->s, c->body) : st;
+    st = st == FM_OK ? constrain(&asked, c) : st;
     if (st == FM_OK) {
         asked.n = 1;
         asked.logprobs = false;

@@ -79,7 +79,7 @@ sed -n 's/.*"type":"response.output_text.delta".*"delta":"\([^"]*\)".*/\1/p' out
 echo >> text2
 same text1 text2
 ask 200 /v1/responses '{"input":"Hello","text":{"format":{"type":"json_schema","name":"n","schema":{"enum":["red","blue"]}}}}'
-sed 's/.*"logprobs":\[\],"text":"\(.*\)"}\]}\],"parallel.*/\1/' out | grep -Eq 'red|blue' || die "responses: the schema is not followed: $(cat out)"
+sed 's/.*"logprobs":\[\],"text":"\(.*\)"}\]}\],"parallel.*/\1/' out | grep -Eqx '..(red|blue)..' || die "responses: the schema is not followed: $(cat out)"
 ask 400 /v1/responses '{"input":"Hello","text":{"format":{"type":"other"}}}'
 ask 400 /v1/responses '{"input":"Hello","previous_response_id":"resp_1"}'
 ask 400 /v1/responses '{"input":[{"role":"user","content":[{"type":"input_image"}]}]}'
