@@ -9,7 +9,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
-#include "io/xml_lib.h"
+#include "io/html_tree.h"
 
 void fm_html_blocks_free(fm_html_blocks *b) {
     fm_str_free(&b->text);
@@ -120,7 +120,7 @@ static int flags_of(const char *name) {
     return 0;
 }
 
-static const char *attribute(const xmlNode *e, const char *name) {
+const char *fm_html_attribute(const xmlNode *e, const char *name) {
     for (const xmlAttr *a = e->properties; a; a = a->next) {
         if (strcmp((const char *)a->name, name) == 0) {
             return a->children && a->children->content ? (const char *)a->children->content : "";
@@ -169,13 +169,13 @@ static bool has(const char *style, const char *key, const char *value) {
 }
 
 static bool is_hidden(const xmlNode *e) {
-    const char *hidden = attribute(e, "aria-hidden"), *style = attribute(e, "style");
-    return attribute(e, "hidden") || (hidden && strcasecmp(hidden, "true") == 0) || has(style, "display", "none") ||
-           has(style, "visibility", "hidden");
+    const char *hidden = fm_html_attribute(e, "aria-hidden"), *style = fm_html_attribute(e, "style");
+    return fm_html_attribute(e, "hidden") || (hidden && strcasecmp(hidden, "true") == 0) ||
+           has(style, "display", "none") || has(style, "visibility", "hidden");
 }
 
 static bool role_is(const xmlNode *e, const char *list) {
-    const char *role = attribute(e, "role");
+    const char *role = fm_html_attribute(e, "role");
     size_t n = role ? strlen(role) : 0;
     for (const char *p = list; n && *p;) {
         size_t k = strcspn(p, "|");
@@ -189,7 +189,7 @@ static bool role_is(const xmlNode *e, const char *list) {
 
 /* The next node in document order behind `at` and all that is in it; NULL at the end of `top`. `leave` is called for
  * each element left. */
-static xmlNode *after(xmlNode *at, const xmlNode *top) {
+xmlNode *fm_html_after(xmlNode *at, const xmlNode *top) {
     while (at != top && !at->next) {
         at = at->parent;
         if (!at) {
@@ -350,13 +350,13 @@ static const xmlNode *find_main(xmlNode *top, size_t total) {
         bool element = n->type == XML_ELEMENT_NODE;
         int f = element ? flags_of((const char *)n->name) : 0;
         bool says = element && ((f & MAIN) || role_is(n, "main|article"));
-        const char *prop = element ? attribute(n, "itemprop") : NULL;
+        const char *prop = element ? fm_html_attribute(n, "itemprop") : NULL;
         says = says || (prop && strcmp(prop, "articleBody") == 0);
         /* Several articles are a list of teasers unless one is most of it; of nested ones the inner is taken. */
         if (says && !is_hidden(n) && measured(n) * 4 > total && (!best || measured(n) * 4 > measured(best) * 3)) {
             best = n;
         }
-        n = n->children && element && !(f & SKIP) ? n->children : after(n, top);
+        n = n->children && element && !(f & SKIP) ? n->children : fm_html_after(n, top);
     }
     return best;
 }
@@ -372,7 +372,7 @@ static bool is_noise(const walk *w, const xmlNode *e, int flags) {
     if ((flags & NOISE) || role_is(e, "navigation|banner|contentinfo|search|menu|menubar|complementary|dialog|alert")) {
         return true;
     }
-    return (flags & ANY) && (names_noise(attribute(e, "class")) || names_noise(attribute(e, "id")));
+    return (flags & ANY) && (names_noise(fm_html_attribute(e, "class")) || names_noise(fm_html_attribute(e, "id")));
 }
 
 static bool named(const xmlNode *e, const char *name) {
@@ -469,11 +469,11 @@ static fm_status walk_tree(walk *w, xmlNode *top) {
 }
 
 static void take_head(fm_html_page *page, xmlNode *root) {
-    const char *lang = attribute(root, "lang");
+    const char *lang = fm_html_attribute(root, "lang");
     if (lang) {
         fm_str_puts(&page->language, lang);
     }
-    for (xmlNode *n = root; n; n = n->children && n->type == XML_ELEMENT_NODE ? n->children : after(n, root)) {
+    for (xmlNode *n = root; n; n = n->children && n->type == XML_ELEMENT_NODE ? n->children : fm_html_after(n, root)) {
         if (n->type == XML_ELEMENT_NODE && named(n, "title") && page->title.len == 0) {
             for (const xmlNode *t = n->children; t; t = t->next) {
                 for (const char *p = (const char *)t->content; p && *p; p++) {
@@ -491,7 +491,8 @@ static void take_head(fm_html_page *page, xmlNode *root) {
     }
 }
 
-fm_status fm_html_cut(fm_html_blocks *out, fm_html_page *page, const char *p, size_t n) {
+fm_status fm_html_parse(xmlDoc **doc, const char *p, size_t n) {
+    *doc = NULL;
     FM_TRY(fm_xml_open());
     if (n > INT_MAX) {
         FM_FAIL(FM_ERR_DATA, "a page of %zu bytes is too long", n);
@@ -500,10 +501,16 @@ fm_status fm_html_cut(fm_html_blocks *out, fm_html_page *page, const char *p, si
     if (!ctx) {
         FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate an HTML parser");
     }
-    xmlDoc *doc = fm_xml.htmlCtxtReadMemory(ctx, p, (int)n, NULL, "UTF-8",
-                                            HTML_PARSE_RECOVER | HTML_PARSE_NOERROR | HTML_PARSE_NOWARNING |
-                                                HTML_PARSE_NONET | HTML_PARSE_COMPACT | HTML_PARSE_IGNORE_ENC);
+    *doc = fm_xml.htmlCtxtReadMemory(ctx, p, (int)n, NULL, "UTF-8",
+                                     HTML_PARSE_RECOVER | HTML_PARSE_NOERROR | HTML_PARSE_NOWARNING | HTML_PARSE_NONET |
+                                         HTML_PARSE_COMPACT | HTML_PARSE_IGNORE_ENC);
     fm_xml.htmlFreeParserCtxt(ctx);
+    return FM_OK;
+}
+
+fm_status fm_html_cut(fm_html_blocks *out, fm_html_page *page, const char *p, size_t n) {
+    xmlDoc *doc;
+    FM_TRY(fm_html_parse(&doc, p, n));
     xmlNode *root = doc ? doc->children : NULL;
     while (root && root->type != XML_ELEMENT_NODE) {
         root = root->next;

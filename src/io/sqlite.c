@@ -2,41 +2,14 @@
 #include "io/sqlite.h"
 
 #include <inttypes.h>
-#include <pthread.h>
 #include <string.h>
 
-#include "base/dynlib.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "io/sqlite_lib.h"
 
 #ifdef FM_HAVE_SQLITE
-#include <sqlite3.h>
-
-#define FUNCTIONS(X)                                                                                                   \
-    X(sqlite3_open_v2)                                                                                                 \
-    X(sqlite3_close)                                                                                                   \
-    X(sqlite3_exec)                                                                                                    \
-    X(sqlite3_db_config)                                                                                               \
-    X(sqlite3_errmsg)                                                                                                  \
-    X(sqlite3_prepare_v2)                                                                                              \
-    X(sqlite3_stmt_readonly)                                                                                           \
-    X(sqlite3_step)                                                                                                    \
-    X(sqlite3_finalize)                                                                                                \
-    X(sqlite3_column_count)                                                                                            \
-    X(sqlite3_column_name)                                                                                             \
-    X(sqlite3_column_type)                                                                                             \
-    X(sqlite3_column_int64)                                                                                            \
-    X(sqlite3_column_double)                                                                                           \
-    X(sqlite3_column_blob)                                                                                             \
-    X(sqlite3_column_bytes)
-
-static struct {
-    void *lib;
-#define FM_X(name) __typeof__(&(name)) name;
-    FUNCTIONS(FM_X)
-#undef FM_X
-} lite;
 
 struct fm_sqlite {
     char *path;
@@ -50,28 +23,14 @@ struct fm_sqlite {
     bool done; /* another step would begin the query anew */
 };
 
-static fm_status open_library(void) {
-    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    static const fm_dynlib_entry entries[] = {
-#define FM_X(name) {&lite.name, #name},
-        FUNCTIONS(FM_X)
-#undef FM_X
-    };
-    pthread_mutex_lock(&lock);
-    fm_status s =
-        lite.lib ? FM_OK : fm_dynlib_open(&lite.lib, "libsqlite3.so.0", "libsqlite3-0", entries, FM_ARRAY_LEN(entries));
-    pthread_mutex_unlock(&lock);
-    return s;
-}
-
 static void close_table(void *self) {
     fm_sqlite *s = self;
     if (s) {
         if (s->query) {
-            lite.sqlite3_finalize(s->query);
+            fm_lite.sqlite3_finalize(s->query);
         }
         if (s->db) {
-            lite.sqlite3_close(s->db);
+            fm_lite.sqlite3_close(s->db);
         }
         for (size_t i = 0; i < s->n; i++) {
             if (s->text) {
@@ -95,12 +54,12 @@ static fm_status failed(const fm_sqlite *s, int rc, fm_status otherwise) {
                      : rc == SQLITE_CANTOPEN || rc == SQLITE_IOERR ? FM_ERR_IO
                                                                    : otherwise;
     return fm_error_set(code, __FILE__, __LINE__, "'%s': %s", s->path,
-                        s->db ? lite.sqlite3_errmsg(s->db) : "cannot be opened");
+                        s->db ? fm_lite.sqlite3_errmsg(s->db) : "cannot be opened");
 }
 
 static fm_status prepare(fm_sqlite *s, const char *sql) {
     const char *tail = NULL;
-    int rc = lite.sqlite3_prepare_v2(s->db, sql, -1, &s->query, &tail);
+    int rc = fm_lite.sqlite3_prepare_v2(s->db, sql, -1, &s->query, &tail);
     if (rc != SQLITE_OK) {
         return failed(s, rc, FM_ERR_CONFIG);
     }
@@ -110,7 +69,7 @@ static fm_status prepare(fm_sqlite *s, const char *sql) {
     if (!s->query || (tail && *tail)) {
         FM_FAIL(FM_ERR_CONFIG, "'%s': the query is not one statement", s->path);
     }
-    if (!lite.sqlite3_stmt_readonly(s->query) || lite.sqlite3_column_count(s->query) == 0) {
+    if (!fm_lite.sqlite3_stmt_readonly(s->query) || fm_lite.sqlite3_column_count(s->query) == 0) {
         fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "'%s': the query would write or gives no columns", s->path);
         return fm_error_hint("only a SELECT reads rows");
     }
@@ -121,16 +80,16 @@ static fm_status prepare(fm_sqlite *s, const char *sql) {
 static fm_status whole_table(fm_sqlite *s, fm_str *sql) {
     fm_str names = {0};
     int n = 0,
-        rc = lite.sqlite3_prepare_v2(
+        rc = fm_lite.sqlite3_prepare_v2(
             s->db,
             "SELECT name FROM sqlite_master WHERE type IN ('table','view') AND name NOT LIKE 'sqlite_%' ORDER BY 1", -1,
             &s->query, NULL);
     if (rc != SQLITE_OK) {
         return failed(s, rc, FM_ERR_CORRUPT);
     }
-    while ((rc = lite.sqlite3_step(s->query)) == SQLITE_ROW) {
-        const char *name = lite.sqlite3_column_blob(s->query, 0);
-        int len = lite.sqlite3_column_bytes(s->query, 0);
+    while ((rc = fm_lite.sqlite3_step(s->query)) == SQLITE_ROW) {
+        const char *name = fm_lite.sqlite3_column_blob(s->query, 0);
+        int len = fm_lite.sqlite3_column_bytes(s->query, 0);
         fm_str_puts(&names, n ? ", " : "");
         fm_str_append(&names, name, (size_t)len);
         fm_str_clear(sql);
@@ -143,7 +102,7 @@ static fm_status whole_table(fm_sqlite *s, fm_str *sql) {
         n++;
     }
     fm_status st = rc == SQLITE_DONE ? fm_str_check(&names) : failed(s, rc, FM_ERR_CORRUPT);
-    lite.sqlite3_finalize(s->query);
+    fm_lite.sqlite3_finalize(s->query);
     s->query = NULL;
     if (st == FM_OK && n != 1) {
         (void)fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "'%s' has %d tables: which rows?", s->path, n);
@@ -156,26 +115,26 @@ static fm_status whole_table(fm_sqlite *s, fm_str *sql) {
 
 static fm_status start(fm_sqlite *s, const char *query) {
     fm_str sql = {0};
-    int rc = lite.sqlite3_open_v2(s->path, &s->db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL);
+    int rc = fm_lite.sqlite3_open_v2(s->path, &s->db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL);
     if (rc != SQLITE_OK) {
         return failed(s, rc, FM_ERR_IO);
     }
     /* A file from elsewhere may define views that call functions, and pages that overlap. */
-    lite.sqlite3_db_config(s->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-    lite.sqlite3_db_config(s->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
-    lite.sqlite3_exec(s->db, "PRAGMA cell_size_check=ON; PRAGMA mmap_size=0", NULL, NULL, NULL);
+    fm_lite.sqlite3_db_config(s->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    fm_lite.sqlite3_db_config(s->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+    fm_lite.sqlite3_exec(s->db, "PRAGMA cell_size_check=ON; PRAGMA mmap_size=0", NULL, NULL, NULL);
     fm_status st = query ? prepare(s, query) : whole_table(s, &sql);
     if (st == FM_OK && !query) {
         st = prepare(s, sql.data);
     }
     fm_str_free(&sql);
     FM_TRY(st);
-    s->n = (size_t)lite.sqlite3_column_count(s->query);
+    s->n = (size_t)fm_lite.sqlite3_column_count(s->query);
     s->name = fm_calloc(s->n, sizeof *s->name);
     s->text = fm_calloc(s->n, sizeof *s->text);
     s->row = fm_calloc(s->n, sizeof *s->row);
     for (size_t i = 0; s->name && i < s->n; i++) {
-        const char *name = lite.sqlite3_column_name(s->query, (int)i);
+        const char *name = fm_lite.sqlite3_column_name(s->query, (int)i);
         s->name[i] = name && fm_utf8_valid(name, strlen(name)) ? fm_strdup(name) : fm_strdup("?");
         if (!s->name[i]) {
             FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate the columns of '%s'", s->path);
@@ -189,7 +148,7 @@ static fm_status start(fm_sqlite *s, const char *query) {
 
 fm_status fm_sqlite_open(fm_sqlite **out, const char *path, const char *query) {
     *out = NULL;
-    FM_TRY(open_library());
+    FM_TRY(fm_sqlite_lib_open());
     fm_sqlite *s = fm_calloc(1, sizeof *s);
     if (s) {
         s->path = fm_strdup(path);
@@ -212,7 +171,7 @@ fm_status fm_sqlite_open(fm_sqlite **out, const char *path, const char *query) {
 
 static fm_status next_row(void *self, const fm_table_value **row, bool *more) {
     fm_sqlite *s = self;
-    int rc = s->done ? SQLITE_DONE : lite.sqlite3_step(s->query);
+    int rc = s->done ? SQLITE_DONE : fm_lite.sqlite3_step(s->query);
     *more = rc == SQLITE_ROW;
     s->done = !*more;
     *row = s->row;
@@ -228,21 +187,21 @@ static fm_status next_row(void *self, const fm_table_value **row, bool *more) {
         fm_table_value *v = &s->row[i];
         int c = (int)i;
         fm_str_clear(t);
-        switch (lite.sqlite3_column_type(s->query, c)) {
+        switch (fm_lite.sqlite3_column_type(s->query, c)) {
         case SQLITE_INTEGER:
-            fm_str_printf(t, "%" PRId64, (int64_t)lite.sqlite3_column_int64(s->query, c));
+            fm_str_printf(t, "%" PRId64, (int64_t)fm_lite.sqlite3_column_int64(s->query, c));
             v->kind = FM_JSON_NUMBER;
             break;
         case SQLITE_FLOAT:
-            v->kind = fm_table_put_double(t, lite.sqlite3_column_double(s->query, c), 17);
+            v->kind = fm_table_put_double(t, fm_lite.sqlite3_column_double(s->query, c), 17);
             break;
         case SQLITE_NULL:
             fm_str_puts(t, "null");
             v->kind = FM_JSON_NULL;
             break;
         default: {
-            const uint8_t *p = lite.sqlite3_column_blob(s->query, c);
-            int n = lite.sqlite3_column_bytes(s->query, c);
+            const uint8_t *p = fm_lite.sqlite3_column_blob(s->query, c);
+            int n = fm_lite.sqlite3_column_bytes(s->query, c);
             v->kind = fm_table_put_bytes(t, p ? p : (const uint8_t *)"", (size_t)n, true);
         }
         }
@@ -273,7 +232,6 @@ fm_status fm_sqlite_open(fm_sqlite **out, const char *path, const char *query) {
     FM_UNUSED(path);
     FM_UNUSED(query);
     *out = NULL;
-    fm_error_set(FM_ERR_UNSUPPORTED, __FILE__, __LINE__, "this program was built without SQLite");
-    return fm_error_hint("install libsqlite3-dev and build again");
+    return fm_sqlite_lib_open();
 }
 #endif

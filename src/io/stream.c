@@ -22,7 +22,9 @@ typedef enum kind { PLAIN, GZIP, ZSTD, BZIP2 } kind;
 
 struct fm_stream {
     char *name;
-    int fd;
+    int fd;             /* -1: memory */
+    const uint8_t *mem; /* [mem_n] what is left of it */
+    size_t mem_n;
     kind kind;
     bool at_end;    /* of the file */
     bool in_member; /* inside a gzip member or zstd frame: the file may not end here */
@@ -38,15 +40,28 @@ struct fm_stream {
     uint8_t in[IN_BYTES];
 };
 
+static ssize_t read_file(fm_stream *s) {
+    ssize_t k;
+    do {
+        k = read(s->fd, s->in + s->in_len, IN_BYTES - s->in_len);
+    } while (k < 0 && errno == EINTR);
+    return k;
+}
+
 /* Appends to the input buffer (which is moved to its start when all was used). */
 static fm_status fill(fm_stream *s) {
     if (s->in_pos == s->in_len) {
         s->in_pos = s->in_len = 0;
     }
     ssize_t k;
-    do {
-        k = read(s->fd, s->in + s->in_len, IN_BYTES - s->in_len);
-    } while (k < 0 && errno == EINTR);
+    if (s->fd < 0) {
+        k = (ssize_t)FM_MIN(s->mem_n, IN_BYTES - s->in_len);
+        memcpy(s->in + s->in_len, s->mem, (size_t)k);
+        s->mem += k;
+        s->mem_n -= (size_t)k;
+    } else {
+        k = read_file(s);
+    }
     if (k < 0) {
         FM_FAIL(FM_ERR_IO, "cannot read '%s': %s", s->name, strerror(errno));
     }
@@ -86,25 +101,23 @@ static fm_status start(fm_stream *s) {
     return FM_OK;
 }
 
-fm_status fm_stream_open(fm_stream **out, const char *path) {
+/* Takes fd over. */
+static fm_status open_stream(fm_stream **out, int fd, const char *name, const void *p, size_t n) {
     *out = NULL;
-    bool is_stdin = strcmp(path, "-") == 0;
-    int fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        FM_FAIL(errno == ENOENT ? FM_ERR_NOT_FOUND : FM_ERR_IO, "cannot open '%s': %s", path, strerror(errno));
-    }
     fm_stream *s = fm_malloc(sizeof *s);
     if (s) {
         memset(s, 0, offsetof(fm_stream, in)); /* not the buffer */
         s->fd = fd;
-        s->name = fm_strdup(is_stdin ? "stdin" : path);
+        s->mem = p;
+        s->mem_n = n;
+        s->name = fm_strdup(name);
     }
     if (!s || !s->name) {
         fm_free(s);
-        if (!is_stdin) {
+        if (fd > STDIN_FILENO) {
             close(fd);
         }
-        FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate a reader for '%s'", path);
+        FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate a reader for '%s'", name);
     }
     fm_status status = start(s);
     if (status != FM_OK) {
@@ -113,6 +126,20 @@ fm_status fm_stream_open(fm_stream **out, const char *path) {
     }
     *out = s;
     return FM_OK;
+}
+
+fm_status fm_stream_open(fm_stream **out, const char *path) {
+    *out = NULL;
+    bool is_stdin = strcmp(path, "-") == 0;
+    int fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        FM_FAIL(errno == ENOENT ? FM_ERR_NOT_FOUND : FM_ERR_IO, "cannot open '%s': %s", path, strerror(errno));
+    }
+    return open_stream(out, fd, is_stdin ? "stdin" : path, NULL, 0);
+}
+
+fm_status fm_stream_open_memory(fm_stream **out, const void *p, size_t n, const char *name) {
+    return open_stream(out, -1, name, p, n);
 }
 
 void fm_stream_close(fm_stream *s) {
@@ -127,7 +154,7 @@ void fm_stream_close(fm_stream *s) {
     fm_recoder_free(s->recoder);
     fm_str_free(&s->head);
     fm_str_free(&s->text);
-    if (s->fd != STDIN_FILENO) {
+    if (s->fd > STDIN_FILENO) {
         close(s->fd);
     }
     fm_free(s->name);

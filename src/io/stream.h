@@ -12,6 +12,8 @@ typedef struct fm_stream fm_stream;
 
 /* path "-" is stdin. */
 FM_MUST_CHECK fm_status fm_stream_open(fm_stream **out, const char *path);
+/* p[0..n) must outlive the stream; the name is for messages. */
+FM_MUST_CHECK fm_status fm_stream_open_memory(fm_stream **out, const void *p, size_t n, const char *name);
 void fm_stream_close(fm_stream *s);
 
 /* Up to cap bytes into buf; *n is 0 at the end alone. FM_ERR_CORRUPT for a damaged or cut compressed

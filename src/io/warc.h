@@ -39,4 +39,8 @@ typedef struct fm_http_message {
 FM_MUST_CHECK fm_status fm_http_message_read(fm_http_message *m, const char *p, size_t n, size_t max_bytes);
 void fm_http_message_free(fm_http_message *m);
 
+/* Appends a record of type "response", "warcinfo" ...; url may be "". Check *out for memory. */
+void fm_warc_put(fm_str *out, const char *type, const char *url, int64_t unix_ms, const char *content_type,
+                 const char *p, size_t n);
+
 #endif

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -96,6 +97,7 @@ static struct {
 } curl;
 
 #define MAX_REDIRECTS 10
+#define HEAD_MAX      ((size_t)64 << 10)
 
 struct fm_http {
     CURL *easy;
@@ -106,7 +108,6 @@ typedef struct transfer {
     CURL *easy;
     const fm_http_request *q;
     fm_http_reply *reply;
-    char location[4096];
     bool first_hop, started;
     fm_status status; /* of the sink */
 } transfer;
@@ -181,16 +182,32 @@ static bool header_is(char *buf, size_t cap, const char *line, size_t n, const c
     return true;
 }
 
+/* Seconds, or a date. */
+static double retry_after(const char *v) {
+    struct tm tm = {0};
+    if (isdigit((unsigned char)*v)) {
+        return strtod(v, NULL);
+    }
+    const char *end = strptime(v, "%a, %d %b %Y %H:%M:%S", &tm);
+    return end ? FM_MAX(difftime(timegm(&tm), time(NULL)), 0) : 0;
+}
+
 static size_t on_header(char *line, size_t size, size_t n, void *user) {
     transfer *t = user;
     fm_http_reply *r = t->reply;
     char v[4096];
     n *= size;
-    if (n >= 5 && memcmp(line, "HTTP/", 5) == 0) { /* headers of an earlier answer (a proxy, 100) do not count */
-        t->location[0] = r->etag[0] = '\0';
+    bool first = n >= 5 && memcmp(line, "HTTP/", 5) == 0;
+    if (first) { /* headers of an earlier answer (a proxy, 100) do not count */
+        r->location[0] = r->etag[0] = r->type[0] = '\0';
         r->length = -1;
-    } else if (header_is(t->location, sizeof t->location, line, n, "Location")) {
-        return n;
+        if (t->q->head) {
+            fm_str_clear(t->q->head);
+        }
+    } else if (header_is(v, sizeof r->location, line, n, "Location")) {
+        memcpy(r->location, v, strlen(v) + 1);
+    } else if (header_is(v, sizeof r->type, line, n, "Content-Type")) {
+        memcpy(r->type, v, strlen(v) + 1);
     } else if (header_is(v, sizeof r->etag, line, n, "ETag")) {
         memcpy(r->etag, v, strlen(v) + 1);
     } else if (t->first_hop && header_is(v, sizeof r->linked_etag, line, n, "X-Linked-Etag")) {
@@ -201,13 +218,16 @@ static size_t on_header(char *line, size_t size, size_t n, void *user) {
     } else if (r->length < 0 && header_is(v, sizeof v, line, n, "Content-Length")) {
         r->length = strtoll(v, NULL, 10);
     } else if (header_is(v, sizeof v, line, n, "Retry-After")) {
-        r->retry_after = FM_MAX(strtod(v, NULL), 0);
+        r->retry_after = retry_after(v);
     } else if (header_is(v, sizeof v, line, n, "Link")) { /* <URL>; rel="next" */
         const char *a = strchr(v, '<'), *b = a ? strchr(a, '>') : NULL;
         if (b && strstr(b, "rel=\"next\"") && (size_t)(b - a) < sizeof r->next) {
             memcpy(r->next, a + 1, (size_t)(b - a - 1));
             r->next[b - a - 1] = '\0';
         }
+    }
+    if (t->q->head && t->q->head->len + n <= HEAD_MAX) {
+        fm_str_append(t->q->head, line, n);
     }
     return n;
 }
@@ -254,7 +274,9 @@ static bool add_header(struct curl_slist **list, const char *name, const char *v
 
 static fm_status make_headers(struct curl_slist **list, const fm_http_request *q, bool with_token) {
     char range[64], bearer[900];
-    bool good = add_header(list, "User-Agent", "fathom/" FATHOM_VERSION);
+    bool good = add_header(list, "User-Agent", q->agent ? q->agent : "fathom/" FATHOM_VERSION);
+    good = good && (!q->accept || add_header(list, "Accept", q->accept));
+    good = good && (!q->gzip || add_header(list, "Accept-Encoding", "gzip"));
     if (with_token && q->token && *q->token) {
         int n = snprintf(bearer, sizeof bearer, "Bearer %s", q->token);
         good = good && n > 0 && (size_t)n < sizeof bearer && add_header(list, "Authorization", bearer);
@@ -284,6 +306,7 @@ static fm_status perform(CURL *e, transfer *t, const char *url, struct curl_slis
     SET(CURLOPT_FOLLOWLOCATION, 0L);
     SET(CURLOPT_NOSIGNAL, 1L);
     SET(CURLOPT_CONNECTTIMEOUT, 30L);
+    SET(CURLOPT_TIMEOUT, (long)t->q->timeout_s);
     SET(CURLOPT_LOW_SPEED_LIMIT, 1L); /* nothing for a minute is a dead connection */
     SET(CURLOPT_LOW_SPEED_TIME, 60L);
     SET(CURLOPT_BUFFERSIZE, 256L * 1024);
@@ -338,13 +361,13 @@ fm_status fm_http_get(fm_http *h, const fm_http_request *q, fm_http_reply *reply
         FM_TRY(s);
         bool moved =
             reply->code == 301 || reply->code == 302 || reply->code == 303 || reply->code == 307 || reply->code == 308;
-        if (*reply->error || !moved) {
+        if (*reply->error || !moved || q->no_redirects) {
             return FM_OK;
         }
         bool down = strncmp(origin, "https:", 6) == 0;
-        if (!fm_url_resolve(next, sizeof next, url, t.location) || !fm_url_origin(origin, sizeof origin, next) ||
+        if (!fm_url_resolve(next, sizeof next, url, reply->location) || !fm_url_origin(origin, sizeof origin, next) ||
             (down && strncmp(origin, "https:", 6) != 0)) {
-            (void)snprintf(reply->error, sizeof reply->error, "a redirect to \"%.200s\" was refused", t.location);
+            (void)snprintf(reply->error, sizeof reply->error, "a redirect to \"%.200s\" was refused", reply->location);
             return FM_OK;
         }
         memcpy(url, next, sizeof url);

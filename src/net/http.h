@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/str.h"
 #include "fathom/status.h"
 
 typedef struct fm_http fm_http;
@@ -25,15 +26,23 @@ typedef struct fm_http_request {
     const char *if_range; /* ETag that the part at hand had, or NULL */
     fm_http_sink sink;
     void *user;
+    const char *agent;  /* User-Agent; NULL = the program's name and version */
+    const char *accept; /* Accept, or NULL */
+    bool gzip;          /* the body may come packed: it goes to the sink as it comes */
+    bool no_redirects;  /* the first answer is the last; reply->location says where it leads */
+    int timeout_s;      /* for the whole transfer; 0 = none as long as bytes come */
+    fm_str *head;       /* or NULL: gets the last answer's status line and header lines, up to 64 KiB */
 } fm_http_request;
 
 typedef struct fm_http_reply {
     int code;              /* of the last answer; 0 = the connection failed */
     bool transient;        /* worth asking again: no connection, cut, 408, 429, 5xx */
-    double retry_after;    /* seconds that the server asks for, 0 = nothing said */
+    double retry_after;    /* seconds that the server asks for (of a date: from now), 0 = nothing said */
     int64_t length;        /* whole size of the file, -1 unknown */
     char etag[256];        /* of the last answer */
     char linked_etag[256]; /* X-Linked-Etag of the first answer: what the file is, before redirects */
+    char location[4096];   /* Location of the last answer, or "" */
+    char type[256];        /* Content-Type of the last answer, known to the sink, or "" */
     char next[1024];       /* URL of the next page (Link: rel="next"), or "" */
     char error[512];       /* what went wrong, "" = nothing */
 } fm_http_reply;

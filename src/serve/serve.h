@@ -11,7 +11,7 @@
 #include "fathom/serve.h"
 #include "fathom/template.h"
 #include "net/server.h"
-#include "serve/keys.h"
+#include "net/keys.h"
 #include "serve/metrics.h"
 
 typedef struct fm_text_batcher fm_text_batcher;

@@ -4,7 +4,7 @@
 
 #include "base/json.h"
 #include "fathom/runs.h"
-#include "track/sqlite.h"
+#include "io/sql.h"
 
 struct fm_registry {
     fm_sql *db;

@@ -1,5 +1,5 @@
 /* API keys. */
-#include "serve/keys.h"
+#include "net/keys.h"
 
 #include <math.h>
 #include <pthread.h>

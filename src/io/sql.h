@@ -1,6 +1,6 @@
-/* SQLite, opened at run time. sqlite.c is the only file that knows the library. */
-#ifndef FM_TRACK_SQLITE_H
-#define FM_TRACK_SQLITE_H
+/* A database file that is written: SQLite, opened at run time (sqlite_lib.h). */
+#ifndef FM_IO_SQL_H
+#define FM_IO_SQL_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -2,8 +2,8 @@
  *   KEY [name=NAME] [requests_per_minute=N] [tokens_per_minute=N]
  * KEY is the key itself, or "sha256:" and the 64 hexadecimal digits of its hash. Empty lines and lines that begin with
  * '#' are passed over. Only hashes are kept in memory. */
-#ifndef FM_SERVE_KEYS_H
-#define FM_SERVE_KEYS_H
+#ifndef FM_NET_KEYS_H
+#define FM_NET_KEYS_H
 
 #include <stdbool.h>
 #include <stddef.h>
