@@ -37,7 +37,8 @@ void fm_word_list_free(fm_word_list *l);
 
 /* text: valid UTF-8, shorter than 2 GiB (FM_ERR_DATA). */
 FM_MUST_CHECK fm_status fm_words_split(const fm_words *w, fm_word_list *out, fm_sv text);
-/* Sentences of a split text: at least 1. */
+/* Sentences of a split text: the word that begins the next one (l->n at the end); how many, at least 1. */
+size_t fm_words_sentence_end(const fm_word_list *l, fm_sv text, size_t from);
 size_t fm_words_sentences(const fm_word_list *l, fm_sv text);
 
 /* Marks that end a sentence in any script: datatrove's TERMINAL_PUNCTUATION. */

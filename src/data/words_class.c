@@ -159,20 +159,25 @@ static bool is_punct(fm_sv v) {
 
 /* A sentence begins at the first word and at each that follows an end mark and is none itself, nor other punctuation.
  */
-size_t fm_words_sentences(const fm_word_list *l, fm_sv text) {
-    size_t n = 1;
+size_t fm_words_sentence_end(const fm_word_list *l, fm_sv text, size_t from) {
     bool seen = false;
-    for (size_t i = 0; i < l->n; i++) {
+    for (size_t i = from; i < l->n; i++) {
         fm_sv v = {text.ptr + l->item[i].at, l->item[i].len};
         uint32_t c = 0;
         int k = v.len <= 4 ? fm_utf8_decode(&c, v.ptr, v.ptr + v.len) : 0;
         bool end = k && (size_t)k == v.len && ends_sentence(c);
         if (seen && !end && !is_punct(v)) {
-            n++;
-            seen = false;
-        } else if (end) {
-            seen = true;
+            return i;
         }
+        seen = seen || end;
+    }
+    return l->n;
+}
+
+size_t fm_words_sentences(const fm_word_list *l, fm_sv text) {
+    size_t n = 1;
+    for (size_t i = fm_words_sentence_end(l, text, 0); i < l->n; i = fm_words_sentence_end(l, text, i)) {
+        n++;
     }
     return n;
 }

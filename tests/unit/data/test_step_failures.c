@@ -24,7 +24,7 @@ static const struct {
     const char *const *options;
 } runs[] = {
     {"dedup", longest}, {"dedup-lines", none},  {"minhash", mark},   {"decontaminate", against},
-    {"quality", set},   {"privacy", pseudonym}, {"privacy", report},
+    {"quality", set},   {"privacy", pseudonym}, {"privacy", report}, {"strip-words", none},
 };
 
 static fm_status run(int variant, uint64_t *sum) {
