@@ -36,7 +36,7 @@ static struct {
 #undef FM_X
 } link;
 
-struct fm_grammar {
+struct fm_link_grammar {
     Dictionary dictionary;
 };
 
@@ -61,10 +61,10 @@ static void be_silent(lg_errinfo *info, void *user) {
     FM_UNUSED(user);
 }
 
-fm_status fm_grammar_new(fm_grammar **out) {
+fm_status fm_link_grammar_new(fm_link_grammar **out) {
     *out = NULL;
     FM_TRY(open_library());
-    fm_grammar *g = fm_calloc(1, sizeof *g);
+    fm_link_grammar *g = fm_calloc(1, sizeof *g);
     if (!g) {
         FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate a grammar");
     }
@@ -79,15 +79,16 @@ fm_status fm_grammar_new(fm_grammar **out) {
     return FM_OK;
 }
 
-void fm_grammar_free(fm_grammar *g) {
+void fm_link_grammar_free(fm_link_grammar *g) {
     if (g) {
         link.dictionary_delete(g->dictionary);
         fm_free(g);
     }
 }
 
-fm_status fm_grammar_parse(const fm_grammar *g, fm_grammar_result *out, const char *sentence, int seconds) {
-    *out = (fm_grammar_result){0};
+fm_status fm_link_grammar_parse(const fm_link_grammar *g, fm_link_grammar_result *out, const char *sentence,
+                                int seconds) {
+    *out = (fm_link_grammar_result){0};
     Parse_Options o = link.parse_options_create();
     Sentence s = o ? link.sentence_create(sentence, g->dictionary) : NULL;
     if (!s) {
@@ -117,21 +118,22 @@ fm_status fm_grammar_parse(const fm_grammar *g, fm_grammar_result *out, const ch
 
 #else /* built without the header */
 
-fm_status fm_grammar_new(fm_grammar **out) {
+fm_status fm_link_grammar_new(fm_link_grammar **out) {
     *out = NULL;
     fm_error_set(FM_ERR_UNSUPPORTED, __FILE__, __LINE__, "this program was built without link-grammar");
     return fm_error_hint("install liblink-grammar-dev and build again");
 }
 
-void fm_grammar_free(fm_grammar *g) {
+void fm_link_grammar_free(fm_link_grammar *g) {
     FM_UNUSED(g);
 }
 
-fm_status fm_grammar_parse(const fm_grammar *g, fm_grammar_result *out, const char *sentence, int seconds) {
+fm_status fm_link_grammar_parse(const fm_link_grammar *g, fm_link_grammar_result *out, const char *sentence,
+                                int seconds) {
     FM_UNUSED(g);
     FM_UNUSED(sentence);
     FM_UNUSED(seconds);
-    *out = (fm_grammar_result){0};
+    *out = (fm_link_grammar_result){0};
     FM_FAIL(FM_ERR_UNSUPPORTED, "this program was built without link-grammar");
 }
 #endif

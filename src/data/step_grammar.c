@@ -33,7 +33,7 @@ static const fm_option rows[] = {
 
 typedef struct state {
     fm_words *words;
-    fm_grammar *grammar;
+    fm_link_grammar *grammar;
 } state;
 
 typedef struct local {
@@ -52,14 +52,14 @@ static fm_status grammar_open(fm_step *step) {
         FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate a step");
     }
     FM_TRY(fm_words_new(&s->words));
-    return fm_grammar_new(&s->grammar);
+    return fm_link_grammar_new(&s->grammar);
 }
 
 static void grammar_close(fm_step *step) {
     state *s = step->state;
     if (s) {
         fm_words_free(s->words);
-        fm_grammar_free(s->grammar);
+        fm_link_grammar_free(s->grammar);
         fm_free(s);
         step->state = NULL;
     }
@@ -117,13 +117,13 @@ static fm_status parse_line(fm_step_ctx *x, fm_sv line, tally *t) {
     FM_TRY(fm_words_split(s->words, &l->list, line));
     for (size_t a = 0, b; a < l->list.n && (o->sentences == 0 || t->sentences < o->sentences); a = b) {
         int64_t words;
-        fm_grammar_result got;
+        fm_link_grammar_result got;
         b = fm_words_sentence_end(&l->list, line, a);
         FM_TRY(put_sentence(l, line, a, b, &words));
         if (words < o->min_words || words > o->max_words) {
             continue;
         }
-        FM_TRY(fm_grammar_parse(s->grammar, &got, l->sentence.data, (int)o->seconds));
+        FM_TRY(fm_link_grammar_parse(s->grammar, &got, l->sentence.data, (int)o->seconds));
         if (got.timed_out) {
             FM_TRY(fm_step_count(x, "sentences over the time limit", 1));
         }

@@ -267,7 +267,7 @@ static fm_status add_class(parser *p, body *b, range *r, size_t n, bool negated)
 static fm_status gather_class(parser *p, range **r, size_t *n) {
     size_t cap = 0;
     while (p->at < p->end && *p->at != ']') {
-        uint32_t lo, hi;
+        uint32_t lo = 0, hi = 0;
         FM_TRY(read_char(p, &lo));
         hi = lo;
         if (p->at + 1 < p->end && *p->at == '-' && p->at[1] != ']') {
@@ -327,6 +327,7 @@ static fm_status find_name(parser *p, const char *text, size_t n, size_t *out) {
     }
     int32_t *bucket = &p->bucket[h % BUCKETS];
     for (int32_t i = *bucket; i >= 0; i = p->names[i].next) {
+        FM_ASSERT(p->names);
         if (p->names[i].n == n && memcmp(p->names[i].text, text, n) == 0) {
             *out = (size_t)i;
             return FM_OK;
@@ -458,7 +459,7 @@ static fm_status read_group(parser *p, body *b) {
 }
 
 static fm_status read_item(parser *p, body *b) {
-    size_t from = b->n, i;
+    size_t from = b->n, i = 0;
     char c = *p->at;
     if (c == '"') {
         FM_TRY(read_literal(p, b));

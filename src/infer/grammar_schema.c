@@ -47,10 +47,10 @@ static fm_status unsupported(const char *what) {
     FM_FAIL(FM_ERR_UNSUPPORTED, "JSON schema: %s cannot be enforced", what);
 }
 
-void fm_grammar_literal(fm_str *out, const char *p, size_t n) {
+void fm_grammar_literal(fm_str *out, const char *text, size_t n) {
     fm_str_putc(out, '"');
     for (size_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char)p[i];
+        unsigned char c = (unsigned char)text[i];
         if (c == '"' || c == '\\') {
             fm_str_putc(out, '\\');
             fm_str_putc(out, (char)c);

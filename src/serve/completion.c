@@ -2,6 +2,8 @@
  * away, on another thread, only cancels them. */
 #include "serve/completion.h"
 
+#include "serve/answer_reader.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -20,6 +22,10 @@ typedef struct choice {
     fm_str offsets, tops, values;
     size_t n_chars; /* so far */
     bool begun;     /* its first piece was sent */
+    /* Of chats with parts: */
+    fm_answer_reader *reader;  /* or NULL: all is text */
+    fm_str reasoning, calls;   /* calls: items of the list, the last one up to its arguments */
+    fm_str arguments, members; /* of the last call; of the delta that is sent next */
     fm_finish finish;
 } choice;
 
@@ -56,6 +62,14 @@ static void completion_release(completion *k) {
         fm_str_free(&h->offsets);
         fm_str_free(&h->tops);
         fm_str_free(&h->values);
+        fm_str_free(&h->reasoning);
+        fm_str_free(&h->calls);
+        fm_str_free(&h->arguments);
+        fm_str_free(&h->members);
+        if (h->reader) {
+            fm_answer_reader_deinit(h->reader);
+            fm_free(h->reader);
+        }
     }
     fm_free(k->choice);
     fm_free(k->prompts);
@@ -87,7 +101,10 @@ static void on_close(void *user) {
 
 /* ---- parts of answers ------------------------------------------------------------------------ */
 
-static const char *finish_name(fm_finish f) {
+static const char *finish_name(const choice *h, fm_finish f) {
+    if (f != FM_FINISH_LENGTH && f != FM_FINISH_CONTEXT && h->reader && h->reader->n_calls > 0) {
+        return "tool_calls";
+    }
     return f == FM_FINISH_LENGTH || f == FM_FINISH_CONTEXT ? "length" : "stop";
 }
 
@@ -226,7 +243,7 @@ static void begin_stream(completion *k) {
     }
 }
 
-/* One piece of a choice; finish NULL: it goes on. */
+/* One piece of a choice: of a chat h->members, else the text. finish NULL: it goes on. */
 static void stream_choice(choice *h, const char *text, size_t n, const char *finish) {
     completion *k = h->k;
     fm_str *out = &k->piece;
@@ -245,7 +262,10 @@ static void stream_choice(choice *h, const char *text, size_t n, const char *fin
         if (!h->begun) {
             fm_str_puts(out, "\"role\":\"assistant\",");
         }
-        if (n > 0 || !h->begun) {
+        if (h->members.len > 0) {
+            put_str(out, &h->members);
+            fm_str_clear(&h->members);
+        } else if (n > 0 || !h->begun) {
             fm_str_puts(out, "\"content\":");
             fm_str_json(out, text, n);
         }
@@ -312,14 +332,27 @@ static void write_choice(fm_str *out, const choice *h) {
     fm_str_printf(out, "{\"index\":%d,", h->index);
     if (h->k->form == FM_ANSWER_CHAT) {
         fm_str_puts(out, "\"message\":{\"role\":\"assistant\",\"content\":");
-        fm_str_json(out, text, h->text.len);
+        if (h->text.len == 0 && h->calls.len > 0) {
+            fm_str_puts(out, "null");
+        } else {
+            fm_str_json(out, text, h->text.len);
+        }
+        if (h->reasoning.len > 0) {
+            fm_str_puts(out, ",\"reasoning_content\":");
+            fm_str_json(out, h->reasoning.data, h->reasoning.len);
+        }
+        if (h->calls.len > 0) {
+            fm_str_puts(out, ",\"tool_calls\":[");
+            put_str(out, &h->calls);
+            fm_str_putc(out, ']');
+        }
         fm_str_puts(out, ",\"refusal\":null}");
     } else {
         fm_str_puts(out, "\"text\":");
         fm_str_json(out, text, h->text.len);
     }
     write_logprobs(out, h);
-    fm_str_printf(out, ",\"finish_reason\":\"%s\"}", finish_name(h->finish));
+    fm_str_printf(out, ",\"finish_reason\":\"%s\"}", finish_name(h, h->finish));
 }
 
 static void write_simple(fm_str *out, const completion *k) {
@@ -355,7 +388,9 @@ static void answer_whole(completion *k) {
         fm_str_putc(out, '}');
     }
     for (int i = 0; i < k->n_choices; i++) {
-        out->failed = out->failed || k->choice[i].text.failed || k->choice[i].logprobs.failed;
+        const choice *h = &k->choice[i];
+        out->failed = out->failed || h->text.failed || h->logprobs.failed || h->reasoning.failed || h->calls.failed ||
+                      h->arguments.failed;
     }
     fm_reply_json(k->c, 200, out);
 }
@@ -394,6 +429,75 @@ static void conclude(completion *k) {
     completion_release(k);
 }
 
+/* The arguments of the last call are whole. */
+static void end_call(choice *h) {
+    if (h->calls.len > 0 && !h->k->stream) {
+        fm_str_json(&h->calls, h->arguments.data ? h->arguments.data : "", h->arguments.len);
+        fm_str_puts(&h->calls, "}}");
+        fm_str_clear(&h->arguments);
+    }
+}
+
+static void begin_call(choice *h, fm_str *out, const char *name, size_t n) {
+    uint64_t seed[3] = {h->k->c->s->secret, (uint64_t)h->index, (uint64_t)h->reader->n_calls};
+    uint64_t id = fm_hash64(h->k->id, strlen(h->k->id), fm_hash64(seed, sizeof seed, 0));
+    fm_str_printf(out, "\"id\":\"call_%016llx\",\"type\":\"function\",\"function\":{\"name\":", (unsigned long long)id);
+    fm_str_json(out, name, n);
+    fm_str_puts(out, ",\"arguments\":");
+}
+
+static void stream_part(choice *h, fm_answer_part part, const char *text, size_t n) {
+    fm_str *m = &h->members;
+    if (part == FM_PART_TEXT || part == FM_PART_REASONING) {
+        fm_str_puts(m, part == FM_PART_TEXT ? "\"content\":" : "\"reasoning_content\":");
+        fm_str_json(m, text, n);
+    } else {
+        fm_str_printf(m, "\"tool_calls\":[{\"index\":%d,", h->reader->n_calls - 1);
+        if (part == FM_PART_CALL) {
+            begin_call(h, m, text, n);
+            fm_str_puts(m, "\"\"}}]");
+        } else {
+            fm_str_puts(m, "\"function\":{\"arguments\":");
+            fm_str_json(m, text, n);
+            fm_str_puts(m, "}}]");
+        }
+    }
+    stream_choice(h, "", 0, NULL);
+}
+
+static void on_part(void *user, fm_answer_part part, const char *text, size_t n) {
+    choice *h = user;
+    if (h->k->stream) {
+        stream_part(h, part, text, n);
+    } else if (part == FM_PART_CALL) {
+        end_call(h);
+        fm_str_puts(&h->calls, h->calls.len > 0 ? ",{" : "{");
+        begin_call(h, &h->calls, text, n);
+    } else {
+        fm_str_append(part == FM_PART_TEXT        ? &h->text
+                      : part == FM_PART_REASONING ? &h->reasoning
+                                                  : &h->arguments,
+                      text, n);
+    }
+}
+
+/* The text of an event through the reader; then what it did not send itself. */
+static void read_parts(choice *h, const fm_engine_event *v) {
+    fm_status st = fm_answer_reader_push(h->reader, v->text, v->text_len);
+    st = st == FM_OK && v->last ? fm_answer_reader_end(h->reader) : st;
+    if (st != FM_OK && h->k->status == FM_OK) {
+        h->k->status = st;
+        snprintf(h->k->message, sizeof h->k->message, "out of memory");
+        cancel_all(h->k);
+    }
+    if (v->last) {
+        end_call(h);
+    }
+    if (h->k->stream && v->status == FM_OK && (h->logprobs.len > 0 || v->last || !h->begun)) {
+        stream_choice(h, "", 0, v->last ? finish_name(h, v->finish) : NULL);
+    }
+}
+
 static void on_event(void *user, const fm_engine_event *v) {
     choice *h = user;
     completion *k = h->k;
@@ -405,10 +509,12 @@ static void on_event(void *user, const fm_engine_event *v) {
     if (k->stream && !h->begun && h->text.len > 0) {
         stream_choice(h, h->text.data, h->text.len, NULL); /* the echo */
     }
-    if (!k->stream) {
+    if (h->reader) {
+        read_parts(h, v);
+    } else if (!k->stream) {
         fm_str_append(&h->text, v->text, v->text_len);
     } else if (v->status == FM_OK && (v->text_len > 0 || h->logprobs.len > 0 || v->last || !h->begun)) {
-        stream_choice(h, v->text, v->text_len, v->last ? finish_name(v->finish) : NULL);
+        stream_choice(h, v->text, v->text_len, v->last ? finish_name(h, v->finish) : NULL);
     }
     if (!v->last) {
         return;
@@ -506,8 +612,24 @@ static fm_status copy_prompts(completion *k, const fm_completion_prompt *prompts
     return FM_OK;
 }
 
+/* Chats whose answers have parts are read as they come. */
+static fm_status make_readers(completion *k, const fm_chat_plan *plan) {
+    if (!(plan->reasons && !plan->keep_reasoning) && (plan->choice == FM_TOOLS_NONE || !plan->tools)) {
+        return FM_OK;
+    }
+    for (int i = 0; i < k->n_choices; i++) {
+        choice *h = &k->choice[i];
+        h->reader = fm_calloc(1, sizeof *h->reader);
+        if (!h->reader) {
+            FM_FAIL(FM_ERR_NO_MEMORY, "no memory for an answer");
+        }
+        fm_answer_reader_init(h->reader, plan, on_part, h);
+    }
+    return FM_OK;
+}
+
 fm_status fm_completion_start(fm_call *c, fm_answer_form form, const fm_completion_prompt *prompts, int n_prompts,
-                              fm_params_asked *asked) {
+                              fm_params_asked *asked, const fm_chat_plan *plan) {
     completion *k = fm_calloc(1, sizeof *k);
     if (!k) {
         FM_FAIL(FM_ERR_NO_MEMORY, "no memory for an answer");
@@ -529,6 +651,7 @@ fm_status fm_completion_start(fm_call *c, fm_answer_form form, const fm_completi
     fm_responses_init(&k->responses, c, asked);
     snprintf(k->id, sizeof k->id, "%s-%s", form == FM_ANSWER_CHAT ? "chatcmpl" : "cmpl", c->id);
     fm_status s = copy_prompts(k, prompts, n_prompts);
+    s = s == FM_OK && plan ? make_readers(k, plan) : s;
     if (s == FM_OK) {
         fm_exchange_on_close(c->x, on_close, k);
         s = fm_engine_post(c->s->e, submit_all, k);

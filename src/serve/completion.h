@@ -3,6 +3,7 @@
 #define FM_SERVE_COMPLETION_H
 
 #include "serve/params.h"
+#include "serve/tools.h"
 
 typedef enum fm_answer_form {
     FM_ANSWER_CHAT,       /* chat.completion, chat.completion.chunk */
@@ -19,8 +20,9 @@ typedef struct fm_completion_prompt {
 } fm_completion_prompt;
 
 /* Generates asked->n choices for each prompt and answers the call when they are done, or as they come. Everything is
- * copied, bias and grammar of `asked` are taken over. On failure nothing was answered. */
+ * copied, bias and grammar of `asked` are taken over. plan (of chats, or NULL) may borrow from the body of the
+ * call. On failure nothing was answered. */
 FM_MUST_CHECK fm_status fm_completion_start(fm_call *c, fm_answer_form form, const fm_completion_prompt *prompts,
-                                            int n_prompts, fm_params_asked *asked);
+                                            int n_prompts, fm_params_asked *asked, const fm_chat_plan *plan);
 
 #endif

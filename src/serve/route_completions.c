@@ -32,7 +32,7 @@ static fm_status start(fm_call *c, const fm_text_input *in, fm_params_asked *ask
                                       .n = in->offsets[i + 1] - in->offsets[i],
                                       .echo = echo ? in->text[i] : NULL};
     }
-    fm_status st = fm_completion_start(c, FM_ANSWER_TEXT, p, in->n, asked);
+    fm_status st = fm_completion_start(c, FM_ANSWER_TEXT, p, in->n, asked, NULL);
     fm_free(p);
     return st;
 }

@@ -25,7 +25,7 @@ fm_status fm_simple_generate(fm_call *c, const char *key, fm_answer_form form) {
         asked.o.logprobs = 0;
         asked.o.max_new_tokens = asked.o.max_new_tokens < 0 ? length : asked.o.max_new_tokens;
         fm_completion_prompt p = {.ids = in.ids.ids, .n = in.offsets[1]};
-        st = fm_completion_start(c, form, &p, 1, &asked);
+        st = fm_completion_start(c, form, &p, 1, &asked, NULL);
     }
     fm_text_input_free(&in);
     fm_params_asked_free(&asked);

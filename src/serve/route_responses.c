@@ -156,14 +156,14 @@ static fm_status handle(fm_call *c) {
     FM_TRY(fm_check_model(c->s, c->body));
     FM_TRY(to_chat(c->body));
     fm_status st = fm_params_read(&asked, c->s, c->body, true);
-    st = st == FM_OK ? fm_chat_prompt(&ids, c->s, c->body) : st;
+    st = st == FM_OK ? fm_chat_prompt(&ids, NULL, c->s, c->body) : st;
     st = st == FM_OK ? constrain(&asked, c) : st;
     if (st == FM_OK) {
         asked.n = 1;
         asked.logprobs = false;
         asked.o.logprobs = 0;
         fm_completion_prompt p = {.ids = ids.ids, .n = (int32_t)FM_MIN(ids.n, (size_t)INT32_MAX)};
-        st = fm_completion_start(c, FM_ANSWER_RESPONSES, &p, 1, &asked);
+        st = fm_completion_start(c, FM_ANSWER_RESPONSES, &p, 1, &asked, NULL);
     }
     fm_tokens_free(&ids);
     fm_params_asked_free(&asked);

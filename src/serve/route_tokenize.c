@@ -27,7 +27,7 @@ static fm_status encode(fm_tokens *out, const fm_call *c) {
     const fm_json *v = fm_json_get(c->body, "prompt");
     const char *text = fm_json_str(v ? v : fm_json_get(c->body, "content"), &n);
     if (fm_json_get(c->body, "messages")) {
-        return fm_chat_prompt(out, c->s, c->body);
+        return fm_chat_prompt(out, NULL, c->s, c->body);
     }
     if (!text) {
         return fm_bad_field("prompt", "a string");

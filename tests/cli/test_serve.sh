@@ -48,6 +48,23 @@ sed 's/.*"text":"\([^"]*\)".*/\1/p;d' out | grep -Eq '^x*(y|$)' || die "the gram
 ask 200 /v1/chat/completions '{"messages":[{"role":"user","content":"Hello"}],"max_tokens":100,"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"object","properties":{"n":{"type":"integer","minimum":5,"maximum":9},"b":{"type":"boolean"}},"required":["n","b"]}}}}'
 sed 's/.*"content":"\(.*\)","refusal.*/\1/p;d' out | sed 's/\\n/ /g;s/\\t/ /g;s/\\"/"/g' |
     grep -Eqx '[{] *"n": *[5-9], *"b": *(true|false) *[}]' || { cat out >&2; die "the schema is not followed"; }
+# Calls of tools, whole and in pieces.
+tools='"tools":[{"type":"function","function":{"name":"look","parameters":{"type":"object","properties":{"n":{"type":"integer","minimum":1,"maximum":9},"way":{"enum":["up","down"]}},"required":["n","way"],"additionalProperties":false}}}]'
+talk='"messages":[{"role":"user","content":"Hello"}],"max_tokens":120,"seed":3'
+ask 200 /v1/chat/completions "{$talk,$tools,\"tool_choice\":\"required\",\"parallel_tool_calls\":false}"
+has out '"content":null,"tool_calls":[{"id":"call_'
+has out '"function":{"name":"look","arguments":"{'
+has out '"finish_reason":"tool_calls"'
+ask 200 /v1/chat/completions "{$talk,$tools,\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"look\"}},\"stream\":true}"
+has out '"delta":{"tool_calls":[{"index":0,"id":"call_'
+has out '"tool_calls":[{"index":0,"function":{"arguments":'
+has out '"finish_reason":"tool_calls"'
+grep '^data: {' out | sed -n 's/.*"function":{"arguments":"\(.*\)"}}\]}.*/\1/p' | tr -d '\n' | sed 's/\\n/ /g;s/\\t/ /g;s/\\"/"/g' > arguments
+grep -Eq '^[{] *"n": *[1-9], *"way": *"(up|down)" *[}]$' arguments || { cat arguments; die "the streamed arguments are not what the schema says"; }
+ask 200 /v1/chat/completions "{$talk,$tools}"
+ask 200 /v1/chat/completions '{"messages":[{"role":"user","content":"Hello"},{"role":"assistant","tool_calls":[{"id":"call_1","type":"function","function":{"name":"look","arguments":"{}"}}],"content":null},{"role":"tool","tool_call_id":"call_1","content":"7"}],"max_tokens":4}'
+ask 400 /v1/chat/completions "{$talk,\"tool_choice\":\"required\"}"
+has out 'tool_choice'
 ask 400 /v1/completions '{"prompt":"We","guided_regex":"("}'
 has out 'regular expression'
 ask 400 /v1/completions '{"prompt":"We","guided_regex":"a","grammar":"root ::= \"x\""}'

@@ -9,15 +9,18 @@ port, with a key. Written against openai 3.54.
 """
 import asyncio
 import base64
+import json
 import re
 import struct
 import subprocess
 import sys
 import tempfile
 import time
+import typing
 import urllib.request
 
 import openai
+import pydantic
 
 KEY = "test-key-1"
 checks = 0
@@ -123,6 +126,74 @@ def stream(c):
         except openai.LengthFinishReasonError as e:  # the client's way to say finish_reason "length"
             done = e.completion
         check(done.choices[0].message.role == "assistant", "the stream helper")
+
+
+TOOLS = [{"type": "function", "function": {
+    "name": "weather", "description": "Weather of a place", "parameters": {
+        "type": "object", "properties": {"place": {"type": "string", "maxLength": 8},
+                                         "unit": {"type": "string", "enum": ["C", "F"]}},
+        "required": ["place", "unit"], "additionalProperties": False}}},
+    {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}}]
+
+
+def right_call(call):
+    arguments = json.loads(call.function.arguments)
+    if call.function.name == "weather":
+        return set(arguments) == {"place", "unit"} and arguments["unit"] in "CF" and len(arguments["place"]) <= 8
+    return call.function.name == "now" and arguments == {}
+
+
+def tools(c):
+    ask = dict(model="tiny", messages=HELLO, tools=TOOLS, max_tokens=400, temperature=1)
+    forced = {"type": "function", "function": {"name": "weather"}}
+    for seed in range(4):
+        r = c.chat.completions.create(**ask, tool_choice=forced, seed=seed)
+        m = r.choices[0].message
+        check(r.choices[0].finish_reason == "tool_calls" and m.content is None, "finish_reason of a call")
+        check(len(m.tool_calls) == 1 and m.tool_calls[0].function.name == "weather" and right_call(m.tool_calls[0]),
+              "the named tool is called")
+        with c.chat.completions.stream(**ask, tool_choice=forced, seed=seed) as s:
+            pieces = [e for e in s if e.type == "tool_calls.function.arguments.delta"]
+            done = s.get_final_completion()
+        check("".join(e.arguments_delta for e in pieces) == m.tool_calls[0].function.arguments, "streamed arguments")
+        check(done.choices[0].message.tool_calls[0].function.arguments == m.tool_calls[0].function.arguments,
+              "the streamed call is the whole one")
+        check(done.choices[0].finish_reason == "tool_calls", "finish_reason of a streamed call")
+    r = c.chat.completions.create(**ask, tool_choice="required", parallel_tool_calls=False, seed=1)
+    check(len(r.choices[0].message.tool_calls) == 1 and right_call(r.choices[0].message.tool_calls[0]), "required")
+    r = c.chat.completions.create(**(ask | {"max_tokens": 900}), tool_choice="required", seed=2)
+    calls = r.choices[0].message.tool_calls
+    check(all(right_call(x) for x in calls[:-1]) and len({x.id for x in calls}) == len(calls), "parallel calls")
+    history = HELLO + [m.model_dump(exclude_none=True), {"role": "tool", "tool_call_id": m.tool_calls[0].id, "content": "7"}]
+    r = c.chat.completions.create(model="tiny", messages=history, tools=TOOLS, max_tokens=5, tool_choice="none")
+    check(r.choices[0].message.tool_calls is None, "none")
+
+
+def formats(c):
+    class Place(pydantic.BaseModel):
+        model_config = pydantic.ConfigDict(extra="forbid")
+        name: str = pydantic.Field(max_length=10)
+        level: int = pydantic.Field(ge=-3, le=12)
+        kinds: list[typing.Literal["a", "b"]] = pydantic.Field(max_length=3)
+        more: typing.Optional["Place"]
+
+    schema = {"name": "place", "strict": True, "schema": Place.model_json_schema()}
+    ended = 0
+    for seed in range(6):
+        r = c.chat.completions.create(model="tiny", messages=HELLO, max_tokens=400, temperature=1, seed=seed,
+                                      response_format={"type": "json_schema", "json_schema": schema})
+        if r.choices[0].finish_reason == "stop":
+            Place.model_validate_json(r.choices[0].message.content)
+            ended += 1
+    check(ended > 0, "an answer by a schema ends, and is valid")
+    r = c.chat.completions.create(model="tiny", messages=HELLO, max_tokens=400, seed=1, logprobs=True,
+                                  response_format={"type": "json_object"})
+    check(r.choices[0].message.content.lstrip().startswith("{"), "json_object")
+    r = c.completions.create(model="tiny", prompt="We", max_tokens=60, extra_body={"guided_regex": "([a-f]{4}-){2}[0-9]{3}"})
+    check(re.fullmatch("([a-f]{4}-){2}[0-9]{3}", r.choices[0].text), "guided_regex")
+    r = c.completions.create(model="tiny", prompt="We", max_tokens=60,
+                             extra_body={"structured_outputs": {"choice": ["\u4f60\u597d", "yes"]}})
+    check(r.choices[0].text in ("\u4f60\u597d", "yes"), "choice")
 
 
 def completions(c):
@@ -239,6 +310,8 @@ def main():
         chat(c)
         responses(c)
         stream(c)
+        tools(c)
+        formats(c)
         completions(c)
         embeddings(c)
         errors(c, url)
