@@ -84,6 +84,7 @@ static fm_tensor *forward(fm_ctx *c, const fm_model *m, const fm_batch *b) {
     const bert *p = m->state;
     layer_args a = {.p = p, .cfg = &m->cfg, .b = *b};
     fm_tensor *h = norm(c, &m->cfg, p->norm, fm_embedding_sum(c, p->words, p->positions, p->types, b));
+    h = fm_embedding_noise(c, h, b, m->cfg.neftune_alpha);
     h = with_dropout(c, h, m->cfg.embedding_dropout, "dropout.embed");
     fm_layer_run run = {.fn = whole_layer, .args = &a, .args_size = sizeof a, .layer = &a.layer};
     return fm_layers_run(c, m, &run, h);

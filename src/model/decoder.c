@@ -234,6 +234,7 @@ fm_tensor *fm_decoder_forward(fm_ctx *c, const fm_model *m, const fm_batch *b) {
     }
     fm_tensor *ids = fm_from_memory(c, FM_I32, 1, (int64_t[]){b->n_tokens}, (void *)b->ids);
     fm_tensor *h = fm_embedding(c, fm_leaf(c, d->embed), ids);
+    h = fm_embedding_noise(c, h, b, m->cfg.neftune_alpha);
     h = residual_dropout(c, h, m->cfg.embedding_dropout, "dropout.embed");
     if (fm_tape_on(c)) {
         return m->checkpoint_layers ? layers_recomputed(c, m, &a, h) : layers_fused(c, m, &a, h);

@@ -183,6 +183,7 @@ static fm_tensor *forward(fm_ctx *c, const fm_model *m, const fm_batch *b) {
         h = fm_pair_linear(c, p->widen, h);
     }
     h = norm_eps(c, &m->cfg, p->norm, DEFAULT_EPS, fm_embedding_add(c, h, p->positions, p->types, b));
+    h = fm_embedding_noise(c, h, b, m->cfg.neftune_alpha);
     h = m->cfg.embedding_dropout > 0 ? fm_dropout(c, h, m->cfg.embedding_dropout, "dropout.embed") : h;
     fm_layer_run run = {.fn = whole_layer, .args = &a, .args_size = sizeof a, .layer = &a.layer};
     return fm_layers_run(c, m, &run, h);

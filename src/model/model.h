@@ -46,6 +46,7 @@ typedef struct fm_model_config {
     int32_t window;                           /* sliding window of the local layers, 0 = none */
     uint8_t global_layers[FM_MAX_LAYERS / 8]; /* bit l: layer l attends to everything though there is a window */
     double attention_dropout, hidden_dropout, embedding_dropout; /* training only */
+    double neftune_alpha;                                        /* the same: noise on embeddings, 0 = none */
     int32_t bos_id, eos_id, pad_id;                              /* -1 = none */
     fm_mla_config mla;                                           /* kv_rank 0: grouped-query attention */
     fm_moe_config moe;                                           /* n_experts 0: dense */

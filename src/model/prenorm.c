@@ -147,6 +147,7 @@ fm_tensor *fm_prenorm_forward(fm_ctx *c, const fm_model *m, const fm_batch *b) {
     if (p->embed_norm_w) {
         h = norm(c, &m->cfg, h, p->embed_norm_w, p->embed_norm_b);
     }
+    h = fm_embedding_noise(c, h, b, m->cfg.neftune_alpha);
     h = with_dropout(c, h, m->cfg.embedding_dropout, "dropout.embed");
     fm_layer_run run = {.fn = whole_layer, .args = &a, .args_size = sizeof a, .layer = &a.layer};
     h = fm_layers_run(c, m, &run, h);

@@ -113,6 +113,10 @@ fm_tensor *fm_embedding_sum(fm_ctx *c, fm_param *words, fm_param *positions, fm_
 /* The positions and types alone, added to x [T,D]. */
 fm_tensor *fm_embedding_add(fm_ctx *c, fm_tensor *x, fm_param *positions, fm_param *types, const fm_batch *b);
 
+/* x [T,D] plus uniform noise in +-alpha / sqrt(L D) while training, L the tokens of its segment (NEFTune: Jain et al.
+ * 2023, arXiv 2310.05914); x itself otherwise, and with alpha 0. */
+fm_tensor *fm_embedding_noise(fm_ctx *c, fm_tensor *x, const fm_batch *b, double alpha);
+
 /* down(act(gate(x)) * up(x)) */
 typedef struct fm_gated_mlp {
     fm_param *gate_w, *up_w, *down_w; /* [F,D] [F,D] [D,F] */

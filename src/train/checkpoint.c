@@ -2,9 +2,9 @@
  *
  * checkpoint-N holds a Hugging Face model (config.json, model.safetensors in the compute type, tokenizer) that any
  * program can load, and beside it what an exact resume needs: optimizer.safetensors (the fp32 masters when the model
- * file is rounded, and the optimizer's vectors), trainer_state.json, config.yaml. COMPLETE comes last and lists every
- * file with its size and hash. All of it is written into checkpoint-N.tmp, synced, then renamed: a checkpoint is whole
- * or not there. */
+ * file is rounded, the optimizer's vectors, averaged weights), trainer_state.json, config.yaml. COMPLETE comes last and
+ * lists every file with its size and hash. All of it is written into checkpoint-N.tmp, synced, then renamed: a
+ * checkpoint is whole or not there. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +24,9 @@
 
 static bool has_masters(const fm_trainer *r) {
     return r->choice.compute != FM_F32;
+}
+static bool has_vectors(const fm_trainer *r) {
+    return r->optim.n_states > 0 || has_masters(r) || r->ema.block;
 }
 
 /* ---- writing --------------------------------------------------------------------------------- */
@@ -63,6 +66,11 @@ static fm_status each_vector(const fm_trainer *r, vector_fn fn, void *arg) {
                 FM_TRY(fn(arg, name, p, &shape, state));
             }
         }
+        if (r->ema.block) {
+            tensor_name(name, sizeof name, "ema", p);
+            fm_optim_shape like = fm_optim_shape_like(p);
+            FM_TRY(fn(arg, name, p, &like, fm_ema_of(&r->ema, p)));
+        }
     }
     return FM_OK;
 }
@@ -78,7 +86,7 @@ static fm_status put(void *arg, const char *name, fm_param *p, const fm_optim_sh
 }
 
 static fm_status save_optimizer(const fm_trainer *r, const char *dir) {
-    if (r->optim.n_states == 0 && !has_masters(r)) {
+    if (!has_vectors(r)) {
         return FM_OK;
     }
     fm_st_writer *w;
@@ -149,8 +157,8 @@ static fm_status write_parts(fm_trainer *r, const char *dir) {
 /* What the files take, so that a full disk is told of before anything is written. */
 static fm_status check_space(const fm_trainer *r) {
     int64_t n = fm_params_numel(r->params);
-    int64_t need =
-        n * fm_dtype_bytes(r->choice.compute, 1) + (int64_t)r->optim.bytes + (has_masters(r) ? 4 * n : 0) + (4 << 20);
+    int64_t need = n * fm_dtype_bytes(r->choice.compute, 1) + (int64_t)r->optim.bytes + (has_masters(r) ? 4 * n : 0) +
+                   (int64_t)r->ema.bytes + (4 << 20);
     int64_t left = fm_disk_free(r->cfg->output_dir);
     if (left >= 0 && left < need) {
         char a[32], b[32];
@@ -293,7 +301,15 @@ fm_status fm_trainer_save_final(fm_trainer *r) {
         FM_TRY(save_template(r));
     }
     fm_crash_point("final.model");
-    return save_weights(r, r->cfg->output_dir);
+    bool averaged = r->cfg->ema_save && r->ema.block;
+    FM_TRY(averaged ? fm_ema_swap(&r->ema, r->pool) : FM_OK);
+    fm_status s = save_weights(r, r->cfg->output_dir);
+    if (averaged) {
+        FM_TRY(s);
+        fm_info("the weights written are the averaged ones");
+        s = fm_ema_swap(&r->ema, r->pool);
+    }
+    return s;
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */
@@ -390,13 +406,13 @@ fm_status fm_trainer_find_checkpoint(const fm_trainer *r, char *dir, size_t cap,
 typedef struct load_job {
     const fm_safetensors *st;
     const char *dir;
-    bool masters_only;
+    bool weights_only;
 } load_job;
 
 static fm_status load_vector(void *arg, const char *name, fm_param *p, const fm_optim_shape *shape, void *data) {
     const load_job *j = arg;
     bool master = strncmp(name, "master/", 7) == 0;
-    if (j->masters_only && !master) {
+    if (j->weights_only && !master && strncmp(name, "ema/", 4) != 0) {
         return FM_OK;
     }
     const fm_st_tensor *t;
@@ -413,15 +429,15 @@ static fm_status load_vector(void *arg, const char *name, fm_param *p, const fm_
     return FM_OK;
 }
 
-static fm_status load_vectors(fm_trainer *r, const char *dir, bool masters_only) {
-    if (r->optim.n_states == 0 && !has_masters(r)) {
+static fm_status load_vectors(fm_trainer *r, const char *dir, bool weights_only) {
+    if (!has_vectors(r)) {
         return FM_OK;
     }
     char path[4096];
     FM_TRY(fm_path_join(path, sizeof path, dir, "optimizer.safetensors"));
     fm_safetensors *st;
     FM_TRY(fm_safetensors_open(&st, path));
-    load_job j = {.st = st, .dir = dir, .masters_only = masters_only};
+    load_job j = {.st = st, .dir = dir, .weights_only = weights_only};
     fm_status s = each_vector(r, load_vector, &j);
     fm_safetensors_close(st);
     return s;
@@ -440,7 +456,7 @@ fm_status fm_trainer_load_weights(fm_trainer *r, const char *dir) {
     s = s == FM_OK && !whole ? fm_adapter_read(r->model, dir) : s;
     fm_scratch_free(scratch);
     FM_TRY(s);
-    return has_masters(r) ? load_vectors(r, dir, true) : FM_OK;
+    return has_masters(r) || r->ema.block ? load_vectors(r, dir, true) : FM_OK;
 }
 
 fm_status fm_trainer_load(fm_trainer *r, const char *dir) {

@@ -173,6 +173,14 @@ static const fm_option table[] = {
      "dropout of the embedding"},
     {"label_smoothing_factor", FM_OPT_FLOAT, F(label_smoothing_factor), "0", 0, 0.95, NULL, "label_smoothing", NULL,
      "share of the target spread over the vocabulary"},
+    {"neftune_noise_alpha", FM_OPT_FLOAT, F(neftune_noise_alpha), "0", 0, 1000, NULL, "neftune_alpha", NULL,
+     "uniform noise of alpha / sqrt(tokens x width) on embeddings in training (NEFTune; 5 is usual)"},
+    {"ema_decay", FM_OPT_FLOAT, F(ema_decay), "0", 0, 0.9999999, NULL, NULL, NULL,
+     "average of the trained weights, 0.999 or so; 0 = none. It costs 4 bytes a trained weight"},
+    {"ema_evaluate", FM_OPT_BOOL, F(ema_evaluate), "true", 0, 0, NULL, NULL, NULL,
+     "with ema_decay: evaluations read the average"},
+    {"ema_save", FM_OPT_BOOL, F(ema_save), "true", 0, 0, NULL, NULL, NULL,
+     "with ema_decay: the model written at the end is the average; checkpoints hold both"},
     {"z_loss", FM_OPT_FLOAT, F(z_loss), "0", 0, 1, NULL, NULL, NULL,
      "weight of log(Z)^2, which keeps logits small (1e-4 is usual)"},
     {"router_aux_loss_coef", FM_OPT_FLOAT, F(router_aux_loss_coef), "-1", -1, 1e3, NULL, "aux_loss_alpha", NULL,
@@ -186,9 +194,16 @@ static const fm_option table[] = {
     {"mtp_from_scratch", FM_OPT_BOOL, F(mtp_from_scratch), "false", 0, 0, NULL, NULL, NULL,
      "begin multi-token prediction layers at random when model_name_or_path has no weights for them, instead of "
      "refusing it"},
-    {"precision", FM_OPT_ENUM, F(precision), "auto", 0, 0, "auto|bf16|fp32", "dtype", NULL,
-     "arithmetic; weights are kept in fp32 in any case; auto = bf16 where the CPU multiplies it"},
+    {"precision", FM_OPT_ENUM, F(precision), "auto", 0, 0, "auto|bf16|fp32|fp16", "dtype", NULL,
+     "arithmetic; weights are kept in fp32 in any case; auto = bf16 where the CPU multiplies it; fp16, with a loss "
+     "scale "
+     "that follows the gradients, is emulated on CPUs and slow"},
     {"bf16", FM_OPT_BOOL, F(bf16), "false", 0, 0, NULL, NULL, NULL, "the same as precision: bf16"},
+    {"fp16", FM_OPT_BOOL, F(fp16), "false", 0, 0, NULL, NULL, NULL, "the same as precision: fp16"},
+    {"initial_loss_scale", FM_OPT_FLOAT, F(initial_loss_scale), "65536", 1, 16777216, NULL, "fp16_scale", NULL,
+     "fp16: what the loss is multiplied by at first; halved when gradients overflow"},
+    {"loss_scale_window", FM_OPT_INT, F(loss_scale_window), "2000", 1, 1e9, NULL, NULL, "N",
+     "fp16: good steps in a row after which it is doubled"},
     {"gradient_checkpointing", FM_OPT_ENUM, F(gradient_checkpointing), "auto", 0, 0, "auto|on|off", NULL, NULL,
      "compute each layer again in backward instead of keeping it; auto = when memory asks for it"},
     {"max_memory", FM_OPT_BYTES, F(max_memory), "0", 0, 0, NULL, NULL, "BYTES",
@@ -222,6 +237,8 @@ static const fm_option table[] = {
      "direction of metric_for_best_model; auto = by its kind"},
     {"load_best_model_at_end", FM_OPT_BOOL, F(load_best_model_at_end), "false", 0, 0, NULL, NULL, NULL,
      "the result is the best checkpoint, not the last"},
+    {"early_stopping", FM_OPT_BOOL, F(early_stopping), "false", 0, 0, NULL, NULL, NULL,
+     "the same as early_stopping_patience: 3"},
     {"early_stopping_patience", FM_OPT_INT, F(early_stopping_patience), "0", 0, 1e6, NULL, "early_stopping_steps", "N",
      "stop after this many evaluations without gain; 0 = off (3 is usual)"},
     {"early_stopping_threshold", FM_OPT_FLOAT, F(early_stopping_threshold), "0", 0, 1e9, NULL, NULL, NULL,
@@ -268,6 +285,10 @@ void fm_train_config_free(fm_train_config *cfg) {
     }
 }
 
+int64_t fm_train_patience(const fm_train_config *c) {
+    return c->early_stopping_patience > 0 ? c->early_stopping_patience : c->early_stopping ? 3 : 0;
+}
+
 double fm_train_default_rate(int64_t n_params, bool from_scratch) {
     if (!from_scratch) {
         return 3e-5;
@@ -277,6 +298,9 @@ double fm_train_default_rate(int64_t n_params, bool from_scratch) {
 
 /* Multiplying bf16 in hardware is what makes it worth its rounding. */
 static fm_dtype choose_compute(const fm_train_config *c) {
+    if (c->precision == FM_PRECISION_FP16 || (c->precision == FM_PRECISION_AUTO && c->fp16)) {
+        return FM_F16;
+    }
     if (c->precision == FM_PRECISION_BF16 || (c->precision == FM_PRECISION_AUTO && c->bf16)) {
         return FM_BF16;
     }
@@ -383,8 +407,10 @@ fm_status fm_train_config_check(const fm_train_config *c, fm_train_choice *out) 
     }
     FM_TRY(check_schedule(c, &out->schedule));
     out->compute = choose_compute(c);
-    if (c->precision == FM_PRECISION_FP32 && c->bf16) {
-        FM_FAIL(FM_ERR_CONFIG, "precision is fp32 and bf16 is true: set one of them");
+    bool set = c->precision != FM_PRECISION_AUTO;
+    if ((c->bf16 && set && c->precision != FM_PRECISION_BF16) ||
+        (c->fp16 && set && c->precision != FM_PRECISION_FP16) || (c->bf16 && c->fp16)) {
+        FM_FAIL(FM_ERR_CONFIG, "precision, bf16 and fp16 disagree: set one of them");
     }
     out->finetune = fm_finetune_find(c->finetuning_type ? c->finetuning_type : "full");
     if (!out->finetune) {

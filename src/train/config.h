@@ -9,7 +9,7 @@
 #include "train/schedule.h"
 
 typedef enum fm_auto { FM_AUTO, FM_ON, FM_OFF } fm_auto;
-typedef enum fm_precision { FM_PRECISION_AUTO, FM_PRECISION_BF16, FM_PRECISION_FP32 } fm_precision;
+typedef enum fm_precision { FM_PRECISION_AUTO, FM_PRECISION_BF16, FM_PRECISION_FP32, FM_PRECISION_FP16 } fm_precision;
 typedef enum fm_when { FM_WHEN_STEPS, FM_WHEN_EPOCH, FM_WHEN_NO } fm_when;
 typedef enum fm_nan_policy { FM_NAN_SKIP, FM_NAN_STOP } fm_nan_policy;
 
@@ -53,12 +53,16 @@ struct fm_train_config {
     double adam_beta1, adam_beta2, adam_epsilon, sgd_momentum, muon_momentum, weight_decay, l1, l2, max_grad_norm;
     bool sgd_nesterov;
     double dropout, hidden_dropout, attention_dropout, embedding_dropout, label_smoothing_factor, z_loss;
+    double neftune_noise_alpha, ema_decay;
+    bool ema_evaluate, ema_save;
     double router_aux_loss_coef, moe_bias_update_rate; /* below 0: by the model */
     double mtp_loss_weight;
     bool mtp_from_scratch;
     /* Machine. */
     int precision, gradient_checkpointing;
-    bool bf16;
+    bool bf16, fp16;
+    double initial_loss_scale;
+    int64_t loss_scale_window;
     int64_t max_memory, threads, seed;
     /* When. */
     int save_strategy, eval_strategy; /* fm_when */
@@ -67,7 +71,7 @@ struct fm_train_config {
     double save_minutes, early_stopping_threshold;
     char *metric_for_best_model;
     int greater_is_better; /* fm_auto: by the metric */
-    bool load_best_model_at_end, eval_on_start;
+    bool load_best_model_at_end, eval_on_start, early_stopping;
     /* Guard. */
     int nan_policy;
     double spike_factor, grad_norm_min, grad_norm_max;
@@ -89,6 +93,8 @@ typedef struct fm_train_choice {
 FM_MUST_CHECK fm_status fm_train_config_check(const fm_train_config *c, fm_train_choice *out);
 /* Whether more is better, by the key or the metric's kind. */
 bool fm_train_more_is_better(const fm_train_config *c);
+/* Evaluations without gain that end the run, 0 = none do. */
+int64_t fm_train_patience(const fm_train_config *c);
 /* The rate for n_params, when learning_rate is 0: from scratch it falls with the model's size
  * (6e-4 at 125M, 2.2e-4 at 1.3B, 1.1e-4 at 6.7B, after Brown et al. 2020; at most 1e-3), else 3e-5. */
 double fm_train_default_rate(int64_t n_params, bool from_scratch);

@@ -42,7 +42,7 @@ static double bytes_of(const fm_dataset *d, int64_t count) {
     return all > 0 ? (double)fm_dataset_bytes(d) * (double)count / (double)all : 0;
 }
 
-fm_status fm_trainer_evaluate(fm_trainer *r, fm_eval_result *out) {
+static fm_status evaluate(fm_trainer *r, fm_eval_result *out) {
     double mark = fm_now(), sum = 0;
     int64_t count = 0, total = r->eval_sampler.n_samples;
     if (r->cfg->eval_max_samples > 0) {
@@ -84,4 +84,18 @@ fm_status fm_trainer_evaluate(fm_trainer *r, fm_eval_result *out) {
     out->bits_per_byte = bytes > 0 ? sum / 0.693147180559945309417 / bytes : NAN;
     fm_trainer_charge(r, FM_PHASE_EVAL, &mark);
     return FM_OK;
+}
+
+fm_status fm_trainer_evaluate(fm_trainer *r, fm_eval_result *out) {
+    bool averaged = r->cfg->ema_evaluate && r->ema.block;
+    FM_TRY(averaged ? fm_ema_swap(&r->ema, r->pool) : FM_OK);
+    fm_status s = evaluate(r, out);
+    if (averaged) { /* a swap back does not fail: the first one did not */
+        fm_error_record keep;
+        fm_error_save(&keep);
+        fm_status back = fm_ema_swap(&r->ema, r->pool);
+        fm_error_restore(&keep);
+        s = s == FM_OK ? back : s;
+    }
+    return s;
 }

@@ -1,6 +1,7 @@
 /* Memory plans. */
 #include "train/plan.h"
 
+#include "train/ema.h"
 #include "train/finetune.h"
 
 #include <stdio.h>
@@ -100,7 +101,7 @@ fm_status fm_mem_plan_measure(fm_mem_plan *p, const fm_plan_input *in) {
     if (ps != in->model->params) {
         add_store(p, ps, in->compute);
     }
-    p->optimizer_bytes = fm_optim_bytes(in->optimizer, in->optim, ps);
+    p->optimizer_bytes = fm_optim_bytes(in->optimizer, in->optim, ps) + (in->averages ? fm_ema_bytes(ps) : 0);
     FM_TRY(measure(in, p->micro_batch, p->recompute, true, &p->arena_bytes, &p->act_grad_bytes));
     /* Evaluation keeps to the memory that training has anyway, unless one sample needs more. */
     p->eval_batch = 1;

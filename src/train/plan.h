@@ -22,6 +22,7 @@ typedef struct fm_plan_input {
     int64_t limit;               /* bytes the process may use; 0 = no limit */
     int threads;
     bool evaluates;
+    bool averages; /* weights are averaged (ema_decay) */
 } fm_plan_input;
 
 typedef struct fm_mem_plan {

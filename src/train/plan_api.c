@@ -43,7 +43,9 @@ static fm_status calibrate(fm_trainer *r, double seconds, fm_plan *out) {
     FM_TRY(fm_trainer_make_ctx(r));
     fm_ctx *c = r->ctx;
     const fm_exec *x = fm_ctx_exec(c);
-    FM_TRY(fm_ceiling_matmul(r->backend, x, r->choice.compute, FM_MIN(0.5, seconds / 4), &r->ceiling));
+    if (r->choice.compute != FM_F16) { /* emulated here */
+        FM_TRY(fm_ceiling_matmul(r->backend, x, r->choice.compute, FM_MIN(0.5, seconds / 4), &r->ceiling));
+    }
     fm_objective_env env = {.model = r->model,
                             .seq_len = r->seq_len,
                             .vocab = r->plan_input.vocab,
@@ -80,7 +82,7 @@ static fm_status calibrate(fm_trainer *r, double seconds, fm_plan *out) {
     int64_t tokens = out->tokens_per_step;
     out->step_s = best * (double)r->plan.step_samples / (double)r->plan.micro_batch + update;
     out->tokens_per_s = (double)tokens / out->step_s;
-    out->mfu = out->flops_per_step / out->step_s / r->ceiling;
+    out->mfu = r->ceiling > 0 ? out->flops_per_step / out->step_s / r->ceiling : NAN;
     out->total_s = out->step_s * (double)out->n_steps;
     out->scratch_bytes = fm_scratch_high_water(x->scratch);
     return FM_OK;

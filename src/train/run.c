@@ -153,8 +153,8 @@ static fm_status evaluate(fm_trainer *r, fm_eval_result *e, bool *stop) {
     r->st.eval_bits_per_byte = e->bits_per_byte;
     bool gain, best = note_metric(r, metric_of(r, e), &gain);
     r->st.bad_evals = gain ? 0 : r->st.bad_evals + 1;
-    *stop = r->cfg->early_stopping_patience > 0 && r->st.bad_evals >= r->cfg->early_stopping_patience;
-    bool wanted = r->cfg->load_best_model_at_end || r->cfg->early_stopping_patience > 0;
+    *stop = fm_train_patience(r->cfg) > 0 && r->st.bad_evals >= fm_train_patience(r->cfg);
+    bool wanted = r->cfg->load_best_model_at_end || fm_train_patience(r->cfg) > 0;
     return best && wanted && r->st.step > 0 ? save(r) : FM_OK;
 }
 
@@ -201,7 +201,7 @@ static fm_status after_step(fm_trainer *r, int64_t samples_before, bool *stop) {
 static fm_status loop(fm_trainer *r, fm_train_result *result) {
     fm_meter meter;
     fm_meter_start(&meter, "training", "steps", (double)r->n_steps);
-    bool stop = r->cfg->early_stopping_patience > 0 && r->st.bad_evals >= r->cfg->early_stopping_patience;
+    bool stop = fm_train_patience(r->cfg) > 0 && r->st.bad_evals >= fm_train_patience(r->cfg);
     if (r->st.step == 0 && r->eval_data && r->cfg->eval_on_start) {
         fm_eval_result e;
         FM_TRY(evaluate(r, &e, &stop));

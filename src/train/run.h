@@ -11,8 +11,10 @@
 #define FM_TRAIN_RUN_H
 
 #include "train/config.h"
+#include "train/ema.h"
 #include "train/guard.h"
 #include "train/layer_norms.h"
+#include "train/loss_scale.h"
 #include "train/plan.h"
 
 /* Everything a checkpoint keeps besides weights and optimizer vectors. */
@@ -24,6 +26,7 @@ typedef struct fm_run_state {
     int64_t rollbacks;    /* each halves the rate */
     fm_cursor cursor;     /* next sample */
     fm_guard guard;
+    fm_loss_scale loss_scale; /* of fp16; 1 without */
     double best_metric;
     int64_t best_step;      /* -1: none yet */
     int64_t bad_evals;      /* in a row without gain */
@@ -67,6 +70,7 @@ typedef struct fm_trainer {
     void *objective, *eval_objective; /* states */
     fm_optim_options optim_options;
     fm_optim optim;
+    fm_ema ema; /* decay 0: none */
     fm_layer_norms layers;
     double learning_rate;           /* peak */
     int64_t n_steps, total_samples; /* of the whole run; total_samples INT64_MAX with max_steps */

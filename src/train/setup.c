@@ -79,6 +79,7 @@ static fm_status model_config(fm_trainer *r, fm_model_config *mc, int32_t data_v
     mc->hidden_dropout = hidden;
     mc->attention_dropout = attention;
     mc->embedding_dropout = c->embedding_dropout;
+    mc->neftune_alpha = c->neftune_noise_alpha;
     mc->mtp_weight = c->mtp_loss_weight;
     mc->moe.aux_alpha = c->router_aux_loss_coef >= 0 ? c->router_aux_loss_coef : mc->moe.aux_alpha;
     mc->moe.bias_rate = c->moe_bias_update_rate >= 0 ? c->moe_bias_update_rate : r->from_scratch ? 0.001 : 0;
@@ -176,7 +177,8 @@ fm_status fm_trainer_describe(fm_trainer *r, int32_t data_vocab) {
                                     .gradient_checkpointing = c->gradient_checkpointing,
                                     .limit = limit,
                                     .threads = fm_pool_threads(r->pool),
-                                    .evaluates = true};
+                                    .evaluates = true,
+                                    .averages = c->ema_decay > 0};
     return FM_OK;
 }
 
@@ -192,6 +194,7 @@ fm_status fm_trainer_alloc(fm_trainer *r) {
     }
     FM_TRY(fm_params_alloc_grads(ps));
     FM_TRY(fm_layer_norms_init(&r->layers, ps));
+    FM_TRY(fm_ema_init(&r->ema, ps, r->cfg->ema_decay));
     return fm_optim_init(&r->optim, r->choice.optimizer, &r->optim_options, ps);
 }
 
@@ -346,7 +349,9 @@ static fm_status check_kept(const fm_trainer *r, const fm_kept_plan *kept) {
         fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__,
                      "the checkpoint %s was trained in %s, the configuration says %s", r->resumed_from, kept->precision,
                      fm_dtype_get(r->choice.compute)->name);
-        return fm_error_hint("set precision=%s", strcmp(kept->precision, "bf16") == 0 ? "bf16" : "fp32");
+        return fm_error_hint("set precision=%s", strcmp(kept->precision, "bf16") == 0  ? "bf16"
+                                                 : strcmp(kept->precision, "f16") == 0 ? "fp16"
+                                                                                       : "fp32");
     }
     if (strcmp(kept->kernels, r->backend->name) != 0 || kept->threads != fm_pool_threads(r->pool)) {
         fm_warn("the checkpoint was written with kernels %s and %lld threads, now %s and %d: from here on the run is "
@@ -479,6 +484,8 @@ fm_status fm_trainer_setup(fm_trainer *r) {
         r->saved_step = r->st.step;
     } else {
         FM_TRY(first_weights(r));
+        FM_TRY(fm_ema_begin(&r->ema, r->pool));
+        r->st.loss_scale.scale = r->choice.compute == FM_F16 ? c->initial_loss_scale : 1;
     }
     if (c->per_device_eval_batch_size > 0) {
         r->plan.eval_batch = FM_MIN(r->plan.eval_batch, c->per_device_eval_batch_size);
@@ -495,7 +502,8 @@ fm_status fm_trainer_setup(fm_trainer *r) {
     }
     fm_status s = fm_trainer_make_ctx(r);
     FM_TRY(s == FM_ERR_NO_MEMORY ? fm_trainer_recover(r) : s);
-    if (c->measure_mfu) {
+    /* fp16 is emulated here, so its best rate says nothing. */
+    if (c->measure_mfu && r->choice.compute != FM_F16) {
         FM_TRY(fm_ceiling_matmul(r->backend, fm_ctx_exec(r->ctx), r->choice.compute, 0.5, &r->ceiling));
     }
     return FM_OK;
@@ -508,6 +516,7 @@ void fm_trainer_deinit(fm_trainer *r) {
     }
     fm_ctx_free(r->ctx);
     fm_optim_deinit(&r->optim);
+    fm_ema_deinit(&r->ema);
     fm_layer_norms_deinit(&r->layers);
     fm_model_close(r->model);
     fm_sampler_deinit(&r->sampler);

@@ -27,6 +27,20 @@
     X(int, log_steps)                                                                                                  \
     X(num, elapsed_s)
 
+static fm_status fill_scale(const fm_loss_scale *l, fm_json *o) {
+    FM_TRY(fm_json_set(o, "loss_scale", fm_json_new_num(l->scale)));
+    return fm_json_set(o, "loss_scale_good_steps", fm_json_new_int(l->good));
+}
+
+static fm_status read_scale(fm_loss_scale *l, const fm_json *o) {
+    FM_TRY(fm_json_get_f64(&l->scale, o, "loss_scale", 1));
+    FM_TRY(fm_json_get_i64(&l->good, o, "loss_scale_good_steps", 0));
+    if (!(l->scale >= FM_LOSS_SCALE_MIN && l->scale <= FM_LOSS_SCALE_MAX) || l->good < 0) {
+        FM_FAIL(FM_ERR_FORMAT, "loss_scale %g in the checkpoint is out of range", l->scale);
+    }
+    return FM_OK;
+}
+
 static fm_status fill_plan(const fm_trainer *r, fm_json *o) {
     FM_TRY(fm_json_set(o, "micro_batch", fm_json_new_int(r->plan.micro_batch)));
     FM_TRY(fm_json_set(o, "step_samples", fm_json_new_int(r->plan.step_samples)));
@@ -51,6 +65,7 @@ static fm_status fill(const fm_trainer *r, fm_json *o) {
     FM_TRY(fm_json_set(o, "seq_len", fm_json_new_int(r->seq_len)));
     FM_TRY(fm_json_set(o, "data_hash", fm_json_new_str(fm_dataset_hash(r->data))));
     FM_TRY(fm_guard_store(&st->guard, o));
+    FM_TRY(fill_scale(&st->loss_scale, o));
     FM_TRY(fm_json_set(o, "plan", fm_json_new_object()));
     return fill_plan(r, fm_json_get(o, "plan"));
 }
@@ -96,6 +111,7 @@ static fm_status read_state(const fm_json *o, const char *path, fm_run_state *st
     FM_TRY(fm_json_get_i64(&st->cursor.epoch, o, "epoch", 0));
     FM_TRY(fm_json_get_i64(&st->cursor.index, o, "index", 0));
     FM_TRY(fm_guard_load(&st->guard, o));
+    FM_TRY(read_scale(&st->loss_scale, o));
     *p = (fm_kept_plan){0};
     FM_TRY(fm_json_get_i64(&p->seq_len, o, "seq_len", 0));
     FM_TRY(fm_json_get_i64(&p->seed, o, "seed", 0));

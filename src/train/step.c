@@ -20,13 +20,13 @@ static fm_status micro_batch(fm_trainer *r, int64_t begin, int64_t end, double s
     fm_ctx_set_training(c, true);
     fm_ctx_set_step(c, (uint32_t)r->st.step, (uint64_t)begin * (uint64_t)r->seq_len);
     fm_tape_begin(c);
-    fm_tensor *t = r->choice.objective->loss(r->objective, c, begin, end, scale, NULL);
+    fm_tensor *t = r->choice.objective->loss(r->objective, c, begin, end, scale * r->st.loss_scale.scale, NULL);
     if (!t) {
         return fm_ctx_status(c);
     }
     const float *value = fm_data(c, t);
     FM_TRY(fm_ctx_status(c));
-    *loss += (double)*value;
+    *loss += (double)*value / r->st.loss_scale.scale;
     fm_trainer_charge(r, FM_PHASE_FORWARD, &mark);
     FM_TRY(fm_backward(c, t, 1.0));
     fm_trainer_charge(r, FM_PHASE_BACKWARD, &mark);
@@ -143,6 +143,29 @@ static fm_status skip_step(fm_trainer *r, fm_verdict v, const fm_param *bad, int
     return FM_OK;
 }
 
+/* Gradients of an fp16 loss to what they are without its scale; the optimizer divides them itself. */
+static void unscale_norms(fm_trainer *r) {
+    double scale = r->st.loss_scale.scale;
+    r->grad_norm /= scale;
+    for (int i = 0; i < r->layers.n_params && scale != 1; i++) {
+        r->layers.sum[i] /= scale * scale;
+    }
+    fm_layer_norms_update(&r->layers);
+}
+
+/* Whether the step is left out because its gradients did not fit into fp16. A loss that is not finite itself is the
+ * guard's business. */
+static bool overflowed(fm_trainer *r, const fm_param *bad) {
+    double before = r->st.loss_scale.scale;
+    if (r->choice.compute != FM_F16 || !bad || !isfinite(r->loss) || !fm_loss_scale_overflow(&r->st.loss_scale)) {
+        return false;
+    }
+    fm_info("step %lld: gradients overflow fp16 with loss scale %g; the step is left out, the scale is now %g",
+            (long long)r->st.step + 1, before, r->st.loss_scale.scale);
+    r->skipped = true;
+    return true;
+}
+
 /* Norm, guard, update. */
 static fm_status apply(fm_trainer *r, int64_t n) {
     const fm_train_config *c = r->cfg;
@@ -150,9 +173,12 @@ static fm_status apply(fm_trainer *r, int64_t n) {
     fm_param *bad;
     double mark = fm_now();
     FM_TRY(fm_grad_norm(r->params, r->backend, x, &r->grad_norm, &bad, r->layers.sum));
-    fm_layer_norms_update(&r->layers);
+    unscale_norms(r);
     if (bad) {
         r->grad_norm = NAN;
+    }
+    if (overflowed(r, bad)) {
+        return FM_OK;
     }
     fm_verdict v = fm_guard_check(&r->st.guard, r->loss, r->grad_norm, c->spike_factor);
     if (v != FM_STEP_OK) {
@@ -165,8 +191,12 @@ static fm_status apply(fm_trainer *r, int64_t n) {
         name_gradient(r);
     }
     double scale = c->max_grad_norm > 0 && r->grad_norm > c->max_grad_norm ? c->max_grad_norm / r->grad_norm : 1;
-    FM_TRY(fm_optim_step(&r->optim, r->backend, x, r->lr, scale));
+    FM_TRY(fm_optim_step(&r->optim, r->backend, x, r->lr, scale / r->st.loss_scale.scale));
     r->st.updates = r->optim.t;
+    if (r->choice.compute == FM_F16) {
+        fm_loss_scale_good(&r->st.loss_scale, c->loss_scale_window);
+    }
+    FM_TRY(fm_ema_update(&r->ema, r->pool, r->st.updates));
     fm_trainer_update_bias(r);
     fm_guard_accept(&r->st.guard, r->loss, r->grad_norm);
     fm_trainer_charge(r, FM_PHASE_OPTIMIZER, &mark);

@@ -53,8 +53,15 @@ static int run_child(const char *point, const char *const *set) {
     return status;
 }
 
-static void kill_and_resume(const char *precision) {
-    const char *const set[] = {HARD, "precision", precision, "resume_from_checkpoint", "auto", NULL};
+/* Average, noise, and a loss scale that moves. */
+#define MORE                                                                                                           \
+    "ema_decay", "0.9", "neftune_noise_alpha", "5", "label_smoothing_factor", "0.1", "loss_scale_window", "3",         \
+        "initial_loss_scale", "16777216"
+
+static void kill_and_resume(const char *precision, bool more) {
+    const char *const plain[] = {HARD, "precision", precision, "resume_from_checkpoint", "auto", NULL};
+    const char *const all[] = {HARD, MORE, "precision", precision, "resume_from_checkpoint", "auto", NULL};
+    const char *const *set = more ? all : plain;
     fm_train_result r, r0;
     fx_log log0, log;
     fx_ok(fx_run(set, &log0, &r0));
@@ -62,7 +69,7 @@ static void kill_and_resume(const char *precision) {
     const char *const points[] = {"step.done:2",  "ckpt.begin:2",    "ckpt.model:2",  "ckpt.optimizer:2",
                                   "ckpt.state:2", "ckpt.complete:2", "ckpt.rename:2", "ckpt.renamed:2",
                                   "ckpt.done:3",  "step.done:7",     "final.model"};
-    for (size_t i = 0; i < FM_ARRAY_LEN(points); i++) {
+    for (size_t i = 0; i < FM_ARRAY_LEN(points); i += more ? 4 : 1) { /* fp16 is slow here */
         fx_clean();
         int status = run_child(points[i], set);
         if (!WIFSIGNALED(status)) {
@@ -81,11 +88,28 @@ static void kill_and_resume(const char *precision) {
 
 static void test_kill_fp32(void **state) {
     (void)state;
-    kill_and_resume("fp32");
+    kill_and_resume("fp32", false);
 }
 static void test_kill_bf16(void **state) {
     (void)state;
-    kill_and_resume("bf16");
+    kill_and_resume("bf16", false);
+}
+
+static void test_kill_fp16(void **state) {
+    (void)state;
+    kill_and_resume("fp16", true);
+}
+
+/* The number of threads changes no bit. */
+static void test_threads(void **state) {
+    (void)state;
+    ends e[2];
+    for (int i = 0; i < 2; i++) {
+        fx_clean();
+        fx_ok(fx_run((const char *[]){HARD, MORE, "threads", i ? "1" : "3", NULL}, NULL, NULL));
+        e[i] = end_of_run();
+    }
+    assert_memory_equal(&e[0], &e[1], sizeof e[0]);
 }
 
 /* Same seed, other process: same bytes. Another seed: others. */
@@ -240,6 +264,7 @@ static void test_full_disk(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_kill_fp32, fx_fresh),     cmocka_unit_test_setup(test_kill_bf16, fx_fresh),
+        cmocka_unit_test_setup(test_kill_fp16, fx_fresh),     cmocka_unit_test_setup(test_threads, fx_fresh),
         cmocka_unit_test_setup(test_deterministic, fx_fresh), cmocka_unit_test_setup(test_damaged, fx_fresh),
         cmocka_unit_test_setup(test_changed_run, fx_fresh),   cmocka_unit_test_setup(test_cancel, fx_fresh),
         cmocka_unit_test_setup(test_full_disk, fx_fresh),
