@@ -56,6 +56,8 @@ typedef struct fm_objective {
     /* NULL, or evaluation of its own in the place of `loss`: adds the loss of samples [begin, end) to *sum and counts
      * for the metrics, which metrics_of gives and begins anew. A metric named "eval_loss" replaces the mean. */
     FM_MUST_CHECK fm_status (*evaluate)(void *state, fm_ctx *c, int64_t begin, int64_t end, double *sum);
+    /* `loss` leaves `scale` out and is no root that refuses another upstream gradient than 1. */
+    bool scales_itself;
     int (*metrics_of)(void *state, fm_metric_value out[FM_MAX_METRICS]);
 } fm_objective;
 

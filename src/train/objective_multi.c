@@ -592,6 +592,7 @@ const fm_objective fm_objective_multi = {
     .n_trained = fm_windows_n_trained,
     .row = fm_windows_row,
     .loss = loss,
+    .scales_itself = true,
     .evaluate = evaluate,
     .metrics_of = metrics_of,
 };

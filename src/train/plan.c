@@ -3,6 +3,7 @@
 
 #include "train/ema.h"
 #include "train/finetune.h"
+#include "train/loss_scale.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -54,6 +55,9 @@ static fm_status measure(const fm_plan_input *in, int64_t n, bool recompute, boo
         }
         fm_tensor *token_loss = NULL;
         fm_tensor *loss = in->objective->loss(state, c, 0, n, 1.0, train ? NULL : &token_loss);
+        if (train && in->compute == FM_F16 && in->objective->scales_itself) {
+            loss = fm_scale(c, loss, FM_LOSS_SCALE_MAX); /* as a step does */
+        }
         s = loss ? FM_OK : fm_ctx_status(c);
         if (s == FM_OK && train) {
             s = fm_backward(c, loss, 1.0);

@@ -21,6 +21,9 @@ static fm_status micro_batch(fm_trainer *r, int64_t begin, int64_t end, double s
     fm_ctx_set_step(c, (uint32_t)r->st.step, (uint64_t)begin * (uint64_t)r->seq_len);
     fm_tape_begin(c);
     fm_tensor *t = r->choice.objective->loss(r->objective, c, begin, end, scale * r->st.loss_scale.scale, NULL);
+    if (r->choice.objective->scales_itself && r->st.loss_scale.scale != 1) {
+        t = fm_scale(c, t, r->st.loss_scale.scale);
+    }
     if (!t) {
         return fm_ctx_status(c);
     }
