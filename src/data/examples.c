@@ -4,6 +4,7 @@
 #include "data/examples.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -66,6 +67,8 @@ typedef struct maker {
     fm_json *files;
     fm_example e;
     int64_t n_trained_eval;
+    float *difficulty[2]; /* of the examples of train and val */
+    size_t n_difficulty[2], cap_difficulty[2];
     uint32_t first_file;  /* files of the entries before this one */
     int64_t n_refused;    /* rows too long to be taken */
     char first_long[512]; /* file:line of the first of them */
@@ -121,7 +124,7 @@ static fm_status settings_hash(maker *m) {
     for (size_t i = 0; o->input_task && i < o->input.n; i++) {
         fm_str_printf(&s, "|%s=%s", o->input_task[i] ? o->input_task[i] : "", o->input.item[i]);
     }
-    fm_str_printf(&s, "|%s", o->task_column ? o->task_column : "");
+    fm_str_printf(&s, "|%s|%s", o->task_column ? o->task_column : "", o->difficulty ? o->difficulty : "");
     fm_status st = o->labels ? fm_json_dump(&s, o->labels, 0) : FM_OK;
     for (size_t i = 0; i < fm_records_n_files(rows); i++) {
         struct stat at = {0};
@@ -218,6 +221,21 @@ static bool held_out(const maker *m, const fm_rec *row) {
     return m->val && (double)(fm_hash64(&h, sizeof h, 0x76616c) >> 11) * 0x1p-53 < m->o->val_size;
 }
 
+/* Keeps the difficulty of a row; *ok false when it has none. */
+static fm_status take_difficulty(maker *m, const fm_rec *row, bool val, bool *ok) {
+    const fm_cell *c = fm_rec_get(row, m->o->difficulty);
+    double v = NAN;
+    *ok = c && fm_cell_number(c, &v) && isfinite((float)v);
+    if (!*ok) {
+        return FM_OK;
+    }
+    void *p = m->difficulty[val];
+    FM_TRY(fm_grow(&p, &m->cap_difficulty[val], m->n_difficulty[val] + 1, sizeof(float)));
+    m->difficulty[val] = p;
+    m->difficulty[val][m->n_difficulty[val]++] = (float)v;
+    return FM_OK;
+}
+
 static fm_status add_row(maker *m, fm_records *rows, const fm_rec *row) {
     fm_example *e = &m->e;
     e->n = 0;
@@ -237,7 +255,12 @@ static fm_status add_row(maker *m, fm_records *rows, const fm_rec *row) {
         return FM_OK;
     }
     m->r->longest = FM_MAX(m->r->longest, (int64_t)e->n);
-    bool val = held_out(m, row);
+    bool val = held_out(m, row), known = true;
+    FM_TRY(m->o->difficulty ? take_difficulty(m, row, val, &known) : FM_OK);
+    if (!known) {
+        fm_records_reject(rows, row, "its difficulty (curriculum_column) is no number");
+        return FM_OK;
+    }
     int64_t trained = count_trained(m);
     *(val ? &m->r->n_eval_examples : &m->r->n_examples) += 1;
     *(val ? &m->n_trained_eval : &m->r->n_trained) += trained;
@@ -359,6 +382,13 @@ static fm_status finish_part(maker *m, fm_shard_writer *w, int64_t n_trained) {
     fm_status s = describe(m, extra, n_trained);
     s = s == FM_OK ? fm_shard_writer_finish(w, m->tok_hash, m->files, extra) : s;
     fm_json_free(extra);
+    bool val = w == m->val;
+    if (s == FM_OK && m->o->difficulty) {
+        char dir[4096], path[4096];
+        FM_TRY(fm_path_join(dir, sizeof dir, m->work, m->o->val_size > 0 ? val ? "val" : "train" : "."));
+        FM_TRY(fm_path_join(path, sizeof path, dir, FM_DIFFICULTY_FILE));
+        s = fm_file_write_atomic(path, (const char *)m->difficulty[val], m->n_difficulty[val] * sizeof(float));
+    }
     return s;
 }
 
@@ -434,5 +464,7 @@ fm_status fm_examples_make(fm_examples_report *r, const fm_examples_options *o) 
     fm_free(m.e.ids);
     fm_free(m.e.marks);
     fm_free(m.e.values);
+    fm_free(m.difficulty[0]);
+    fm_free(m.difficulty[1]);
     return s;
 }

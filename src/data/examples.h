@@ -14,6 +14,9 @@
 typedef enum fm_train_on { FM_TRAIN_ON_ANSWERS, FM_TRAIN_ON_LAST, FM_TRAIN_ON_ALL } fm_train_on;
 typedef enum fm_problem_type { FM_PROBLEM_TYPE_AUTO, FM_PROBLEM_TYPE_SINGLE, FM_PROBLEM_TYPE_MULTI } fm_problem_type;
 
+/* Of a part, beside its shards: f32 of each example. */
+#define FM_DIFFICULTY_FILE "difficulty.f32"
+
 typedef struct fm_examples_options {
     const char *task; /* row of example_tasks.def */
     fm_strlist input; /* borrowed */
@@ -30,6 +33,7 @@ typedef struct fm_examples_options {
     const fm_strlist *tasks;       /* data/tasks.h; borrowed */
     const char *task_column;       /* NULL = "task" */
     const char *const *input_task; /* [input.n] task of all rows of an entry, NULL = by column; or NULL */
+    const char *difficulty;        /* column whose numbers go to FM_DIFFICULTY_FILE, or NULL */
     int64_t cutoff_len;
     int long_rows; /* fm_long_rows; SPLIT is refused */
     double val_size;

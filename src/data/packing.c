@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "data/curriculum.h"
 
 typedef struct packer {
     int32_t len;
@@ -96,12 +97,26 @@ static fm_status sort_documents(packer *k, const fm_dataset *d) {
     return FM_OK;
 }
 
-static fm_status pack(fm_packing *p, packer *k, const fm_dataset *d) {
+/* No window has room: a new level begins with windows of its own. */
+static void close_windows(packer *k) {
+    memset(k->head, 0xff, ((size_t)k->len + 1) * sizeof *k->head);
+    memset(k->any, 0, 2 * (size_t)k->leaves * sizeof *k->any);
+}
+
+static fm_status pack(fm_packing *p, packer *k, const fm_dataset *d, const uint8_t *level, fm_curriculum *levels) {
     FM_TRY(sort_documents(k, d));
-    for (int64_t i = 0; i < p->n_documents; i++) {
-        int64_t begin, len;
-        fm_dataset_document(d, k->order[i], &begin, &len);
-        place(k, k->order[i], (int32_t)len);
+    for (int l = 0; l < (level ? levels->n_levels : 1); l++) {
+        close_windows(k);
+        for (int64_t i = 0; i < p->n_documents; i++) {
+            int64_t begin, len;
+            if (!level || level[k->order[i]] == l) {
+                fm_dataset_document(d, k->order[i], &begin, &len);
+                place(k, k->order[i], (int32_t)len);
+            }
+        }
+        if (level) {
+            levels->level_begin[l + 1] = k->n_windows;
+        }
     }
     p->n_windows = k->n_windows;
     p->begin = fm_calloc((size_t)p->n_windows + 2, sizeof *p->begin);
@@ -120,7 +135,8 @@ static fm_status pack(fm_packing *p, packer *k, const fm_dataset *d) {
     return FM_OK;
 }
 
-fm_status fm_packing_new(fm_packing **out, const fm_dataset *d, int32_t seq_len) {
+fm_status fm_packing_new(fm_packing **out, const fm_dataset *d, int32_t seq_len, const uint8_t *level,
+                         fm_curriculum *levels) {
     fm_packing *p = *out = fm_calloc(1, sizeof *p);
     size_t n = (size_t)fm_dataset_documents(d);
     packer k = {.len = seq_len, .leaves = 1};
@@ -140,8 +156,7 @@ fm_status fm_packing_new(fm_packing **out, const fm_dataset *d, int32_t seq_len)
     if (!p || !p->document || !k.head || !k.next || !k.any || !k.order || !k.window) {
         s = fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "no memory for packing %zu examples", n);
     } else {
-        memset(k.head, 0xff, ((size_t)seq_len + 1) * sizeof *k.head);
-        s = pack(p, &k, d);
+        s = pack(p, &k, d, level, levels);
     }
     fm_free(k.head);
     fm_free(k.next);

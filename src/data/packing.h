@@ -15,8 +15,11 @@ struct fm_packing {
     int64_t *document; /* [n_documents], ascending inside a window */
 };
 
-/* Examples longer than a window are FM_ERR_DATA naming the first one. O(n log seq_len), 24 bytes an example. */
-FM_MUST_CHECK fm_status fm_packing_new(fm_packing **out, const fm_dataset *d, int32_t seq_len);
+/* level [documents] (or NULL): examples share windows only within a level; windows come in order of level, and the
+ * bounds go to levels->level_begin. Examples longer than a window are FM_ERR_DATA naming the first one. O(n log
+ * seq_len), 24 bytes an example. */
+FM_MUST_CHECK fm_status fm_packing_new(fm_packing **out, const fm_dataset *d, int32_t seq_len, const uint8_t *level,
+                                       fm_curriculum *levels);
 void fm_packing_free(fm_packing *p);
 
 #endif

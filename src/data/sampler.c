@@ -6,18 +6,38 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "data/curriculum.h"
 #include "data/packing.h"
 
 #define IGNORE (-100)
 
 fm_status fm_sampler_init(fm_sampler *s, const fm_dataset *d, int32_t seq_len, uint64_t seed, bool shuffle) {
+    return fm_sampler_init_levels(s, d, seq_len, seed, shuffle, NULL, NULL);
+}
+
+/* The caller's levels, moved. */
+static fm_status take_levels(fm_sampler *s, fm_curriculum *levels) {
+    s->levels = levels ? fm_malloc(sizeof *s->levels) : NULL;
+    if (levels && !s->levels) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for levels");
+    }
+    if (levels) {
+        *s->levels = *levels;
+        *levels = (fm_curriculum){0};
+    }
+    return FM_OK;
+}
+
+fm_status fm_sampler_init_levels(fm_sampler *s, const fm_dataset *d, int32_t seq_len, uint64_t seed, bool shuffle,
+                                 fm_curriculum *levels, const uint8_t *level) {
     *s = (fm_sampler){.data = d, .seq_len = seq_len, .seed = seed, .shuffle = shuffle};
     int64_t n = fm_dataset_tokens(d);
     if (seq_len < 1 || seq_len > INT32_MAX / 4) {
         FM_FAIL(FM_ERR_ARGUMENT, "window length is %d, expected 1 to %d", seq_len, INT32_MAX / 4);
     }
     if (fm_dataset_is_examples(d)) {
-        FM_TRY(fm_packing_new(&s->packing, d, seq_len));
+        FM_TRY(take_levels(s, levels));
+        FM_TRY(fm_packing_new(&s->packing, d, seq_len, level, s->levels));
         s->n_samples = s->packing->n_windows;
         return FM_OK;
     }
@@ -27,12 +47,17 @@ fm_status fm_sampler_init(fm_sampler *s, const fm_dataset *d, int32_t seq_len, u
         return fm_error_hint("lower cutoff_len to %lld or less, or add data", (long long)n);
     }
     s->n_samples = (n + seq_len - 1) / seq_len;
-    return FM_OK;
+    return take_levels(s, levels);
 }
 
 void fm_sampler_deinit(fm_sampler *s) {
     fm_packing_free(s->packing);
     s->packing = NULL;
+    if (s->levels) {
+        fm_curriculum_deinit(s->levels);
+        fm_free(s->levels);
+        s->levels = NULL;
+    }
 }
 
 /* Number of the next window. */
@@ -41,6 +66,10 @@ static uint64_t next_window(fm_sampler *s) {
         s->at = (fm_cursor){.epoch = s->at.epoch + 1, .index = 0};
     }
     uint64_t i = (uint64_t)s->at.index;
+    if (s->levels) {
+        int64_t draw = s->at.epoch * s->n_samples + s->at.index;
+        return (uint64_t)fm_curriculum_window(s->levels, draw, s->seed, s->shuffle);
+    }
     if (s->shuffle) {
         fm_rng_key key = {.seed = s->seed, .stream = fm_rng_stream("data.order"), .step = (uint32_t)s->at.epoch};
         uint32_t w[4];

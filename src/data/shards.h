@@ -48,6 +48,7 @@ typedef struct fm_cursor {
 } fm_cursor;
 
 typedef struct fm_packing fm_packing;
+typedef struct fm_curriculum fm_curriculum;
 
 typedef struct fm_sampler {
     const fm_dataset *data;
@@ -55,13 +56,18 @@ typedef struct fm_sampler {
     int32_t seq_len;
     uint64_t seed;
     bool shuffle;
-    int64_t n_samples; /* windows per epoch */
+    fm_curriculum *levels; /* owned; NULL: all windows in each epoch */
+    int64_t n_samples;     /* windows per epoch */
     fm_cursor at;
 } fm_sampler;
 /* FM_ERR_DATA when the dataset is shorter than one window. When the last window would be short it begins earlier, and
  * the targets that the window before it trains are masked. */
 FM_MUST_CHECK fm_status fm_sampler_init(fm_sampler *s, const fm_dataset *d, int32_t seq_len, uint64_t seed,
                                         bool shuffle);
+/* The same with windows in levels (data/curriculum.h), which are taken over. level [documents], of examples: they share
+ * windows only with others of their level, and the bounds of the levels are set here. */
+FM_MUST_CHECK fm_status fm_sampler_init_levels(fm_sampler *s, const fm_dataset *d, int32_t seq_len, uint64_t seed,
+                                               bool shuffle, fm_curriculum *levels, const uint8_t *level);
 void fm_sampler_deinit(fm_sampler *s);
 /* One packed sample in the caller's arrays: ids, pos, targets [seq_len] (targets -100 where the next token belongs to
  * another document or there is none), seg_end offsets appended to offsets (relative to `base`). Returns the sample's

@@ -207,6 +207,9 @@ fm_tensor *fm_model_loss(fm_ctx *c, const fm_model *m, const fm_batch *b, const 
 /* The same from hidden states h. */
 fm_tensor *fm_head_loss(fm_ctx *c, const fm_model *m, fm_tensor *h, const fm_batch *b, const fm_loss_options *o,
                         fm_tensor **token_loss);
+/* Loss of each token of packed texts against targets [offsets[n]] (-100: 0), by the language model head; out
+ * [offsets[n]]. The model was opened for inference. */
+FM_MUST_CHECK fm_status fm_model_token_losses(fm_model *m, const fm_texts *texts, const int32_t *targets, float *out);
 /* Losses of several heads over one forward pass: part[n] are the same tokens (the trunk's fields are read from the
  * first) with the head, targets, rows, labels and values of each; o[n] their options, weights included, no root.
  * loss[n] are [1] each. *aux: the balance loss of experts times `share`, to be added once, or NULL. False when it

@@ -12,6 +12,7 @@
 typedef struct job {
     fm_status (*fn)(fm_ctx *c, const fm_model *m, const fm_batch *b, const struct job *j, float *out);
     int head;
+    const int32_t *targets;
     float *out;
 } job;
 
@@ -116,6 +117,18 @@ fm_status fm_model_logits(fm_model *m, const int32_t *ids, int32_t n_ids, float 
     return run_ids(m, ids, n_ids, &(job){.fn = logits, .out = out});
 }
 
+static fm_status token_losses(fm_ctx *c, const fm_model *m, const fm_batch *b, const job *j, float *out) {
+    fm_loss_options o = {.ignore_index = -100, .scale = 1};
+    fm_tensor *losses = NULL;
+    fm_batch own = *b;
+    own.targets = j->targets;
+    return fm_model_loss(c, m, &own, &o, &losses) ? put(c, losses, out) : fm_ctx_status(c);
+}
+
+fm_status fm_model_token_losses(fm_model *m, const fm_texts *texts, const int32_t *targets, float *out) {
+    return run_texts(m, texts, &(job){.fn = token_losses, .targets = targets, .out = out});
+}
+
 /* ---- hidden states and heads ----------------------------------------------------------------- */
 
 static fm_status hidden(fm_ctx *c, const fm_model *m, const fm_batch *b, const job *j, float *out) {
@@ -148,8 +161,10 @@ int fm_model_head_count(const fm_model *m) {
 }
 
 fm_status fm_model_head_info(fm_head_info *out, const fm_model *m, int head) {
-    static const char *const problems[] = {
-        [FM_PROBLEM_SINGLE] = "single", [FM_PROBLEM_MULTI] = "multi", [FM_PROBLEM_SPAN] = "span", [FM_PROBLEM_REGRESSION] = "regression"};
+    static const char *const problems[] = {[FM_PROBLEM_SINGLE] = "single",
+                                           [FM_PROBLEM_MULTI] = "multi",
+                                           [FM_PROBLEM_SPAN] = "span",
+                                           [FM_PROBLEM_REGRESSION] = "regression"};
     if (head < 0 || head >= m->n_heads) {
         FM_FAIL(FM_ERR_ARGUMENT, "head %d: the model has %d", head, (int)m->n_heads);
     }

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "train/difficulty.h"
 #include "train/finetune.h"
 #include "train/tasks.h"
 
@@ -103,6 +104,22 @@ static const fm_option table[] = {
     {"cutoff_len", FM_OPT_INT, F(cutoff_len), "512", 2, 1048576, NULL, "sequence_len|max_length|max_seq_length",
      "TOKENS", "tokens of one training window; documents are packed into windows and do not see each other"},
     {"shuffle", FM_OPT_BOOL, F(shuffle), "true", 0, 0, NULL, NULL, NULL, "windows in an order drawn anew each epoch"},
+    {"curriculum", FM_OPT_ENUM, F(curriculum), "none", 0, 0, "none|column|length|loss", NULL, NULL,
+     "rows from easy to hard: by a number of theirs (curriculum_column), their tokens, or the loss of "
+     "curriculum_model"},
+    {"curriculum_column", FM_OPT_STR, F(curriculum_column), NULL, 0, 0, NULL, NULL, "NAME",
+     "column with a number, larger = harder; stages that learn from rows"},
+    {"curriculum_model", FM_OPT_STR, F(curriculum_model), NULL, 0, 0, NULL, NULL, "DIR",
+     "model whose loss on a row says how hard it is"},
+    {"curriculum_levels", FM_OPT_LIST, F(curriculum_levels), NULL, 0, 0, NULL, NULL, "LIST",
+     "when the next level begins, such as 5,15: three levels of as many rows each, the easiest alone up to epoch 5, "
+     "two "
+     "up to 15, then all"},
+    {"curriculum_unit", FM_OPT_ENUM, F(curriculum_in_steps), "epochs", 0, 0, "epochs|steps", NULL, NULL,
+     "unit of curriculum_levels"},
+    {"curriculum_mode", FM_OPT_ENUM, F(curriculum_by_weights), "levels", 0, 0, "levels|weights", NULL, NULL,
+     "weights: rows of all levels from the start, drawn by weights that move from easy to hard up to the last of "
+     "curriculum_levels, or (without: three levels) over the whole run"},
     {"verify_data", FM_OPT_BOOL, F(verify_data), "true", 0, 0, NULL, NULL, NULL,
      "compare the hash of each shard before training"},
     {"output_dir", FM_OPT_STR, F(output_dir), NULL, 0, 0, NULL, "o|save_dir", "DIR",
@@ -426,6 +443,9 @@ fm_status fm_train_config_check(const fm_train_config *c, fm_train_choice *out) 
                 out->finetune->name);
     }
     FM_TRY(check_metric(c, out->objective));
+    double at[FM_MAX_LEVELS];
+    int n_at;
+    FM_TRY(fm_curriculum_check(c, at, &n_at));
     FM_TRY(fm_tasks_check(out->objective, c));
     if (out->objective->configure && strcmp(out->finetune->name, "lora") == 0) {
         fm_error_set(FM_ERR_UNSUPPORTED, __FILE__, __LINE__,

@@ -42,6 +42,10 @@ struct fm_train_config {
     double val_size;
     int64_t cutoff_len;
     bool shuffle, verify_data;
+    int curriculum; /* FM_CURRICULUM_ (train/difficulty.h) */
+    char *curriculum_column, *curriculum_model;
+    fm_strlist curriculum_levels;
+    int curriculum_by_weights, curriculum_in_steps; /* 0 or 1 */
     /* Output. */
     char *output_dir, *run_name, *resume_from_checkpoint, *report_to;
     bool overwrite_output_dir;

@@ -147,7 +147,10 @@ typedef struct fm_kept_plan {
     char precision[16], kernels[64], data_hash[40];
     int64_t seq_len, seed;
     bool shuffle;
+    char order[256]; /* of the data: keys of the curriculum, "" = none */
 } fm_kept_plan;
+/* The keys of the curriculum as one text; "" = none. */
+void fm_state_order(char *out, size_t cap, const fm_train_config *c);
 FM_MUST_CHECK fm_status fm_state_read(const char *path, fm_run_state *st, fm_kept_plan *plan);
 
 /* balance.c. Loads are cleared before the passes of a step. */

@@ -4,7 +4,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
-#include "train/run.h"
+#include "train/difficulty.h"
 #include "train/tasks.h"
 
 #define VERIFY_LIMIT ((int64_t)8 << 30) /* tokens: above it the hashes would take minutes */
@@ -133,6 +133,7 @@ static fm_status make_examples(fm_trainer *r, const fm_strlist *files, double va
                              .train_on = c->train_on,
                              .problem = c->problem_type,
                              .labels = labels,
+                             .difficulty = strcmp(name, "eval") != 0 ? c->curriculum_column : NULL,
                              .cutoff_len = c->cutoff_len,
                              .long_rows = long_rows[c->long_rows],
                              .val_size = val_size,
@@ -289,7 +290,7 @@ fm_status fm_trainer_open_data(fm_trainer *r) {
     FM_TRY(open_eval(r, dir));
     r->seq_len = (int32_t)c->cutoff_len;
     if (r->choice.objective->examples) {
-        FM_TRY(fm_sampler_init(&r->sampler, r->data, r->seq_len, (uint64_t)c->seed, c->shuffle));
+        FM_TRY(fm_trainer_open_sampler(r));
         return r->eval_data ? fm_sampler_init(&r->eval_sampler, r->eval_data, r->seq_len, 0, false) : FM_OK;
     }
     if (fm_dataset_tokens(r->data) < r->seq_len) {
@@ -297,7 +298,7 @@ fm_status fm_trainer_open_data(fm_trainer *r) {
         fm_warn("the data has %lld tokens, fewer than cutoff_len %lld: windows have %d",
                 (long long)fm_dataset_tokens(r->data), (long long)c->cutoff_len, r->seq_len);
     }
-    FM_TRY(fm_sampler_init(&r->sampler, r->data, r->seq_len, (uint64_t)c->seed, c->shuffle));
+    FM_TRY(fm_trainer_open_sampler(r));
     if (r->eval_data) {
         /* Shorter windows where there is less to evaluate than one; memory was planned for seq_len. */
         int32_t len = (int32_t)FM_MIN((int64_t)r->seq_len, fm_dataset_tokens(r->eval_data));

@@ -345,6 +345,12 @@ static fm_status check_kept(const fm_trainer *r, const fm_kept_plan *kept) {
                      r->resumed_from, (long long)kept->seed, kept->shuffle ? "true" : "false");
         return fm_error_hint("set seed=%lld and shuffle=%s", (long long)kept->seed, kept->shuffle ? "true" : "false");
     }
+    char order[sizeof kept->order];
+    fm_state_order(order, sizeof order, r->cfg);
+    if (strcmp(kept->order, order) != 0) {
+        FM_FAIL(FM_ERR_CONFIG, "the checkpoint %s was trained with another curriculum (%s, now %s)", r->resumed_from,
+                kept->order[0] ? kept->order : "none", order[0] ? order : "none");
+    }
     if (strcmp(kept->precision, fm_dtype_get(r->choice.compute)->name) != 0) {
         fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__,
                      "the checkpoint %s was trained in %s, the configuration says %s", r->resumed_from, kept->precision,

@@ -52,8 +52,24 @@ static fm_status fill_plan(const fm_trainer *r, fm_json *o) {
     return FM_OK;
 }
 
+void fm_state_order(char *out, size_t cap, const fm_train_config *c) {
+    static const char *const kinds[] = {"none", "column", "length", "loss"};
+    out[0] = 0;
+    if (c->curriculum == 0) {
+        return;
+    }
+    int n = snprintf(out, cap, "%s %s%s%s %s", kinds[c->curriculum], c->curriculum_by_weights ? "weights " : "",
+                     c->curriculum_column ? c->curriculum_column : "", c->curriculum_model ? c->curriculum_model : "",
+                     c->curriculum_in_steps ? "steps" : "epochs");
+    for (size_t i = 0; i < c->curriculum_levels.n && n > 0 && (size_t)n < cap; i++) {
+        n += snprintf(out + n, cap - (size_t)n, " %s", c->curriculum_levels.item[i]);
+    }
+}
+
 static fm_status fill(const fm_trainer *r, fm_json *o) {
     const fm_run_state *st = &r->st;
+    char order[sizeof((fm_kept_plan *)0)->order];
+    fm_state_order(order, sizeof order, r->cfg);
     FM_TRY(fm_json_set(o, "version", fm_json_new_int(STATE_VERSION)));
 #define X(kind, name) FM_TRY(fm_json_set(o, #name, fm_json_new_##kind(st->name)));
     MEMBERS(X)
@@ -62,6 +78,7 @@ static fm_status fill(const fm_trainer *r, fm_json *o) {
     FM_TRY(fm_json_set(o, "index", fm_json_new_int(st->cursor.index)));
     FM_TRY(fm_json_set(o, "seed", fm_json_new_int(r->cfg->seed)));
     FM_TRY(fm_json_set(o, "shuffle", fm_json_new_bool(r->cfg->shuffle)));
+    FM_TRY(order[0] ? fm_json_set(o, "order", fm_json_new_str(order)) : FM_OK);
     FM_TRY(fm_json_set(o, "seq_len", fm_json_new_int(r->seq_len)));
     FM_TRY(fm_json_set(o, "data_hash", fm_json_new_str(fm_dataset_hash(r->data))));
     FM_TRY(fm_guard_store(&st->guard, o));
@@ -116,6 +133,7 @@ static fm_status read_state(const fm_json *o, const char *path, fm_run_state *st
     FM_TRY(fm_json_get_i64(&p->seq_len, o, "seq_len", 0));
     FM_TRY(fm_json_get_i64(&p->seed, o, "seed", 0));
     FM_TRY(fm_json_get_bool(&p->shuffle, o, "shuffle", true));
+    FM_TRY(copy_text(p->order, sizeof p->order, o, "order"));
     FM_TRY(copy_text(p->data_hash, sizeof p->data_hash, o, "data_hash"));
     const fm_json *plan = fm_json_get(o, "plan");
     if (!plan) {
