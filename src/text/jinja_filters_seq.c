@@ -511,7 +511,8 @@ static fm_status f_reverse(fmj_run *r, fmj_value *out, const fmj_value *self, co
     for (size_t i = 0; i < l->n; i++) {
         to->item[i] = l->item[l->n - 1 - i];
     }
-    *out = fmj_of_list(FMJ_GENERATOR, to);
+    /* As Jinja: what Python cannot reverse becomes a list. */
+    *out = fmj_of_list(self->type == FMJ_GENERATOR ? FMJ_LIST : FMJ_GENERATOR, to);
     return FM_OK;
 }
 
