@@ -204,6 +204,37 @@ fm_status fm_map_open(fm_map *out, const char *path) {
     return s;
 }
 
+fm_status fm_disk_memory(void **out, const char *path, size_t bytes) {
+    *out = NULL;
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        IO_FAIL("create", path);
+    }
+    fm_status s = FM_OK;
+    errno = posix_fallocate(fd, 0, (off_t)bytes);
+    if (errno != 0) {
+        s = io_fail(__LINE__, "take space for", path);
+    } else {
+        void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (p == MAP_FAILED) {
+            s = io_fail(__LINE__, "map", path);
+        } else {
+            *out = p;
+            fm_ledger_add(FM_MEM_MAPPED, (int64_t)bytes);
+        }
+    }
+    (void)unlink(path);
+    close(fd);
+    return s;
+}
+
+void fm_disk_memory_free(void *p, size_t bytes) {
+    if (p) {
+        (void)munmap(p, bytes);
+        fm_ledger_add(FM_MEM_MAPPED, -(int64_t)bytes);
+    }
+}
+
 void fm_map_release(const void *data, size_t n) {
     long page = sysconf(_SC_PAGESIZE);
     if (page <= 0 || n == 0) {

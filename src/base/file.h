@@ -23,6 +23,10 @@ typedef struct fm_map {
 /* Read-only shared mapping. An empty file gives data NULL, size 0. Charged to FM_MEM_MAPPED. */
 FM_MUST_CHECK fm_status fm_map_open(fm_map *out, const char *path);
 void fm_map_close(fm_map *m); /* zeroed map is legal */
+/* Zeroed memory that the system may keep in a file instead: created at path, its space taken (a full disk is an error
+ * here, not a crash later) and its name removed. Charged to FM_MEM_MAPPED. */
+FM_MUST_CHECK fm_status fm_disk_memory(void **out, const char *path, size_t bytes);
+void fm_disk_memory_free(void *p, size_t bytes); /* NULL is legal */
 /* Tells the system that these bytes of a file mapping were used and their pages may leave memory: whole pages only, as
  * the edges may belong to a neighbour. Never for other memory, which would be cleared. */
 void fm_map_release(const void *data, size_t n);

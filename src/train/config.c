@@ -223,6 +223,9 @@ static const fm_option table[] = {
      "fp16: good steps in a row after which it is doubled"},
     {"gradient_checkpointing", FM_OPT_ENUM, F(gradient_checkpointing), "auto", 0, 0, "auto|on|off", NULL, NULL,
      "compute each layer again in backward instead of keeping it; auto = when memory asks for it"},
+    {"optimizer_offload", FM_OPT_ENUM, F(optimizer_offload), "auto", 0, 0, "auto|disk|off", "offload_optimizer", NULL,
+     "states of the optimizer in a file of OUTPUT/cache that the system reads and writes as they are used; auto = when "
+     "nothing else fits; the result has the same bits"},
     {"max_memory", FM_OPT_BYTES, F(max_memory), "0", 0, 0, NULL, NULL, "BYTES",
      "memory the process may use, such as 6GB; 0 = what is free"},
     {"threads", FM_OPT_INT, F(threads), "0", 0, 4096, NULL, NULL, "N", "compute threads; 0 = all CPUs"},

@@ -63,7 +63,7 @@ struct fm_train_config {
     double mtp_loss_weight;
     bool mtp_from_scratch;
     /* Machine. */
-    int precision, gradient_checkpointing;
+    int precision, gradient_checkpointing, optimizer_offload;
     bool bf16, fp16;
     double initial_loss_scale;
     int64_t loss_scale_window;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/mem.h"
 
 #define FM_OPTIMIZER(n) extern const fm_optimizer fm_optimizer_##n;
@@ -86,8 +87,17 @@ fm_status fm_optim_init(fm_optim *s, const fm_optimizer *type, const fm_optim_op
     return s->bytes == 0 ? FM_OK : fm_pages_alloc(&s->block, s->bytes, FM_MEM_OPTIMIZER);
 }
 
+fm_status fm_optim_init_on_disk(fm_optim *s, const fm_optimizer *type, const fm_optim_options *o, fm_params *ps,
+                                const char *path) {
+    *s = (fm_optim){.type = type, .o = *o, .ps = ps, .n_states = type->n_states(o), .on_disk = true};
+    s->bytes = (size_t)fm_optim_bytes(type, o, ps);
+    return s->bytes == 0 ? FM_OK : fm_disk_memory(&s->block, path, s->bytes);
+}
+
 void fm_optim_deinit(fm_optim *s) {
-    if (s->block) {
+    if (s->on_disk) {
+        fm_disk_memory_free(s->block, s->bytes);
+    } else if (s->block) {
         fm_pages_free(s->block, s->bytes, FM_MEM_OPTIMIZER);
     }
     s->block = NULL;
@@ -118,6 +128,7 @@ fm_status fm_optim_step(fm_optim *s, const fm_backend *b, const fm_exec *x, doub
         if (!trained(p)) {
             continue;
         }
+        uint8_t *first = at;
         fm_optim_update u = {.o = &s->o, .p = p, .lr = lr, .grad_scale = grad_scale, .t = s->t};
         for (int k = 0; k < s->n_states; k++) {
             size_t n = state_bytes(s->type, p, k);
@@ -135,6 +146,9 @@ fm_status fm_optim_step(fm_optim *s, const fm_backend *b, const fm_exec *x, doub
         bool copy = p->copy.data && p->copy.dtype == FM_BF16 && p->dtype == FM_F32;
         u.w_bf16 = copy ? p->copy.data : NULL;
         FM_TRY(s->type->update(b, x, &u));
+        if (s->on_disk && at > first) {
+            fm_map_release(first, (size_t)(at - first));
+        }
         fm_param_changed(p);
         if (copy) {
             p->copy.version = p->version;

@@ -60,9 +60,13 @@ typedef struct fm_optim {
     int n_states;
     void *block; /* all states, FM_MEM_OPTIMIZER */
     size_t bytes;
-    int64_t t; /* updates done */
+    bool on_disk; /* block is fm_disk_memory: each state leaves memory after its update */
+    int64_t t;    /* updates done */
 } fm_optim;
 FM_MUST_CHECK fm_status fm_optim_init(fm_optim *s, const fm_optimizer *type, const fm_optim_options *o, fm_params *ps);
+/* The same with the states in a file at path. */
+FM_MUST_CHECK fm_status fm_optim_init_on_disk(fm_optim *s, const fm_optimizer *type, const fm_optim_options *o,
+                                              fm_params *ps, const char *path);
 void fm_optim_deinit(fm_optim *s);
 /* Scratch that the largest single update takes. */
 int64_t fm_optim_scratch_bytes(const fm_optimizer *type, const fm_params *ps);

@@ -105,7 +105,8 @@ fm_status fm_mem_plan_measure(fm_mem_plan *p, const fm_plan_input *in) {
     if (ps != in->model->params) {
         add_store(p, ps, in->compute);
     }
-    p->optimizer_bytes = fm_optim_bytes(in->optimizer, in->optim, ps) + (in->averages ? fm_ema_bytes(ps) : 0);
+    int64_t states = fm_optim_bytes(in->optimizer, in->optim, ps);
+    p->optimizer_bytes = states + (in->averages ? fm_ema_bytes(ps) : 0);
     FM_TRY(measure(in, p->micro_batch, p->recompute, true, &p->arena_bytes, &p->act_grad_bytes));
     /* Evaluation keeps to the memory that training has anyway, unless one sample needs more. */
     p->eval_batch = 1;
@@ -123,7 +124,7 @@ fm_status fm_mem_plan_measure(fm_mem_plan *p, const fm_plan_input *in) {
                        numbers_bytes(in->model, in->compute);
     p->other_bytes = BASE_BYTES + p->step_samples * in->seq_len * 20;
     p->process_bytes = p->weights_bytes + p->copy_bytes + p->grad_bytes + p->optimizer_bytes + p->arena_bytes +
-                       p->act_grad_bytes + p->scratch_bytes + p->other_bytes;
+                       p->act_grad_bytes + p->scratch_bytes + p->other_bytes - (p->offload ? states : 0);
     p->accumulation = (p->step_samples + p->micro_batch - 1) / p->micro_batch;
     p->fits = in->limit <= 0 || p->process_bytes <= in->limit;
     return FM_OK;
@@ -150,23 +151,29 @@ static fm_status largest(fm_mem_plan *p, const fm_plan_input *in, bool recompute
 }
 
 fm_status fm_mem_plan_make(fm_mem_plan *out, const fm_plan_input *in) {
-    fm_mem_plan p = {.step_samples = in->batch * in->accumulation};
+    fm_mem_plan p = {.step_samples = in->batch * in->accumulation, .offload = in->offload == FM_ON};
     FM_TRY(largest(&p, in, in->gradient_checkpointing == FM_ON));
     if (!p.fits && in->gradient_checkpointing == FM_AUTO) {
         FM_TRY(largest(&p, in, true));
+    }
+    if (!p.fits && in->offload == FM_AUTO && p.optimizer_bytes > 0) {
+        p.offload = true;
+        FM_TRY(largest(&p, in, p.recompute));
     }
     char need[32], limit[32];
     fm_format_bytes(need, sizeof need, (double)p.process_bytes);
     fm_format_bytes(limit, sizeof limit, (double)in->limit);
     if (!p.fits) {
         snprintf(p.why, sizeof p.why, "even one window with recomputation needs %s of %s", need, limit);
-    } else if (p.micro_batch == in->batch && p.recompute == (in->gradient_checkpointing == FM_ON)) {
+    } else if (p.micro_batch == in->batch && p.recompute == (in->gradient_checkpointing == FM_ON) &&
+               p.offload == (in->offload == FM_ON)) {
         snprintf(p.why, sizeof p.why, "as asked for: %s%s%s", need, in->limit > 0 ? " of " : "",
                  in->limit > 0 ? limit : "");
     } else {
-        snprintf(p.why, sizeof p.why, "lowered from %lld x %lld to fit %s (%s)%s: the effective batch stays %lld",
+        snprintf(p.why, sizeof p.why, "lowered from %lld x %lld to fit %s (%s)%s%s: the effective batch stays %lld",
                  (long long)in->batch, (long long)in->accumulation, limit, need,
-                 p.recompute ? ", activations recomputed" : "", (long long)p.step_samples);
+                 p.recompute ? ", activations recomputed" : "", p.offload ? ", optimizer on disk" : "",
+                 (long long)p.step_samples);
     }
     *out = p;
     return FM_OK;

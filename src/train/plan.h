@@ -22,6 +22,7 @@ typedef struct fm_plan_input {
     int64_t limit;               /* bytes the process may use; 0 = no limit */
     int threads;
     bool evaluates;
+    int offload;   /* fm_auto: states of the optimizer in a file */
     bool averages; /* weights are averaged (ema_decay) */
 } fm_plan_input;
 
@@ -29,6 +30,7 @@ typedef struct fm_mem_plan {
     int64_t micro_batch, accumulation; /* samples of a pass; passes of a step */
     int64_t step_samples;              /* samples of a step: what was asked for, never changed */
     bool recompute;
+    bool offload; /* states of the optimizer in a file: counted in optimizer_bytes, not in process_bytes */
     int64_t eval_batch;
     int64_t weights_bytes, copy_bytes, grad_bytes, optimizer_bytes; /* exact */
     int64_t arena_bytes, act_grad_bytes;                            /* exact for micro_batch and eval_batch */
@@ -38,7 +40,8 @@ typedef struct fm_mem_plan {
     char why[256];
 } fm_mem_plan;
 
-/* Chooses the largest micro-batch that fits, then recomputation; the effective batch stays. */
+/* Chooses the largest micro-batch that fits, then recomputation, then the optimizer on disk; the effective batch stays.
+ */
 FM_MUST_CHECK fm_status fm_mem_plan_make(fm_mem_plan *out, const fm_plan_input *in);
 /* Fills the bytes for a micro-batch and recompute already set in *p. */
 FM_MUST_CHECK fm_status fm_mem_plan_measure(fm_mem_plan *p, const fm_plan_input *in);

@@ -178,6 +178,7 @@ fm_status fm_trainer_describe(fm_trainer *r, int32_t data_vocab) {
                                     .limit = limit,
                                     .threads = fm_pool_threads(r->pool),
                                     .evaluates = true,
+                                    .offload = c->optimizer_offload,
                                     .averages = c->ema_decay > 0};
     return FM_OK;
 }
@@ -195,7 +196,14 @@ fm_status fm_trainer_alloc(fm_trainer *r) {
     FM_TRY(fm_params_alloc_grads(ps));
     FM_TRY(fm_layer_norms_init(&r->layers, ps));
     FM_TRY(fm_ema_init(&r->ema, ps, r->cfg->ema_decay));
-    return fm_optim_init(&r->optim, r->choice.optimizer, &r->optim_options, ps);
+    if (!r->plan.offload || !r->cfg->output_dir) {
+        return fm_optim_init(&r->optim, r->choice.optimizer, &r->optim_options, ps);
+    }
+    char dir[4096], path[4096];
+    FM_TRY(fm_path_join(dir, sizeof dir, r->cfg->output_dir, "cache"));
+    FM_TRY(fm_mkdirs(dir));
+    FM_TRY(fm_path_join(path, sizeof path, dir, "optimizer.states"));
+    return fm_optim_init_on_disk(&r->optim, r->choice.optimizer, &r->optim_options, ps, path);
 }
 
 fm_status fm_trainer_make_ctx(fm_trainer *r) {
@@ -253,11 +261,11 @@ static void tell_plan(const fm_trainer *r) {
     tell_base(r);
     fm_info("plan: %lld windows of %d tokens x %lld%s; %s", (long long)p->micro_batch, r->seq_len,
             (long long)p->accumulation, p->recompute ? ", activations recomputed" : "", p->why);
-    fm_info("memory: %s = weights %s, gradients %s, optimizer %s, activations %s, other %s",
+    fm_info("memory: %s = weights %s, gradients %s, optimizer %s%s, activations %s, other %s",
             fm_format_bytes(total, sizeof total, (double)p->process_bytes),
             fm_format_bytes(w, sizeof w, (double)(p->weights_bytes + p->copy_bytes)),
             fm_format_bytes(g, sizeof g, (double)p->grad_bytes),
-            fm_format_bytes(o, sizeof o, (double)p->optimizer_bytes),
+            fm_format_bytes(o, sizeof o, (double)p->optimizer_bytes), p->offload ? " (on disk)" : "",
             fm_format_bytes(a, sizeof a, (double)(p->arena_bytes + p->act_grad_bytes)),
             fm_format_bytes(z, sizeof z, (double)(p->scratch_bytes + p->other_bytes)));
     fm_info("steps: %lld of %lld windows; peak learning rate %g", (long long)r->n_steps, (long long)p->step_samples,
@@ -270,7 +278,12 @@ static fm_status choose_plan(fm_trainer *r, const fm_kept_plan *kept) {
     if (kept && kept->step_samples == step_samples) {
         r->plan =
             (fm_mem_plan){.step_samples = step_samples, .micro_batch = kept->micro_batch, .recompute = kept->recompute};
+        r->plan.offload = c->optimizer_offload == FM_ON;
         FM_TRY(fm_mem_plan_measure(&r->plan, &r->plan_input));
+        if (!r->plan.fits && c->optimizer_offload == FM_AUTO) { /* changes no bit */
+            r->plan.offload = true;
+            FM_TRY(fm_mem_plan_measure(&r->plan, &r->plan_input));
+        }
         snprintf(r->plan.why, sizeof r->plan.why, "as in the checkpoint");
         if (r->plan.fits) {
             return FM_OK;

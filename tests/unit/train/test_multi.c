@@ -252,6 +252,24 @@ static void test_uncertainty(void **state) {
     assert_string_equal(got, want);
 }
 
+/* The losses of the tasks are scaled as one in fp16: the run learns as in fp32. */
+static void test_fp16(void **state) {
+    (void)state;
+    static fx_log log[2];
+    for (int i = 0; i < 2; i++) {
+        fx_clean();
+        fx_ok(run(TASKS, "%s/rows.jsonl",
+                  (const char *const[]){"max_steps", "6", "initial_loss_scale", "256", "precision", i ? "fp16" : "fp32",
+                                        NULL},
+                  &log[i], NULL));
+    }
+    for (int s = 1; s <= 6; s++) {
+        if (!(fabs(log[1].loss[s] - log[0].loss[s]) < 0.02 * log[0].loss[s])) {
+            fail_msg("step %d: loss %g in fp16, %g in fp32", s, log[1].loss[s], log[0].loss[s]);
+        }
+    }
+}
+
 /* A run that starts from a model with heads keeps their labels, and heads it does not train stay as they are. */
 static void test_goes_on(void **state) {
     (void)state;
@@ -315,8 +333,8 @@ static void test_refusals(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_learns, fx_fresh),      cmocka_unit_test_setup(test_weights, fx_fresh),
-        cmocka_unit_test_setup(test_uncertainty, fx_fresh), cmocka_unit_test_setup(test_goes_on, fx_fresh),
-        cmocka_unit_test_setup(test_refusals, fx_fresh),
+        cmocka_unit_test_setup(test_uncertainty, fx_fresh), cmocka_unit_test_setup(test_fp16, fx_fresh),
+        cmocka_unit_test_setup(test_goes_on, fx_fresh),     cmocka_unit_test_setup(test_refusals, fx_fresh),
     };
     return cmocka_run_group_tests(tests, fx_setup, fx_teardown);
 }

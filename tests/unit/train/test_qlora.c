@@ -126,9 +126,33 @@ static void test_plan(void **state) {
     assert_true(bytes[2] < (int64_t)6000 << 20);
 }
 
+/* The optimizer leaves memory when nothing else fits, and not before. */
+static void test_offload_plan(void **state) {
+    (void)state;
+    static const char *const limit[] = {"12GB", "6200MB", "3GB"};
+    int64_t states = 0;
+    for (int i = 0; i < 3; i++) {
+        fm_train_config *c;
+        fm_plan p = {.size = sizeof p};
+        fx_ok(fm_train_config_new(&c));
+        const char *const set[][2] = {{"preset", "0.5b"}, {"precision", "bf16"}, {"max_memory", limit[i]}};
+        for (size_t k = 0; k < FM_ARRAY_LEN(set); k++) {
+            fx_ok(fm_options_set(c, fm_train_options(), set[k][0], set[k][1], "test"));
+        }
+        fx_ok(fm_train_plan(&p, c, 0));
+        assert_int_equal(strstr(p.why, "optimizer on disk") != NULL, i == 1);
+        assert_int_equal(p.fits, i < 2);
+        states = i == 0 ? p.optimizer_bytes : states;
+        assert_true(p.optimizer_bytes == states &&
+                    (i != 1 || p.process_bytes < p.weights_bytes + p.copy_bytes + p.grad_bytes + p.optimizer_bytes));
+        fm_train_config_free(c);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test_setup(test_falls, fx_fresh),
                                        cmocka_unit_test_setup(test_resume, fx_fresh),
-                                       cmocka_unit_test_setup(test_refused, fx_fresh), cmocka_unit_test(test_plan)};
+                                       cmocka_unit_test_setup(test_refused, fx_fresh), cmocka_unit_test(test_plan),
+                                       cmocka_unit_test(test_offload_plan)};
     return cmocka_run_group_tests(tests, setup, fx_teardown);
 }

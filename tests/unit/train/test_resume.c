@@ -112,6 +112,26 @@ static void test_threads(void **state) {
     assert_memory_equal(&e[0], &e[1], sizeof e[0]);
 }
 
+/* States on disk change no bit, and a run begun in memory goes on with them. */
+static void test_offload(void **state) {
+    (void)state;
+    fx_ok(fx_run((const char *[]){HARD, NULL}, NULL, NULL));
+    ends want = end_of_run();
+    fx_clean();
+    fx_ok(fx_run((const char *[]){HARD, "max_steps", "14", NULL}, NULL, NULL));
+    char last[400];
+    snprintf(last, sizeof last, "%s/checkpoint-14", fx_out);
+    fx_ok(fm_remove_tree(last));
+    int64_t mapped = fm_ledger_current(FM_MEM_MAPPED);
+    fx_ok(fx_run((const char *[]){HARD, "optimizer_offload", "disk", "resume_from_checkpoint", "true", NULL}, NULL,
+                 NULL));
+    ends got = end_of_run();
+    assert_memory_equal(&want, &got, sizeof want);
+    assert_int_equal(fm_ledger_current(FM_MEM_MAPPED), mapped);
+    snprintf(last, sizeof last, "%s/cache/optimizer.states", fx_out);
+    assert_false(fm_path_exists(last)); /* nothing stays behind */
+}
+
 /* Same seed, other process: same bytes. Another seed: others. */
 static void test_deterministic(void **state) {
     (void)state;
@@ -263,11 +283,11 @@ static void test_full_disk(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_kill_fp32, fx_fresh),     cmocka_unit_test_setup(test_kill_bf16, fx_fresh),
-        cmocka_unit_test_setup(test_kill_fp16, fx_fresh),     cmocka_unit_test_setup(test_threads, fx_fresh),
-        cmocka_unit_test_setup(test_deterministic, fx_fresh), cmocka_unit_test_setup(test_damaged, fx_fresh),
-        cmocka_unit_test_setup(test_changed_run, fx_fresh),   cmocka_unit_test_setup(test_cancel, fx_fresh),
-        cmocka_unit_test_setup(test_full_disk, fx_fresh),
+        cmocka_unit_test_setup(test_kill_fp32, fx_fresh), cmocka_unit_test_setup(test_kill_bf16, fx_fresh),
+        cmocka_unit_test_setup(test_kill_fp16, fx_fresh), cmocka_unit_test_setup(test_threads, fx_fresh),
+        cmocka_unit_test_setup(test_offload, fx_fresh),   cmocka_unit_test_setup(test_deterministic, fx_fresh),
+        cmocka_unit_test_setup(test_damaged, fx_fresh),   cmocka_unit_test_setup(test_changed_run, fx_fresh),
+        cmocka_unit_test_setup(test_cancel, fx_fresh),    cmocka_unit_test_setup(test_full_disk, fx_fresh),
     };
     return cmocka_run_group_tests(tests, fx_setup, fx_teardown);
 }

@@ -212,6 +212,45 @@ static void test_nan(void **state) {
     fx_clean();
 }
 
+/* Weights hit by a fault after a quiet stretch: the loss leaps, the steps are left out, the rows and the parameter are
+ * named, and the run goes back to its checkpoint and on. */
+static void test_spike(void **state) {
+    (void)state;
+    fm_train_config *c =
+        fx_config((const char *[]){"max_steps", "80", "max_skipped_steps", "2", "learning_rate", "1e-4", NULL});
+    fm_trainer r = {.cfg = c};
+    fx_ok(fm_trainer_setup(&r));
+    for (int i = 0; i < FM_GUARD_MIN + 4; i++) {
+        fx_ok(fm_trainer_step(&r));
+        assert_false(r.skipped);
+    }
+    fx_ok(fm_trainer_save(&r));
+    double quiet = r.loss;
+    float *w = r.model->head->data, kept = w[3];
+    for (int64_t i = 0; i < r.model->head->numel; i++) {
+        w[i] *= 200;
+    }
+    fm_param_changed(r.model->head);
+    messages[0] = '\0';
+    fm_log_set_sink(keep_message, NULL);
+    fx_ok(fm_trainer_step(&r));
+    assert_true(r.skipped && r.loss > 2 * quiet);
+    assert_true(w[3] == 200 * kept);
+    assert_int_equal(r.st.rollbacks, 0);
+    fx_ok(fm_trainer_step(&r));
+    fm_log_set_sink(NULL, NULL);
+    assert_non_null(strstr(messages, "far above the median"));
+    assert_non_null(strstr(messages, "the largest gradient is that of "));
+    assert_non_null(strstr(messages, "data.txt:"));
+    assert_int_equal(r.st.rollbacks, 1);
+    assert_true(w[3] == kept);
+    fx_ok(fm_trainer_step(&r));
+    assert_true(!r.skipped && fabs(r.loss - quiet) < 0.2 * quiet);
+    fm_trainer_deinit(&r);
+    fm_train_config_free(c);
+    fx_clean();
+}
+
 /* Weights that are broken for good: after two skipped steps the run stands where its checkpoint was, at half the rate,
  * and goes on with the rows that follow; the third time it ends. */
 static void test_roll_back(void **state) {
@@ -410,6 +449,7 @@ int main(void) {
         cmocka_unit_test_setup(test_best, fx_fresh),
         cmocka_unit_test_setup(test_nan, fx_fresh),
         cmocka_unit_test_setup(test_roll_back, fx_fresh),
+        cmocka_unit_test_setup(test_spike, fx_fresh),
         cmocka_unit_test_setup(test_out_of_memory, fx_fresh),
         cmocka_unit_test_setup(test_allocation_failures, fx_fresh),
         cmocka_unit_test_setup(test_plan, fx_fresh),
