@@ -28,6 +28,11 @@ typedef struct fm_engine_options {
     int32_t block_tokens; /* of one cache block, 16 */
     const char *kv_dtype; /* "auto" (as the model computes), "f32", "bf16" */
     bool no_prefix_cache;
+    /* Speculative decoding: at most one of them. What is generated does not change. */
+    fm_model *draft;   /* a smaller model with the same tokenizer, not used by others; or NULL */
+    bool lookup;       /* guesses from what occurred in the text before */
+    bool mtp;          /* the model's own prediction layer (DeepSeek V3) */
+    int32_t draft_max; /* tokens guessed at once, 8 */
 } fm_engine_options;
 
 /* Starts the thread. The model must not be used by others until fm_engine_free. A model that generates no text gets an
@@ -53,6 +58,7 @@ typedef struct fm_engine_event {
     const char *message;
     fm_finish finish;                        /* FM_FINISH_STOPPED: a stop string */
     int32_t n_prompt, n_cached, n_generated; /* tokens; n_cached of the prompt were found in the cache */
+    int32_t n_guessed, n_accepted;           /* tokens guessed by speculative decoding; of these, right ones */
     double queue_s, prefill_s, decode_s;     /* waiting, to the first token, from there on */
 } fm_engine_event;
 /* Called on the engine's thread, in order, until and with `last`; strings live as long as the call. Must not block. */
@@ -86,7 +92,8 @@ typedef struct fm_engine_stats {
     int32_t running, waiting;
     int32_t blocks, blocks_used, block_tokens;
     int64_t kv_bytes;
-    int64_t prefix_queries, prefix_hits; /* tokens of prompts, of these found in the cache */
+    int64_t prefix_queries, prefix_hits;          /* tokens of prompts, of these found in the cache */
+    int64_t drafts, draft_tokens, draft_accepted; /* passes of a sequence with guesses, guesses, right ones */
     int64_t preemptions, prompt_tokens, generation_tokens, passes, pass_tokens;
 } fm_engine_stats;
 FM_API void fm_engine_get_stats(fm_engine_stats *out, fm_engine *e);

@@ -1,11 +1,13 @@
 /* fathom generate */
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "cli/cli.h"
 #include "cli/sampling.h"
+#include "fathom/engine.h"
 #include "fathom/jsonl.h"
 
 static const fm_option table[] = {
@@ -39,6 +41,27 @@ static const fm_option table[] = {
      SAMPLING_FIELD(grammar),
      .metavar = "FILE",
      .help = "The text follows the GBNF grammar in this file, from its rule \"root\"."},
+    {.key = "draft",
+     .type = FM_OPT_STR,
+     SAMPLING_FIELD(draft),
+     .metavar = "MODEL",
+     .help = "A smaller model with the same tokenizer guesses tokens ahead, which are checked in one pass; the text "
+             "stays the same."},
+    {.key = "lookup",
+     .type = FM_OPT_BOOL,
+     SAMPLING_FIELD(lookup),
+     .help = "Guess tokens ahead from what occurred in the text before."},
+    {.key = "mtp",
+     .type = FM_OPT_BOOL,
+     SAMPLING_FIELD(mtp),
+     .help = "Guess tokens ahead by the model's own prediction layer (DeepSeek V3)."},
+    {.key = "draft_max",
+     .type = FM_OPT_INT,
+     SAMPLING_FIELD(draft_max),
+     .def = "8",
+     .min = 1,
+     .max = 64,
+     .help = "Tokens to guess at once."},
     {.key = "no_cache",
      .type = FM_OPT_BOOL,
      SAMPLING_FIELD(no_cache),
@@ -57,6 +80,14 @@ typedef struct output {
     int64_t n_tokens;
     double first_s, start_s, last_s;
     bool failed;
+    /* With an engine: */
+    pthread_mutex_t lock;
+    pthread_cond_t change;
+    bool done, stopped;
+    fm_status status;
+    char message[1600];
+    fm_finish finish;
+    int n_guessed, n_accepted;
 } output;
 
 static double now_s(void) {
@@ -125,9 +156,86 @@ static fm_status read_grammar(fm_grammar **out, const sampling_args *a) {
                           : FM_OK;
 }
 
+/* On the engine's thread. */
+static void on_event(void *user, const fm_engine_event *v) {
+    output *o = user;
+    fm_token_out t = {.id = v->id,
+                      .text = v->text,
+                      .text_len = v->text_len,
+                      .logprob = v->logprob,
+                      .top_ids = v->top_ids,
+                      .top_logprobs = v->top_logprobs,
+                      .n_top = v->n_top,
+                      .last = v->last};
+    bool goes_on = o->stopped || v->status != FM_OK || on_token(o, &t);
+    pthread_mutex_lock(&o->lock);
+    o->stopped = o->stopped || !goes_on;
+    if (v->last) {
+        o->done = true;
+        o->status = v->status;
+        snprintf(o->message, sizeof o->message, "%s", v->message);
+        o->finish = v->finish;
+        o->n_guessed = v->n_guessed;
+        o->n_accepted = v->n_accepted;
+    }
+    pthread_cond_signal(&o->change);
+    pthread_mutex_unlock(&o->lock);
+}
+
+static fm_status by_engine(fm_engine *e, const fm_tokens *ids, const fm_sampling *sampling, output *o,
+                           fm_finish *finish) {
+    fm_request *r;
+    fm_generation g = {.size = sizeof g, .sampling = sampling, .fn = on_event, .user = o};
+    pthread_mutex_init(&o->lock, NULL);
+    pthread_cond_init(&o->change, NULL);
+    fm_status s = fm_engine_submit(&r, e, ids->ids, (int32_t)ids->n, &g);
+    if (s == FM_OK) {
+        pthread_mutex_lock(&o->lock);
+        while (!o->done) {
+            pthread_cond_wait(&o->change, &o->lock);
+            if (o->stopped) {
+                fm_request_cancel(r);
+            }
+        }
+        pthread_mutex_unlock(&o->lock);
+        fm_request_release(r);
+        *finish = o->stopped ? FM_FINISH_STOPPED : o->finish;
+        s = o->stopped ? FM_OK : o->status;
+        if (s != FM_OK) {
+            fprintf(stderr, "%s\n", o->message); /* the record is the other thread's */
+        }
+    }
+    pthread_cond_destroy(&o->change);
+    pthread_mutex_destroy(&o->lock);
+    return s;
+}
+
+/* Speculative decoding is the engine's: a single sequence of it. *out stays NULL when it is not asked for. */
+static fm_status start_engine(fm_engine **out, fm_model **draft, fm_model *m, const sampling_args *a) {
+    *out = NULL;
+    if (!a->draft && !a->lookup && !a->mtp) {
+        return FM_OK;
+    }
+    if (a->draft) {
+        fm_model_options mo = {.size = sizeof mo, .dtype = a->dtype, .threads = 1};
+        fm_status s = fm_model_open(draft, a->draft, &mo);
+        if (s != FM_OK) {
+            return s;
+        }
+    }
+    fm_engine_options o = {.size = sizeof o,
+                           .ctx_size = a->ctx_size,
+                           .parallel = 1,
+                           .draft = *draft,
+                           .lookup = a->lookup,
+                           .mtp = a->mtp,
+                           .draft_max = (int32_t)a->draft_max};
+    return fm_engine_new(out, m, &o);
+}
+
 /* One prompt, from tokens to printed text. */
-static fm_status one(fm_model *m, const fm_tokenizer *tok, const sampling_args *a, const char *prompt, size_t n_prompt,
-                     fm_grammar *grammar, bool stream) {
+static fm_status one(fm_model *m, fm_engine *e, const fm_tokenizer *tok, const sampling_args *a, const char *prompt,
+                     size_t n_prompt, fm_grammar *grammar, bool stream) {
     fm_tokens ids = {0};
     fm_encode_options eo = {.size = sizeof eo, .allow_special = true, .add_special = true, .n_threads = 1};
     fm_session *session = NULL;
@@ -136,7 +244,7 @@ static fm_status one(fm_model *m, const fm_tokenizer *tok, const sampling_args *
     size_t n_detail = 0;
     fm_finish finish = FM_FINISH_LENGTH;
     fm_status s = fm_tokenizer_encode(&ids, tok, prompt, n_prompt, &eo);
-    if (s == FM_OK) {
+    if (s == FM_OK && !e) {
         int64_t ctx = a->ctx_size > 0 ? a->ctx_size : (int64_t)ids.n + a->max_new_tokens;
         s = fm_session_new(&session, m, ctx);
     }
@@ -151,7 +259,8 @@ static fm_status one(fm_model *m, const fm_tokenizer *tok, const sampling_args *
         }
         fm_sampling sampling = sampling_from(a);
         sampling.grammar = grammar;
-        s = fm_session_generate(session, ids.ids, (int32_t)ids.n, &sampling, on_token, &o, &finish);
+        s = e ? by_engine(e, &ids, &sampling, &o, &finish)
+              : fm_session_generate(session, ids.ids, (int32_t)ids.n, &sampling, on_token, &o, &finish);
     }
     if (o.tokens) {
         fclose(o.tokens);
@@ -162,11 +271,17 @@ static fm_status one(fm_model *m, const fm_tokenizer *tok, const sampling_args *
         double rest = o.last_s - o.first_s;
         cli_say("%lld tokens; first after %.2f s, then %.1f tokens/s", (long long)o.n_tokens, o.first_s - o.start_s,
                 rest > 0 ? (double)(o.n_tokens - 1) / rest : 0);
+        if (e) {
+            cli_say("%d tokens were guessed, %d of them right", o.n_guessed, o.n_accepted);
+        }
     } else if (s == FM_OK) {
         fputs("{\"text\":", stdout);
         cli_json_bytes(stdout, o.text ? o.text : "", o.n);
         printf(",\"n_prompt_tokens\":%zu,\"n_tokens\":%lld,\"finish_reason\":\"%s\"", ids.n, (long long)o.n_tokens,
                finish_name(finish));
+        if (e) {
+            printf(",\"n_guessed\":%d,\"n_accepted\":%d", o.n_guessed, o.n_accepted);
+        }
         if (detail) {
             printf(",\"tokens\":[%s]", detail);
         }
@@ -193,7 +308,8 @@ static int run(const cli_command *cmd, int argc, char **argv) {
     }
     if (rc < 0) {
         fm_grammar *grammar = NULL;
-        fm_model *m = NULL;
+        fm_engine *engine = NULL;
+        fm_model *m = NULL, *draft = NULL;
         const fm_tokenizer *tok = NULL;
         fm_model_options mo = {.size = sizeof mo, .dtype = a.dtype, .threads = (int)a.threads, .adapter = a.adapter};
         s = read_grammar(&grammar, &a);
@@ -201,8 +317,9 @@ static int run(const cli_command *cmd, int argc, char **argv) {
         if (s == FM_OK) {
             s = fm_model_tokenizer(&tok, m);
         }
+        s = s == FM_OK ? start_engine(&engine, &draft, m, &a) : s;
         if (s == FM_OK && a.prompt) {
-            s = one(m, tok, &a, a.prompt, strlen(a.prompt), grammar, !cli_flags.json);
+            s = one(m, engine, tok, &a, a.prompt, strlen(a.prompt), grammar, !cli_flags.json);
         } else if (s == FM_OK) {
             size_t len, no = 0, n_prompt = 0;
             char *line;
@@ -218,14 +335,16 @@ static int run(const cli_command *cmd, int argc, char **argv) {
                 }
                 s = fm_jsonl_string(&prompt, &n_prompt, line, len, "prompt", name);
                 if (s == FM_OK) {
-                    s = one(m, tok, &a, prompt, n_prompt, grammar, false);
+                    s = one(m, engine, tok, &a, prompt, n_prompt, grammar, false);
                 }
                 fm_string_free(prompt);
                 fflush(stdout);
             }
         }
         rc = s == FM_OK ? (fm_cancelled() ? 130 : 0) : cli_fail(s);
+        fm_engine_free(engine);
         fm_model_close(m);
+        fm_model_close(draft);
         fm_grammar_free(grammar);
     }
     fm_options_free(&a, table);
@@ -240,6 +359,7 @@ const cli_command cli_cmd_generate = {
                 "fathom generate out/demo --prompt 'Once' --temperature 0 --json --logprobs 5\n"
                 "fathom generate out/demo --prompt 'A date: ' --regex '[0-9]{4}-[0-9]{2}-[0-9]{2}'\n"
                 "fathom generate out/demo --prompt 'As JSON: ' --json-schema schema.json --json\n"
+                "fathom generate large --draft small --prompt 'Once' --temperature 0\n"
                 "fathom generate out/demo < prompts.jsonl > answers.jsonl",
     .options = options,
     .run = run,

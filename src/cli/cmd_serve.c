@@ -9,7 +9,9 @@ typedef struct serve_args {
     char *host, *alias, *api_key_file, *tls_cert, *tls_key, *cors_origins, *dtype, *adapter, *kv_dtype;
     int64_t port, parallel, ctx_size, kv_bytes, batch_tokens, max_queue, max_tokens, max_body, timeout, threads, drain,
         max_connections;
-    bool no_prefix_cache, access_log;
+    bool no_prefix_cache, access_log, lookup, mtp;
+    char *draft;
+    int64_t draft_max;
 } serve_args;
 
 #define FIELD(k) .offset = offsetof(serve_args, k)
@@ -61,6 +63,27 @@ static const fm_option table[] = {
      .type = FM_OPT_BOOL,
      FIELD(no_prefix_cache),
      .help = "Do not reuse what requests with the same beginning have computed."},
+    {.key = "draft",
+     .type = FM_OPT_STR,
+     FIELD(draft),
+     .metavar = "MODEL",
+     .help = "A smaller model with the same tokenizer guesses tokens ahead, which are checked in one pass; the text "
+             "stays the same."},
+    {.key = "lookup",
+     .type = FM_OPT_BOOL,
+     FIELD(lookup),
+     .help = "Guess tokens ahead from what occurred in the text before."},
+    {.key = "mtp",
+     .type = FM_OPT_BOOL,
+     FIELD(mtp),
+     .help = "Guess tokens ahead by the model's own prediction layer (DeepSeek V3)."},
+    {.key = "draft_max",
+     .type = FM_OPT_INT,
+     FIELD(draft_max),
+     .def = "8",
+     .min = 1,
+     .max = 64,
+     .help = "Tokens to guess at once."},
     {.key = "max_queue",
      .type = FM_OPT_INT,
      FIELD(max_queue),
@@ -166,7 +189,7 @@ static void announce(fm_serve *s, const serve_args *a) {
 }
 
 static fm_status serve(const serve_args *a, const char *path) {
-    fm_model *m = NULL;
+    fm_model *m = NULL, *draft = NULL;
     fm_serve *s = NULL;
     fm_model_options mo = {.size = sizeof mo, .dtype = a->dtype, .threads = (int)a->threads, .adapter = a->adapter};
     fm_serve_options o = {.size = sizeof o,
@@ -188,9 +211,16 @@ static fm_status serve(const serve_args *a, const char *path) {
                                      .max_queue = (int32_t)a->max_queue,
                                      .batch_tokens = (int32_t)a->batch_tokens,
                                      .kv_dtype = a->kv_dtype,
-                                     .no_prefix_cache = a->no_prefix_cache},
+                                     .no_prefix_cache = a->no_prefix_cache,
+                                     .lookup = a->lookup,
+                                     .mtp = a->mtp,
+                                     .draft_max = (int32_t)a->draft_max},
                           .access_log = a->access_log ? on_access : NULL};
     fm_status st = fm_model_open(&m, path, &mo);
+    if (st == FM_OK && a->draft) {
+        st = fm_model_open(&draft, a->draft, &(fm_model_options){.size = sizeof mo, .dtype = a->dtype, .threads = 1});
+        o.engine.draft = draft;
+    }
     st = st == FM_OK ? fm_serve_new(&s, m, &o) : st;
     if (st == FM_OK) {
         announce(s, a);
@@ -204,6 +234,7 @@ static fm_status serve(const serve_args *a, const char *path) {
     }
     fm_serve_free(s);
     fm_model_close(m);
+    fm_model_close(draft);
     return st;
 }
 
@@ -230,7 +261,8 @@ const cli_command cli_cmd_serve = {
     .summary = "Serve a model over HTTP with the OpenAI API",
     .examples = "fathom serve out/demo\n"
                 "fathom serve model.gguf --host 0.0.0.0 --port 5000 --api-key-file keys.txt\n"
-                "fathom serve out/demo --parallel 32 --ctx-size 8192 --access-log",
+                "fathom serve out/demo --parallel 32 --ctx-size 8192 --access-log\n"
+                "fathom serve large --draft small --draft-max 6",
     .options = options,
     .run = run,
 };

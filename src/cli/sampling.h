@@ -11,7 +11,9 @@ typedef struct sampling_args {
     int64_t max_new_tokens, top_k, seed, logprobs, threads, ctx_size;
     double temperature, top_p, min_p, repetition_penalty;
     char *dtype, *adapter;
-    char *json_schema, *regex, *grammar; /* of generate */
+    char *json_schema, *regex, *grammar, *draft; /* of generate */
+    int64_t draft_max;
+    bool lookup, mtp;
     bool ignore_eos, no_cache;
 } sampling_args;
 

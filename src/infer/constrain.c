@@ -44,3 +44,15 @@ fm_status fm_constrain_follow(fm_matcher *g, const fm_vocab_order *order, int32_
     FM_ASSERT(ok); /* it was among the allowed ones */
     return FM_OK;
 }
+
+int32_t fm_constrain_prefix(fm_matcher *g, const fm_vocab_order *order, const int32_t *ids, int32_t n) {
+    int32_t at = -1;
+    for (int32_t i = 0; i < n; i++) {
+        int32_t place = ids[i] >= 0 && ids[i] < order->vocab_size ? order->place[ids[i]] : -1;
+        bool ok = false;
+        if (place < 0 || fm_matcher_walk(g, &at, order->at[place].text, order->at[place].n, &ok) != FM_OK || !ok) {
+            return i;
+        }
+    }
+    return n;
+}

@@ -12,4 +12,7 @@ FM_MUST_CHECK fm_status fm_constrain(uint32_t *bits, bool *over, fm_matcher *g, 
 /* The text goes on by an allowed token that does not end it. */
 FM_MUST_CHECK fm_status fm_constrain_follow(fm_matcher *g, const fm_vocab_order *order, int32_t id);
 
+/* How many of the tokens that may come next, from the first, the grammar allows; the text does not go on by them. */
+int32_t fm_constrain_prefix(fm_matcher *g, const fm_vocab_order *order, const int32_t *ids, int32_t n);
+
 #endif

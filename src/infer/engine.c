@@ -129,6 +129,8 @@ fm_status fm_engine_submit(fm_request **out, fm_engine *e, const int32_t *ids, i
     r->user = g->user;
     r->client = g->client;
     r->link.block = -1;
+    r->mtp_guess = -1;
+    r->n_right = e->draft_max;
     r->submitted_s = fm_now();
     r->deadline_s = g->timeout_s > 0 ? r->submitted_s + g->timeout_s : 0;
     atomic_init(&r->uses, 2); /* the caller's and the engine's */
@@ -164,6 +166,8 @@ void fm_engine_finish(fm_engine *e, fm_request *r, fm_status s, fm_finish finish
                          .n_prompt = r->n_prompt,
                          .n_cached = r->n_found,
                          .n_generated = r->n - r->n_prompt,
+                         .n_guessed = r->n_guessed,
+                         .n_accepted = r->n_accepted,
                          .queue_s = (r->admitted ? r->admitted_s : now) - r->submitted_s};
     if (r->first_s > 0) {
         v.prefill_s = r->first_s - r->admitted_s;
@@ -297,6 +301,7 @@ fm_status fm_engine_new(fm_engine **out, fm_model *m, const fm_engine_options *o
     e->max_queue = o.max_queue > 0 ? o.max_queue : 256;
     e->block_tokens = o.block_tokens > 0 ? o.block_tokens : 16;
     e->batch_tokens = FM_MAX(o.batch_tokens > 0 ? o.batch_tokens : 512, e->parallel);
+    e->draft_max = o.draft_max > 0 ? o.draft_max : o.mtp ? 1 : 8;
     e->prefix_cache = !o.no_prefix_cache;
     e->inbox_end = &e->inbox;
     e->posts_end = &e->posts;

@@ -38,6 +38,15 @@ struct fm_request {
     fm_matcher *matcher; /* of its grammar, or NULL */
     bool grammar_over;   /* the text is complete, and no token can say so */
 
+    /* Guesses (infer/draft.h): ids[n .. n + n_draft). */
+    int32_t n_draft, n_draft_wanted;
+    int32_t n_drafted;             /* tokens whose keys the drafter has */
+    int32_t n_right;               /* guesses of the last pass that were right */
+    int32_t guess;                 /* of this round */
+    int32_t mtp_guess;             /* -1 = none */
+    int32_t n_guessed, n_accepted; /* of the whole request */
+    int32_t pass_begin, pass_row;  /* first token of this pass, and its row there */
+
     /* This pass. */
     int32_t n_now, row; /* tokens; row of its logits, -1 = none */
     int32_t id;
@@ -51,13 +60,14 @@ struct fm_request {
     double submitted_s, admitted_s, first_s, deadline_s; /* deadline 0: none */
 };
 
+typedef struct fm_drafter fm_drafter;
 typedef struct fm_engine_post_item fm_engine_post_item;
 
 struct fm_engine {
     fm_model *m;
     const fm_tokenizer *tok;
     int32_t ctx_size, parallel, max_queue, batch_tokens, block_tokens, max_blocks, n_blocks;
-    bool generates, prefix_cache;
+    bool generates, prefix_cache, speculates, mtp;
 
     pthread_t thread;
     pthread_mutex_t lock; /* of the fields up to `stats` */
@@ -82,6 +92,9 @@ struct fm_engine {
     uint32_t *allowed;         /* [pool threads, (vocab+31)/32] */
     int32_t *ids, *pos, *slots, *q_offsets, *kv_offsets, *table, *rows;
     const float *logits; /* of this pass */
+    fm_tensor *hidden;   /* the same, of its tokens */
+    fm_drafter *drafter; /* or NULL */
+    int32_t draft_max;
     int64_t preemptions, prefix_queries, prefix_hits;
 };
 

@@ -410,6 +410,17 @@ fm_status fm_matcher_push(fm_matcher *m, const char *text, size_t n, bool *ok) {
     return FM_OK;
 }
 
+fm_status fm_matcher_walk(fm_matcher *m, int32_t *at, const char *text, size_t n, bool *ok) {
+    int32_t s = *at < 0 ? m->now : *at;
+    m->work = 0;
+    for (size_t i = 0; i < n && s >= 0; i++) {
+        FM_TRY(go(m, s, (uint8_t)text[i], &s));
+    }
+    *ok = s >= 0;
+    *at = s;
+    return FM_OK;
+}
+
 bool fm_matcher_complete(const fm_matcher *m) {
     return m->now >= 0 && m->states[m->now].complete;
 }

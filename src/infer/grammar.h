@@ -89,6 +89,9 @@ FM_MUST_CHECK fm_status fm_matcher_new(fm_matcher **out, fm_grammar *g);
 void fm_matcher_free(fm_matcher *m);
 /* Goes on by text; false when the grammar does not allow it (and then nothing is allowed any more). */
 FM_MUST_CHECK fm_status fm_matcher_push(fm_matcher *m, const char *text, size_t n, bool *ok);
+/* The same from place *at (-1: where the text is), without going on: *at becomes the place behind it. Valid until the
+ * next push. */
+FM_MUST_CHECK fm_status fm_matcher_walk(fm_matcher *m, int32_t *at, const char *text, size_t n, bool *ok);
 bool fm_matcher_complete(const fm_matcher *m); /* the text may end here */
 /* Bits [vocab] of the tokens that may come next; tokens that end the text are the caller's business. Valid until the
  * next call. */

@@ -15,6 +15,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "infer/constrain.h"
+#include "infer/draft.h"
 #include "infer/engine.h"
 #include "infer/limits.h"
 
@@ -69,8 +70,10 @@ static fm_status plan_memory(fm_engine *e, const fm_engine_options *o, int64_t t
     return FM_OK;
 }
 
-static fm_tensor *pass(fm_ctx *c, const fm_model *m, const fm_batch *b, int32_t n_rows, int32_t *rows) {
+static fm_tensor *pass(fm_ctx *c, const fm_model *m, const fm_batch *b, int32_t n_rows, int32_t *rows,
+                       fm_tensor **hidden) {
     fm_tensor *h = fm_model_forward(c, m, b);
+    *hidden = h;
     return n_rows > 0 ? fm_model_head(c, m, h, fm_from_memory(c, FM_I32, 1, (int64_t[]){n_rows}, rows)) : h;
 }
 
@@ -89,9 +92,16 @@ static fm_status make_ctx(fm_engine *e) {
                   .slots = e->slots,
                   .mixed = true};
     fm_ctx *meta;
+    fm_tensor *h;
     fm_ctx_options o = {.size = sizeof o, .compute = e->m->compute};
     FM_TRY(fm_ctx_new(&meta, &o));
-    (void)pass(meta, e->m, &b, e->parallel, NULL);
+    (void)pass(meta, e->m, &b, FM_MIN(e->parallel * (e->speculates ? e->draft_max + 1 : 1), e->parallel + n / 2), NULL,
+               &h);
+    if (e->mtp) {
+        h = fm_gather(meta, h, fm_from_memory(meta, FM_I32, 1, (int64_t[]){n}, NULL));
+        h = fm_model_mtp_forward(meta, e->m, 0, &b, h);
+        (void)fm_model_head(meta, e->m, h, fm_from_memory(meta, FM_I32, 1, (int64_t[]){e->parallel}, NULL));
+    }
     fm_status s = fm_ctx_status(meta);
     o.arena_bytes = fm_ctx_arena_peak(meta) + 4096;
     o.grad_bytes = fm_ctx_grad_peak(meta) + 4096;
@@ -110,9 +120,14 @@ fm_status fm_engine_prepare(fm_engine *e, const fm_engine_options *o) {
     fm_dtype dtype;
     FM_TRY(cache_dtype(&dtype, e, o->kv_dtype));
     fm_model_kv_shape(cfg, &heads, &k_dim, &v_dim);
-    FM_TRY(plan_memory(e, o, fm_model_kv_bytes_per_token(cfg, dtype)));
-    FM_TRY(fm_kv_cache_new(&e->kv, cfg->n_layers, heads, k_dim, v_dim, dtype, (int64_t)e->n_blocks * e->block_tokens,
-                           e->block_tokens));
+    if (o->mtp && cfg->n_mtp < 1) {
+        FM_FAIL(FM_ERR_UNSUPPORTED, "mtp: the model has no prediction layers");
+    }
+    e->mtp = o->mtp;
+    e->speculates = o->draft || o->lookup || o->mtp;
+    FM_TRY(plan_memory(e, o, fm_model_kv_bytes_per_token(cfg, dtype) + fm_drafter_kv_bytes(e, o)));
+    FM_TRY(fm_kv_cache_new(&e->kv, cfg->n_layers + (o->mtp ? cfg->n_mtp : 0), heads, k_dim, v_dim, dtype,
+                           (int64_t)e->n_blocks * e->block_tokens, e->block_tokens));
     FM_TRY(fm_blocks_new(&e->blocks, e->n_blocks, e->block_tokens));
     size_t n = (size_t)e->batch_tokens, p = (size_t)e->parallel;
     int threads = fm_pool_threads(e->m->pool);
@@ -122,7 +137,7 @@ fm_status fm_engine_prepare(fm_engine *e, const fm_engine_options *o) {
     e->slots = fm_calloc(n, sizeof *e->slots);
     e->q_offsets = fm_calloc(p + 1, sizeof *e->q_offsets);
     e->kv_offsets = fm_calloc(p + 1, sizeof *e->kv_offsets);
-    e->rows = fm_calloc(p, sizeof *e->rows);
+    e->rows = fm_calloc(p * (size_t)(e->draft_max + 1), sizeof *e->rows);
     e->table = fm_calloc(p * (size_t)e->max_blocks, sizeof *e->table);
     e->sampler = fm_calloc((size_t)threads, sizeof *e->sampler);
     if (!e->running || !e->ids || !e->pos || !e->slots || !e->q_offsets || !e->kv_offsets || !e->rows || !e->table ||
@@ -135,7 +150,8 @@ fm_status fm_engine_prepare(fm_engine *e, const fm_engine_options *o) {
     e->stats.blocks = e->n_blocks;
     e->stats.block_tokens = e->block_tokens;
     e->stats.kv_bytes = fm_kv_cache_bytes(e->kv);
-    return make_ctx(e);
+    FM_TRY(make_ctx(e));
+    return fm_drafter_new(&e->drafter, e, o);
 }
 
 void fm_engine_unprepare(fm_engine *e) {
@@ -147,6 +163,7 @@ void fm_engine_unprepare(fm_engine *e) {
     for (size_t i = 0; i < FM_ARRAY_LEN(parts); i++) {
         fm_free(parts[i]);
     }
+    fm_drafter_free(e->drafter);
     fm_ctx_free(e->c);
     fm_kv_cache_free(e->kv);
     fm_blocks_free(e->blocks);
@@ -208,6 +225,7 @@ static void find_beginning(fm_engine *e, fm_request *r) {
         }
         r->blocks[r->n_blocks++] = b;
         r->n_linked++;
+        r->n_drafted += r->n_drafted == r->n_kept ? n : 0;
         r->n_kept += n;
     }
 }
@@ -286,6 +304,8 @@ static void preempt(fm_engine *e, int32_t i) {
         fm_blocks_release(e->blocks, r->blocks[b]);
     }
     r->n_blocks = r->n_linked = r->n_kept = r->n_now = 0;
+    r->n_drafted = r->n_draft = 0;
+    r->mtp_guess = -1;
     r->link = (fm_block_link){.block = -1};
     r->next = e->waiting;
     e->waiting = r;
@@ -329,8 +349,10 @@ static int32_t choose_tokens(fm_engine *e) {
     }
     for (int32_t i = 0; i < e->n_running; i++) {
         if (pending(e->running[i]) == 1) {
-            e->running[i]->n_now = make_room(e, i, 1, 1);
-            used += e->running[i]->n_now;
+            fm_request *r = e->running[i];
+            r->n_now = make_room(e, i, 1 + r->n_draft, 1);
+            r->n_draft = FM_MAX(r->n_now - 1, 0);
+            used += r->n_now;
         }
     }
     for (int32_t i = 0; i < e->n_running; i++) {
@@ -366,11 +388,15 @@ static void lay_out(fm_engine *e, fm_batch *b, int32_t *n_rows) {
             e->pos[t] = pos;
             e->slots[t] = r->blocks[pos / n] * n + pos % n;
         }
+        r->pass_begin = r->n_kept;
+        r->pass_row = t - r->n_now;
         memcpy(e->table + (size_t)s * (size_t)e->max_blocks, r->blocks, (size_t)r->n_blocks * sizeof *e->table);
         r->row = -1;
-        if (r->n_kept + r->n_now == r->n) {
-            e->rows[rows] = t - 1;
-            r->row = rows++;
+        if (r->n_kept + r->n_now == r->n + r->n_draft) { /* the last token, and each guess behind it */
+            r->row = rows;
+            for (int32_t k = r->n_draft; k >= 0; k--) {
+                e->rows[rows++] = t - 1 - k;
+            }
         }
         s++;
         e->q_offsets[s] = t;
@@ -392,7 +418,7 @@ static void lay_out(fm_engine *e, fm_batch *b, int32_t *n_rows) {
 
 static fm_status compute(fm_engine *e, const fm_batch *b, int32_t n_rows) {
     fm_ctx_reset(e->c);
-    fm_tensor *y = pass(e->c, e->m, b, n_rows, e->rows);
+    fm_tensor *y = pass(e->c, e->m, b, n_rows, e->rows, &e->hidden);
     FM_TRY(fm_ctx_status(e->c));
     e->logits = n_rows > 0 ? fm_data(e->c, y) : NULL;
     return fm_ctx_status(e->c);
@@ -523,10 +549,10 @@ static bool hand_out(fm_engine *e, int32_t i) {
     return false;
 }
 
-/* The pass is in the cache: full blocks can be found by others. */
-static void keep(fm_engine *e, fm_request *r) {
-    r->n_kept += r->n_now;
-    while (e->prefix_cache && (r->n_linked + 1) * e->block_tokens <= r->n_kept) {
+/* Full blocks can be found by others. */
+static void publish(fm_engine *e, fm_request *r) {
+    int32_t kept = fm_draft_kept(e, r);
+    while (e->prefix_cache && (r->n_linked + 1) * e->block_tokens <= kept) {
         int32_t b = r->n_linked++;
         fm_blocks_publish(e->blocks, r->blocks[b], &r->link, r->ids + (int64_t)b * e->block_tokens);
     }
@@ -559,6 +585,72 @@ static void drop_empty(fm_engine *e) {
     }
 }
 
+static void count_pass(fm_engine *e, int32_t n_tokens, int64_t read) {
+    int64_t guesses = 0, drafts = 0;
+    for (int32_t i = 0; i < e->n_running; i++) {
+        fm_request *r = e->running[i];
+        if (r->n_now > 0) {
+            r->n_guessed += r->n_draft;
+            guesses += r->n_draft;
+            drafts += r->n_draft > 0;
+        }
+    }
+    pthread_mutex_lock(&e->lock);
+    e->stats.passes++;
+    e->stats.pass_tokens += n_tokens;
+    e->stats.prompt_tokens += read;
+    e->stats.drafts += drafts;
+    e->stats.draft_tokens += guesses;
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* The guess behind the token that was handed out: true when it is that token, so that its row says what follows. */
+static bool guessed_right(fm_request *r, int32_t round) {
+    bool right = r->n_draft > 0 && r->ids[r->n - 1] == r->guess;
+    if (!right) {
+        r->row = -1;
+        r->n_right = round;
+        r->n_drafted = FM_MIN(r->n_drafted, r->n_kept);
+        return false;
+    }
+    r->row++;
+    r->n_draft--;
+    r->n_kept++;
+    return true;
+}
+
+/* Each sequence that has a row gets its next token. Returns how many have another row. */
+static int32_t sample_round(fm_engine *e, int32_t round) {
+    int32_t active = 0, left = 0, accepted = 0;
+    for (int32_t i = 0; i < e->n_running; i++) {
+        fm_request *r = e->running[i];
+        active += r->n_now > 0 && r->row >= 0;
+        r->guess = r->n_draft > 0 ? r->ids[r->n] : -1;
+    }
+    fm_status s = fm_pool_run(active > 1 ? e->m->pool : NULL, e->n_running, sample_part, e);
+    FM_ASSERT(s == FM_OK);                       /* parts keep their errors */
+    for (int32_t i = 0; i < e->n_running; i++) { /* before the events: who sees them sees the counts too */
+        const fm_request *r = e->running[i];
+        accepted += r->n_now > 0 && r->row >= 0 && r->n_draft > 0 && r->error.status == FM_OK && r->id == r->guess;
+    }
+    pthread_mutex_lock(&e->lock);
+    e->stats.generation_tokens += active;
+    e->stats.draft_accepted += accepted;
+    pthread_mutex_unlock(&e->lock);
+    for (int32_t i = 0; i < e->n_running;) {
+        fm_request *r = e->running[i];
+        if (r->n_now > 0 && r->row >= 0) {
+            r->n_accepted += r->n_draft > 0 && r->error.status == FM_OK && r->id == r->guess;
+            if (hand_out(e, i)) {
+                continue;
+            }
+            left += guessed_right(r, round);
+        }
+        i++;
+    }
+    return left;
+}
+
 void fm_engine_step(fm_engine *e) {
     fm_batch b;
     int32_t n_rows = 0;
@@ -566,6 +658,7 @@ void fm_engine_step(fm_engine *e) {
     admit(e);
     drop_empty(e);
     fm_engine_count(e);
+    fm_draft(e);
     if (e->n_running == 0 || choose_tokens(e) == 0) {
         return;
     }
@@ -579,18 +672,16 @@ void fm_engine_step(fm_engine *e) {
     for (int32_t i = 0; i < e->n_running; i++) {
         fm_request *r = e->running[i];
         read += FM_MAX(0, FM_MIN(r->n_now, r->n_prompt - r->n_kept));
-        keep(e, r);
+        r->n_kept += FM_MAX(r->n_now - r->n_draft, 0);
+        publish(e, r);
     }
-    s = fm_pool_run(n_rows > 1 ? e->m->pool : NULL, e->n_running, sample_part, e);
-    FM_ASSERT(s == FM_OK); /* parts keep their errors */
-    pthread_mutex_lock(&e->lock);
-    e->stats.passes++;
-    e->stats.pass_tokens += b.n_tokens;
-    e->stats.prompt_tokens += read;
-    e->stats.generation_tokens += n_rows;
-    pthread_mutex_unlock(&e->lock);
-    for (int32_t i = 0; i < e->n_running;) {
-        fm_request *r = e->running[i];
-        i += r->n_now > 0 && r->row >= 0 && hand_out(e, i) ? 0 : 1;
+    count_pass(e, b.n_tokens, read);
+    int32_t n_active = n_rows;
+    for (int32_t round = 0; n_active > 0; round++) {
+        n_active = sample_round(e, round);
+    }
+    fm_draft_after(e);
+    for (int32_t i = 0; i < e->n_running; i++) {
+        publish(e, e->running[i]);
     }
 }

@@ -41,7 +41,7 @@ struct completion {
     fm_responses responses; /* of that form */
     fm_status status;       /* the first failure */
     char message[1600];
-    int64_t n_prompt, n_cached, n_generated, created;
+    int64_t n_prompt, n_cached, n_generated, n_guessed, n_accepted, created;
     int per_prompt;
     fm_params_asked asked; /* its stops are in the body of the call */
     fm_completion_prompt *prompts;
@@ -217,9 +217,16 @@ static void write_head(fm_str *out, const completion *k) {
 static void write_usage(fm_str *out, const completion *k) {
     fm_str_printf(out,
                   "{\"prompt_tokens\":%lld,\"completion_tokens\":%lld,\"total_tokens\":%lld,"
-                  "\"prompt_tokens_details\":{\"cached_tokens\":%lld}}",
+                  "\"prompt_tokens_details\":{\"cached_tokens\":%lld}",
                   (long long)k->n_prompt, (long long)k->n_generated, (long long)k->n_prompt + (long long)k->n_generated,
                   (long long)k->n_cached);
+    if (k->n_guessed > 0) {
+        fm_str_printf(out,
+                      ",\"completion_tokens_details\":{\"accepted_prediction_tokens\":%lld,"
+                      "\"rejected_prediction_tokens\":%lld}",
+                      (long long)k->n_accepted, (long long)(k->n_guessed - k->n_accepted));
+    }
+    fm_str_putc(out, '}');
 }
 
 /* ---- streams --------------------------------------------------------------------------------- */
@@ -407,6 +414,8 @@ static void finish_choice(choice *h, const fm_engine_event *v) {
         k->n_cached += v->n_cached;
     }
     k->n_generated += v->n_generated;
+    k->n_guessed += v->n_guessed;
+    k->n_accepted += v->n_accepted;
     k->c->n_prompt = k->n_prompt;
     k->c->n_generated = k->n_generated;
     if (v->status != FM_OK && k->status == FM_OK) {

@@ -111,6 +111,11 @@ static void write_vllm(fm_str *out, const fm_metrics *m, const fm_engine_stats *
           (double)st->preemptions);
     value(out, "prompt_tokens_total", "counter", "Tokens of prompts computed.", l, (double)st->prompt_tokens);
     value(out, "generation_tokens_total", "counter", "Tokens generated.", l, (double)st->generation_tokens);
+    value(out, "spec_decode_num_drafts_total", "counter", "Guesses of several tokens checked in one pass.", l,
+          (double)st->drafts);
+    value(out, "spec_decode_num_draft_tokens_total", "counter", "Tokens guessed.", l, (double)st->draft_tokens);
+    value(out, "spec_decode_num_accepted_tokens_total", "counter", "Of these, right ones.", l,
+          (double)st->draft_accepted);
     head(out, "vllm:", "request_success_total", "counter", "Requests that ended, by reason.");
     fm_str_printf(out, "vllm:request_success_total{%s,finished_reason=\"stop\"} %llu\n", l,
                   (unsigned long long)m->finished_stop);

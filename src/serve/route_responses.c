@@ -101,8 +101,7 @@ static fm_status set_format(fm_json *body) {
     if (fm_json_is_null(format)) {
         return FM_OK;
     }
-    if (!type ||
-        (strcmp(type, "text") != 0 && strcmp(type, "json_object") != 0 && strcmp(type, "json_schema") != 0)) {
+    if (!type || (strcmp(type, "text") != 0 && strcmp(type, "json_object") != 0 && strcmp(type, "json_schema") != 0)) {
         return fm_bad_field("text.format.type", "\"text\", \"json_object\" or \"json_schema\"");
     }
     fm_str text = {0};

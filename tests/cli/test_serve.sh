@@ -103,6 +103,19 @@ ask 400 /v1/responses '{"input":[{"role":"user","content":[{"type":"input_image"
 ask 400 /v1/responses '{"input":[]}'
 ask 200 /rerank '{"query":"We the people","documents":["Nothing","We the people"]}'
 has out '"results":[{"index":1'
+# Guessing tokens ahead changes nothing.
+run 0 "$fathom" generate one --prompt 'We the people of the' --max-new-tokens 60 --temperature 0 --json --ignore-eos
+sed 's/.*"text":\(".*"\),"n_prompt.*/\1/' out > plain
+for how in --lookup '--draft one --draft-max 4'; do
+    run 0 "$fathom" generate one --prompt 'We the people of the' --max-new-tokens 60 --temperature 0 --json --ignore-eos $how
+    has out '"n_accepted":'
+    hasnt out '"n_accepted":0'
+    sed 's/.*"text":\(".*"\),"n_prompt.*/\1/' out > guessed
+    same plain guessed
+done
+run 1 "$fathom" generate one --prompt We --mtp
+has err 'prediction layers'
+run 1 "$fathom" generate one --prompt We --draft nothing
 # What is wrong is a 4xx in the form of the API, and says what.
 ask 400 /v1/completions '{"prompt":"We","temperature":-1}'
 has out 'temperature'

@@ -21,10 +21,13 @@
 
 static char dir[64];
 
+static int n_mtp, n_layers = 2;
+static uint64_t weights = 7;
+
 static void write_model(const char *family, fm_dtype dtype) {
     fm_model_config cfg = {.vocab_size = 100,
                            .d_model = 48,
-                           .n_layers = 2,
+                           .n_layers = n_layers,
                            .n_heads = 6,
                            .n_kv_heads = 2,
                            .head_dim = 16,
@@ -43,7 +46,7 @@ static void write_model(const char *family, fm_dtype dtype) {
     if (strcmp(family, "qwen3_moe") == 0) {
         cfg.moe = (fm_moe_config){
             .n_experts = 11, .n_active = 3, .d_ff = 40, .norm_topk = true, .layer_phase = 1, .aux_pooled = true};
-    } else if (strcmp(family, "deepseek_v2") == 0) {
+    } else if (strncmp(family, "deepseek_v", 10) == 0) {
         cfg.n_kv_heads = cfg.n_heads;
         cfg.rope.dim = 8;
         cfg.rope.interleaved = true;
@@ -51,7 +54,13 @@ static void write_model(const char *family, fm_dtype dtype) {
         cfg.mla =
             (fm_mla_config){.kv_rank = 32, .nope_dim = 16, .rope_dim = 8, .v_dim = 16, .softmax_scale = 1 / sqrt(24.0)};
         cfg.moe = (fm_moe_config){.n_experts = 8, .n_active = 2, .n_shared = 1, .d_ff = 24, .first_dense = 1};
+        if (strcmp(family, "deepseek_v3") == 0) {
+            cfg.moe.score = FM_ROUTER_SIGMOID;
+            cfg.moe.group_score = FM_GROUP_SUM_TOP2;
+            cfg.moe.correction_bias = true;
+        }
     }
+    cfg.n_mtp = n_mtp;
     fm_model *m;
     fm_status s = fm_model_build(&m, &cfg);
     if (s != FM_OK) {
@@ -59,7 +68,7 @@ static void write_model(const char *family, fm_dtype dtype) {
     }
     assert_int_equal(s, FM_OK);
     assert_int_equal(fm_params_alloc(m->params, FM_F32), FM_OK);
-    assert_int_equal(fm_params_init(m->params, 7, NULL), FM_OK);
+    assert_int_equal(fm_params_init(m->params, weights, NULL), FM_OK);
     snprintf(dir, sizeof dir, "/tmp/fathom_engine_XXXXXX");
     assert_non_null(mkdtemp(dir));
     assert_int_equal(fm_model_save(m, dir, dtype, 0), FM_OK);
@@ -291,6 +300,109 @@ static void test_latent(void **state) {
     mixes("deepseek_v2", "f32", false);
 }
 
+/* Guesses change nothing: every request gets what it gets alone, with lookups, a smaller model, the model itself as its
+ * own draft, and a prediction layer; few blocks and small passes too. */
+static void speculate(const char *family, const char *dtype, bool session, const fm_engine_options *how,
+                      const char *from, bool all_right) {
+    static job jobs[JOBS];
+    fm_model *m = open_model(dtype), *draft = NULL;
+    fm_model_options mo = {.size = sizeof mo, .dtype = dtype, .threads = 2};
+    if (from) {
+        assert_int_equal(fm_model_open(&draft, from, &mo), FM_OK);
+    }
+    make_jobs(jobs, 4);
+    for (int k = 0; k < JOBS; k += 2) { /* a text that repeats is what lookups are for */
+        for (int i = 8; i < jobs[k].n; i++) {
+            jobs[k].ids[i] = jobs[k].ids[i % 8];
+        }
+    }
+    alone_all(m, jobs, session);
+    for (int mode = 0; mode < 2; mode++) {
+        fm_engine_options o = *how;
+        fm_engine_stats st;
+        fm_engine *e;
+        o.size = sizeof o;
+        o.draft = draft;
+        o.parallel = mode ? 12 : 4;
+        if (mode) {
+            o.ctx_size = 300;
+            o.batch_tokens = 32;
+            o.block_tokens = 8;
+            int64_t bytes = fm_model_kv_bytes_per_token(&m->cfg, m->compute);
+            bytes += draft ? fm_model_kv_bytes_per_token(&draft->cfg, draft->compute) : o.mtp ? bytes / 2 : 0;
+            o.kv_bytes = 48 * 8 * bytes;
+        }
+        fm_status s = fm_engine_new(&e, m, &o);
+        if (s != FM_OK) {
+            print_error("%s: %s\n", family, fm_error_get().message);
+        }
+        assert_int_equal(s, FM_OK);
+        int guessed = 0, right = 0;
+        for (int k = 0; k < JOBS; k++) {
+            submit(&jobs[k].got, e, jobs[k].ids, jobs[k].n, &jobs[k].o);
+        }
+        for (int k = 0; k < JOBS; k++) {
+            wait_done(&jobs[k].got);
+            check_job(&jobs[k]);
+            guessed += jobs[k].got.end.n_guessed;
+            right += jobs[k].got.end.n_accepted;
+        }
+        fm_engine_get_stats(&st, e);
+        assert_true(st.draft_tokens > 0);
+        assert_true(st.draft_accepted <= st.draft_tokens);
+        assert_int_equal(right, st.draft_accepted);
+        assert_int_equal(guessed, st.draft_tokens);
+        if (all_right) { /* with the same random numbers the same model is always right */
+            assert_int_equal(st.draft_accepted, st.draft_tokens);
+        }
+        assert_true(mode == 0 || st.preemptions > 0);
+        fm_engine_free(e);
+    }
+    fm_model_close(draft);
+    fm_model_close(m);
+}
+
+static void test_speculation(void **state) {
+    (void)state;
+    char small[sizeof dir];
+    fm_engine_options lookup = {.lookup = true}, draft = {.draft_max = 5}, mtp = {.mtp = true};
+    n_layers = 1;
+    weights = 9;
+    write_model("llama", FM_F32);
+    memcpy(small, dir, sizeof small);
+    n_layers = 2;
+    weights = 7;
+    write_model("llama", FM_F32);
+    speculate("llama", "f32", true, &lookup, NULL, false);
+    speculate("llama", "f32", true, &draft, small, false);
+    speculate("llama", "f32", true, &draft, dir, true);
+    assert_int_equal(fm_remove_tree(dir), FM_OK);
+    if (!test_quick()) {
+        write_model("qwen3", FM_F32);
+        speculate("qwen3", "bf16", true, &draft, small, false);
+        assert_int_equal(fm_remove_tree(dir), FM_OK);
+        write_model("deepseek_v2", FM_F32);
+        speculate("deepseek_v2", "f32", false, &draft, small, false);
+        assert_int_equal(fm_remove_tree(dir), FM_OK);
+    }
+    n_mtp = 1;
+    write_model("deepseek_v3", FM_F32);
+    n_mtp = 0;
+    speculate("deepseek_v3", "f32", false, &mtp, NULL, false);
+    assert_int_equal(fm_remove_tree(dir), FM_OK);
+    /* What cannot be a draft is refused. */
+    write_model("llama", FM_F32);
+    fm_model *m = open_model("f32");
+    fm_engine *e;
+    fm_engine_options o = {.size = sizeof o, .mtp = true};
+    assert_int_equal(fm_engine_new(&e, m, &o), FM_ERR_UNSUPPORTED);
+    o = (fm_engine_options){.size = sizeof o, .lookup = true, .draft = m};
+    assert_int_equal(fm_engine_new(&e, m, &o), FM_ERR_ARGUMENT);
+    fm_model_close(m);
+    assert_int_equal(fm_remove_tree(dir), FM_OK);
+    assert_int_equal(fm_remove_tree(small), FM_OK);
+}
+
 /* Refusals, ends, cancelling; the second request with the same prompt finds it in the cache. */
 static void test_ends(void **state) {
     (void)state;
@@ -421,9 +533,9 @@ static void test_blocks(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_blocks), cmocka_unit_test(test_stops), cmocka_unit_test(test_ends),
-        cmocka_unit_test(test_llama),  cmocka_unit_test(test_bf16),  cmocka_unit_test(test_experts),
-        cmocka_unit_test(test_latent),
+        cmocka_unit_test(test_blocks),      cmocka_unit_test(test_stops),  cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_llama),       cmocka_unit_test(test_bf16),   cmocka_unit_test(test_experts),
+        cmocka_unit_test(test_speculation), cmocka_unit_test(test_latent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
