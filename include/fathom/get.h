@@ -1,5 +1,4 @@
-/* Fetching models and data sets from a Hugging Face-compatible hub or mirror. Nothing else of the library uses the
- * network.
+/* Fetching models and data sets from a Hugging Face-compatible hub or mirror.
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef FATHOM_GET_H
 #define FATHOM_GET_H

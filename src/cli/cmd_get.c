@@ -89,7 +89,7 @@ const cli_command cli_cmd_get = {
     .summary = "Fetch a model or data set from a Hugging Face-compatible hub or mirror",
     .about =
         "Files are checked against the hub's hashes; the same command continues where one stopped. HF_ENDPOINT and\n"
-        "HF_TOKEN are honoured; the token goes to that host only. No other command uses the network.",
+        "HF_TOKEN are honoured; the token goes to that host only.",
     .examples = "fathom get Qwen/Qwen2.5-0.5B-Instruct\n"
                 "fathom get deepseek-ai/deepseek-llm-7b-chat --revision main -o models/7b\n"
                 "fathom get owner/data --type dataset --include '*.jsonl'\n"
