@@ -613,7 +613,9 @@ fm_status fm_lexicon_finish(fm_lexicon *l) {
         while (end < l->n_uses && l->use[end].word == w) {
             end++;
         }
-        rank_meanings(l, l->use + at, end - at);
+        if (end > at) {
+            rank_meanings(l, l->use + at, end - at);
+        }
     }
     fm_free(l->tagged);
     l->tagged = NULL;

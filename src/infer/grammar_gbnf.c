@@ -232,7 +232,9 @@ static fm_status add_class(parser *p, body *b, range *r, size_t n, bool negated)
     size_t kept = 0;
     uint32_t next = 0;
     fm_status s = FM_OK;
-    qsort(r, n, sizeof *r, by_low);
+    if (n > 1) {
+        qsort(r, n, sizeof *r, by_low);
+    }
     for (size_t i = 0; i < n; i++) {
         if (kept > 0 && r[i].lo <= r[kept - 1].hi + 1) {
             r[kept - 1].hi = FM_MAX(r[kept - 1].hi, r[i].hi);
@@ -371,7 +373,7 @@ static fm_status read_number(parser *p, int *out) {
 static fm_status repeat(parser *p, body *b, size_t from, int min, int max) {
     body once = {0};
     int32_t rest = -1;
-    fm_status s = add_all(&once, b->step + from, b->n - from);
+    fm_status s = b->n > from ? add_all(&once, b->step + from, b->n - from) : FM_OK;
     b->n = from;
     for (int i = 0; i < min && s == FM_OK; i++) {
         s = add_all(b, once.step, once.n);

@@ -198,10 +198,11 @@ static fm_status reference(schema *s, const fm_json *target, fm_str *out) {
 static fm_status bound(const fm_json *j, const char *key, int64_t def, int64_t *out) {
     const fm_json *v = fm_json_get(j, key);
     double x = fm_json_num(v, (double)def);
-    *out = (int64_t)x;
-    if (v && (!fm_json_is_number(v) || x != floor(x) || x < 0 || x > 2000)) {
+    *out = def;
+    if (v && !(fm_json_is_number(v) && x == floor(x) && x >= 0 && x <= 2000)) {
         FM_FAIL(FM_ERR_ARGUMENT, "JSON schema: %s: expected a whole number from 0 to 2000", key);
     }
+    *out = v ? (int64_t)x : def;
     return FM_OK;
 }
 

@@ -18,6 +18,10 @@ static bool is_digit(char c) {
     return c >= '0' && c <= '9';
 }
 
+static bool one_of(const char *set, char c) {
+    return c && strchr(set, c);
+}
+
 static int hex(char c) {
     return is_digit(c) ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
@@ -92,8 +96,11 @@ static void clean_path(fm_str *out, size_t from) {
         bool last = seg.ptr + seg.len >= end;
         const char *next = seg.ptr + seg.len;
         for (size_t i = 0; i < seg.len; i++) {
-            if (seg.ptr[i] == ';' && names_visit(until(seg.ptr + i + 1, seg.ptr + seg.len, '='))) {
-                seg.len = i;
+            if (seg.ptr[i] == ';') {
+                fm_sv one = until(seg.ptr + i + 1, seg.ptr + seg.len, ';');
+                if (names_visit(until(one.ptr, one.ptr + one.len, '='))) {
+                    seg.len = i;
+                }
             }
         }
         if (seg.len == 2 && memcmp(seg.ptr, "..", 2) == 0) {
@@ -134,7 +141,7 @@ static bool put_authority(fm_str *out, const char *p, const char *end, bool tls)
         }
         host_end++;
     } else {
-        while (host_end < end && (is_alpha(*host_end) || is_digit(*host_end) || strchr("-._", *host_end))) {
+        while (host_end < end && (is_alpha(*host_end) || is_digit(*host_end) || one_of("-._", *host_end))) {
             host_end++;
         }
     }
@@ -163,7 +170,7 @@ static bool put_authority(fm_str *out, const char *p, const char *end, bool tls)
 /* Bytes of "scheme:" at the beginning, 0 for none. */
 static size_t scheme_length(const char *p, size_t n) {
     size_t i = 0;
-    while (i < n && (is_alpha(p[i]) || (i && (is_digit(p[i]) || strchr("+-.", p[i]))))) {
+    while (i < n && (is_alpha(p[i]) || (i && (is_digit(p[i]) || one_of("+-.", p[i]))))) {
         i++;
     }
     return i && i < n && p[i] == ':' ? i + 1 : 0;
