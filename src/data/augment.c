@@ -47,6 +47,7 @@ static bool starts_word(fm_sv t) {
 }
 
 static bool is_apostrophe(fm_sv t) {
+    FM_ASSERT(t.ptr);
     return *t.ptr == '\'' || (t.len >= 3 && memcmp(t.ptr, "\xE2\x80\x99", 3) == 0);
 }
 
@@ -112,7 +113,8 @@ static fm_status split(const fm_augmenter *a, fm_augment_room *r, fm_sv text, bo
         }
         bool word = !w->blank && !characters && starts_word(t);
         FM_TRY(push(r, t, word, false));
-        if (word && r->n) {
+        if (word) {
+            FM_ASSERT(r->piece && r->n);
             r->piece[r->n - 1].first = first;
             first = false;
         }

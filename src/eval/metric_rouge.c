@@ -2,6 +2,7 @@
  * each kind) counts. */
 #include <string.h>
 
+#include "data/lcs.h"
 #include "eval/metric.h"
 
 typedef struct prf {
@@ -75,25 +76,6 @@ static fm_status ngram_score(rouge *g, int order, prf *out) {
 }
 
 #define MAX_TABLE ((size_t)1 << 28)
-
-/* Length of the longest common subsequence, by two rows of the table. */
-static fm_status lcs_length(rouge *g, const ids *a, const ids *b, size_t *out) {
-    FM_TRY(fm_grow((void **)&g->table, &g->cap_table, 2 * (b->n + 1), sizeof *g->table));
-    uint32_t *prev = g->table, *row = g->table + b->n + 1;
-    memset(prev, 0, (b->n + 1) * sizeof *prev);
-    row[0] = 0;
-    for (size_t i = 0; i < a->n; i++) {
-        for (size_t j = 0; j < b->n; j++) {
-            row[j + 1] = a->id[i] == b->id[j] ? prev[j] + 1 : FM_MAX(prev[j + 1], row[j]);
-        }
-        uint32_t *t = prev;
-        prev = row;
-        row = t;
-        row[0] = 0;
-    }
-    *out = prev[b->n];
-    return FM_OK;
-}
 
 /* Marks in hit[r->n] the reference tokens of one longest common subsequence (ties as rouge-score walks back). */
 static fm_status lcs_mark(rouge *g, const ids *r, const ids *h) {
@@ -199,7 +181,7 @@ static fm_status row_scores(rouge *g, fm_text hyp, fm_text ref, prf out[ROUGE_KI
     FM_TRY(ngram_score(g, 1, &out[ROUGE_1]));
     FM_TRY(ngram_score(g, 2, &out[ROUGE_2]));
     size_t common = 0;
-    FM_TRY(lcs_length(g, &g->r, &g->h, &common));
+    FM_TRY(fm_lcs_length(&common, g->r.id, g->r.n, g->h.id, g->h.n, &g->table, &g->cap_table));
     out[ROUGE_L] = score((double)common, (double)g->h.n, (double)g->r.n);
     return lsum_score(g, hyp, ref, &out[ROUGE_LSUM]);
 }

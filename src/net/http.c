@@ -70,6 +70,29 @@ bool fm_url_private(const char *url) {
     return false;
 }
 
+/* ---- retries --------------------------------------------------------------------------------- */
+
+#define MAX_WAIT 60.0
+
+double fm_http_backoff(double first, int64_t tries, const fm_http_reply *reply) {
+    double wait = first;
+    for (int64_t i = 1; i < tries && wait < MAX_WAIT; i++) {
+        wait *= 2;
+    }
+    return FM_MIN(FM_MAX(wait, reply->retry_after), reply->retry_after > 0 ? 600 : MAX_WAIT);
+}
+
+fm_status fm_http_wait(double seconds) {
+    for (int64_t left = (int64_t)(seconds * 1e3); left > 0; left -= 100) {
+        if (fm_cancelled()) {
+            FM_FAIL(FM_ERR_CANCELLED, "interrupted");
+        }
+        struct timespec t = {0, (long)FM_MIN(left, 100) * 1000000};
+        (void)nanosleep(&t, NULL);
+    }
+    return FM_OK;
+}
+
 #ifdef FM_HAVE_CURL
 
 #include <curl/curl.h>
@@ -241,7 +264,7 @@ static size_t on_body(char *data, size_t size, size_t n, void *user) {
         t->status = fm_error_set(FM_ERR_CANCELLED, __FILE__, __LINE__, "interrupted");
         return 0;
     }
-    if (code != 200 && code != 206) {
+    if (code != 200 && code != 206 && !t->q->any_code) {
         return n; /* pages about errors and redirects */
     }
     t->status = t->q->sink(t->q->user, data, n, code == 200 && t->q->from > 0 && !t->started);
@@ -278,8 +301,11 @@ static fm_status make_headers(struct curl_slist **list, const fm_http_request *q
     good = good && (!q->accept || add_header(list, "Accept", q->accept));
     good = good && (!q->gzip || add_header(list, "Accept-Encoding", "gzip"));
     if (with_token && q->token && *q->token) {
-        int n = snprintf(bearer, sizeof bearer, "Bearer %s", q->token);
+        int n = snprintf(bearer, sizeof bearer, "%s %s", q->auth_scheme ? q->auth_scheme : "Bearer", q->token);
         good = good && n > 0 && (size_t)n < sizeof bearer && add_header(list, "Authorization", bearer);
+    }
+    if (q->body) {
+        good = good && add_header(list, "Content-Type", "application/json");
     }
     if (q->from > 0) {
         (void)snprintf(range, sizeof range, "bytes=%lld-", (long long)q->from);
@@ -306,9 +332,17 @@ static fm_status perform(CURL *e, transfer *t, const char *url, struct curl_slis
     SET(CURLOPT_FOLLOWLOCATION, 0L);
     SET(CURLOPT_NOSIGNAL, 1L);
     SET(CURLOPT_CONNECTTIMEOUT, 30L);
-    SET(CURLOPT_TIMEOUT, (long)t->q->timeout_s);
     SET(CURLOPT_LOW_SPEED_LIMIT, 1L); /* nothing for a minute is a dead connection */
-    SET(CURLOPT_LOW_SPEED_TIME, 60L);
+    SET(CURLOPT_LOW_SPEED_TIME, t->q->timeout_s > 0 ? (long)t->q->timeout_s + 1 : 60L);
+    SET(CURLOPT_TIMEOUT_MS, t->q->timeout_s > 0 ? (long)(t->q->timeout_s * 1e3) + 1 : 0L);
+    if (t->q->body) {
+        SET(CURLOPT_POST, 1L);
+        SET(CURLOPT_POSTFIELDS, t->q->body);
+        SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)t->q->body_bytes);
+    }
+    if (t->q->method) {
+        SET(CURLOPT_CUSTOMREQUEST, t->q->method);
+    }
     SET(CURLOPT_BUFFERSIZE, 256L * 1024);
     SET(CURLOPT_HEADERFUNCTION, on_header);
     SET(CURLOPT_HEADERDATA, t);
@@ -355,13 +389,17 @@ fm_status fm_http_get(fm_http *h, const fm_http_request *q, fm_http_reply *reply
     for (int hop = 0; hop <= MAX_REDIRECTS; hop++) {
         struct curl_slist *headers = NULL;
         bool same = fm_url_origin(origin, sizeof origin, url) && strcmp(origin, first) == 0;
-        fm_status s = make_headers(&headers, q, same && fm_url_private(url));
+        fm_status s = make_headers(&headers, q, same && (q->clear_token || fm_url_private(url)));
         s = s == FM_OK ? perform(h->easy, &t, url, headers) : s;
         curl.curl_slist_free_all(headers);
         FM_TRY(s);
         bool moved =
             reply->code == 301 || reply->code == 302 || reply->code == 303 || reply->code == 307 || reply->code == 308;
         if (*reply->error || !moved || q->no_redirects) {
+            return FM_OK;
+        }
+        if (q->body || q->method) {
+            (void)snprintf(reply->error, sizeof reply->error, "redirected to \"%.200s\"", reply->location);
             return FM_OK;
         }
         bool down = strncmp(origin, "https:", 6) == 0;

@@ -15,8 +15,8 @@
 
 typedef struct fm_http fm_http;
 
-/* Called with the body of a good answer (200, 206) piece by piece. `restart` is true with the first piece when the
- * whole file comes though a part of it was asked for. */
+/* Called with the body of a good answer (200, 206; with any_code of each) piece by piece. `restart` is true with the
+ * first piece when the whole file comes though a part of it was asked for. */
 typedef fm_status (*fm_http_sink)(void *user, const void *data, size_t n, bool restart);
 
 typedef struct fm_http_request {
@@ -30,8 +30,15 @@ typedef struct fm_http_request {
     const char *accept; /* Accept, or NULL */
     bool gzip;          /* the body may come packed: it goes to the sink as it comes */
     bool no_redirects;  /* the first answer is the last; reply->location says where it leads */
-    int timeout_s;      /* for the whole transfer; 0 = none as long as bytes come */
     fm_str *head;       /* or NULL: gets the last answer's status line and header lines, up to 64 KiB */
+    /* Calls of an API: not redirected. */
+    const char *method;      /* NULL: GET, or POST with a body */
+    const char *body;        /* JSON, or NULL */
+    size_t body_bytes;       /* of body */
+    const char *auth_scheme; /* before the token; NULL: "Bearer" */
+    double timeout_s;        /* for the whole transfer; 0 = none as long as bytes come */
+    bool clear_token;        /* the token may go over http to other machines */
+    bool any_code;           /* the sink gets bodies of errors too */
 } fm_http_request;
 
 typedef struct fm_http_reply {
@@ -53,6 +60,11 @@ void fm_http_free(fm_http *h);
 /* FM_OK also for answers of any code and for failed connections: see reply->code and error. Other statuses are those of
  * the sink, FM_ERR_CANCELLED, and bad URLs. */
 FM_MUST_CHECK fm_status fm_http_get(fm_http *h, const fm_http_request *q, fm_http_reply *reply);
+
+/* Seconds to wait after `tries` failed attempts: `first`, doubled each time to a minute at most; what the server asks
+ * for when that is longer. */
+double fm_http_backoff(double first, int64_t tries, const fm_http_reply *reply);
+FM_MUST_CHECK fm_status fm_http_wait(double seconds); /* FM_ERR_CANCELLED when interrupted */
 
 /* "https://host:port" of a URL into buf, lower case; false when it is no http or https URL. */
 bool fm_url_origin(char *buf, size_t cap, const char *url);

@@ -4,7 +4,6 @@
 
 #include <ctype.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -12,30 +11,14 @@
 #include "base/mem.h"
 
 #define MAX_LIST ((size_t)64 << 20)
-#define MAX_WAIT 60.0
 
 /* ---- retries --------------------------------------------------------------------------------- */
 
-static fm_status wait_for(double seconds) {
-    for (int64_t left = (int64_t)(seconds * 1e3); left > 0; left -= 100) {
-        if (fm_cancelled()) {
-            FM_FAIL(FM_ERR_CANCELLED, "interrupted");
-        }
-        struct timespec t = {0, (long)FM_MIN(left, 100) * 1000000};
-        (void)nanosleep(&t, NULL);
-    }
-    return FM_OK;
-}
-
 fm_status fm_hub_retry(const fm_hub *h, const char *url, const fm_http_reply *reply, int64_t *tries) {
     if (reply->transient && ++*tries <= h->retries) {
-        double wait = h->retry_wait;
-        for (int64_t i = 1; i < *tries && wait < MAX_WAIT; i++) {
-            wait *= 2;
-        }
-        wait = FM_MIN(FM_MAX(wait, reply->retry_after), reply->retry_after > 0 ? 600 : MAX_WAIT);
+        double wait = fm_http_backoff(h->retry_wait, *tries, reply);
         fm_info("%s: %s; trying again in %.3g s", url, reply->error, wait);
-        return wait_for(wait);
+        return fm_http_wait(wait);
     }
     fm_status code = reply->code == 404 ? FM_ERR_NOT_FOUND : FM_ERR_IO;
     (void)fm_error_set(code, __FILE__, __LINE__, "%s: %s", url, reply->error);
