@@ -19,7 +19,7 @@ allow() {
     eval) echo "eval infer data model nn io text net tensor backend backend/cpu base" ;;
     track) echo "track io tensor backend base" ;;
     measure) echo "measure train infer eval track data model nn io text net tensor backend backend/cpu base" ;;
-    serve) echo "serve infer model nn io text net tensor backend backend/cpu base" ;;
+    serve) echo "serve infer track data model nn io text net tensor backend backend/cpu base" ;;
     recipe) echo "recipe measure train infer eval track data model nn io text net tensor backend backend/cpu base" ;;
     cli) echo "cli" ;;
     *) echo "" ;;

@@ -23,6 +23,9 @@ typedef struct fm_serve_options {
     int64_t max_body;               /* bytes of a request, 8 MiB */
     int timeout_s;                  /* longest time for one request, waiting included; 0 = 600 */
     int max_connections;            /* 4096 */
+    int read_timeout_s;             /* longest time for a client to send a request, 60 */
+    const char *content_filter;     /* rules for what comes in and goes out (docs/serving.md), or NULL */
+    const char *run_as;             /* root becomes this user once it listens; NULL = no change */
     fm_engine_options engine;
     /* One line of JSON for each request, without its content; any thread, one at a time. */
     void (*access_log)(void *user, const char *line);

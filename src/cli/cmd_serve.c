@@ -6,9 +6,10 @@
 #include "fathom/serve.h"
 
 typedef struct serve_args {
+    char *filter, *user;
     char *host, *alias, *api_key_file, *tls_cert, *tls_key, *cors_origins, *dtype, *adapter, *kv_dtype;
     int64_t port, parallel, ctx_size, kv_bytes, batch_tokens, max_queue, max_tokens, max_body, timeout, threads, drain,
-        max_connections;
+        max_connections, read_timeout;
     bool no_prefix_cache, access_log, lookup, mtp;
     char *draft;
     int64_t draft_max;
@@ -119,6 +120,24 @@ static const fm_option table[] = {
      .min = 1,
      .max = 1e6,
      .help = "Connections at once."},
+    {.key = "read_timeout",
+     .type = FM_OPT_INT,
+     FIELD(read_timeout),
+     .def = "60",
+     .min = 1,
+     .max = 86400,
+     .help = "Seconds for a client to send a request."},
+    {.key = "filter",
+     .type = FM_OPT_STR,
+     FIELD(filter),
+     .aliases = "content_filter",
+     .metavar = "FILE",
+     .help = "Rules for what comes in and goes out: words, regex, privacy, a classifier (docs/serving.md)."},
+    {.key = "user",
+     .type = FM_OPT_STR,
+     FIELD(user),
+     .metavar = "NAME",
+     .help = "Started as root: become this user once the port is open."},
     {.key = "api_key_file",
      .type = FM_OPT_STR,
      FIELD(api_key_file),
@@ -204,6 +223,9 @@ static fm_status serve(const serve_args *a, const char *path) {
                           .max_body = a->max_body,
                           .timeout_s = (int)a->timeout,
                           .max_connections = (int)a->max_connections,
+                          .read_timeout_s = (int)a->read_timeout,
+                          .content_filter = a->filter,
+                          .run_as = a->user,
                           .engine = {.size = sizeof o.engine,
                                      .ctx_size = a->ctx_size,
                                      .kv_bytes = a->kv_bytes,

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "base/dynlib.h"
+#include "base/file.h"
 
 #define FUNCTIONS(X)                                                                                                   \
     X(MHD_start_daemon)                                                                                                \
@@ -79,6 +80,14 @@ struct fm_exchange {
     void *user;
 };
 
+/* A connection that has not brought a whole request since `since`. */
+typedef struct waiting {
+    struct waiting *prev, *next;
+    int fd;
+    double since; /* 0: a request is being answered */
+    bool cut;
+} waiting;
+
 struct fm_server {
     struct MHD_Daemon *daemon;
     int listen_fd, port;
@@ -86,6 +95,7 @@ struct fm_server {
     pthread_t watcher;
     pthread_mutex_t lock; /* of the list */
     fm_exchange *first;
+    waiting *waiting; /* all connections */
     int n_open;
     atomic_bool stopping;
 };
@@ -368,6 +378,8 @@ static enum MHD_Result queue(fm_exchange *x) {
     return result;
 }
 
+static void wait_since(fm_server *s, struct MHD_Connection *connection, double since);
+
 static bool announced_too_large(const fm_server *s, const fm_exchange *x) {
     const char *length = fm_exchange_header(x, "Content-Length");
     return length && strtoull(length, NULL, 10) > s->o.max_body;
@@ -399,6 +411,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
     }
     if (!x->handled) {
         x->handled = true;
+        wait_since(s, connection, 0);
         s->o.handle(s->o.user, x);
     }
     pthread_mutex_lock(&x->lock);
@@ -414,11 +427,11 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
 
 static void on_completed(void *cls, struct MHD_Connection *connection, void **state,
                          enum MHD_RequestTerminationCode code) {
-    FM_UNUSED(connection);
     fm_exchange *x = *state;
     if (!x) {
         return;
     }
+    wait_since(cls, connection, fm_now());
     *state = NULL;
     leave_list(cls, x);
     pthread_mutex_lock(&x->lock);
@@ -434,6 +447,60 @@ static void on_log(void *cls, const char *fmt, va_list ap) {
     FM_UNUSED(cls);
     FM_UNUSED(fmt);
     FM_UNUSED(ap);
+}
+
+/* ---- clients that take their time ------------------------------------------------------------- */
+
+static void on_connection(void *cls, struct MHD_Connection *connection, void **context,
+                          enum MHD_ConnectionNotificationCode code) {
+    fm_server *s = cls;
+    waiting *w = *context;
+    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        const union MHD_ConnectionInfo *fd = mhd.MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+        w = *context = fd ? fm_calloc(1, sizeof *w) : NULL;
+        if (w) { /* without memory for it a connection lives on, with the idle time as its limit */
+            *w = (waiting){.fd = fd->connect_fd, .since = fm_now()};
+            pthread_mutex_lock(&s->lock);
+            w->next = s->waiting;
+            if (w->next) {
+                w->next->prev = w;
+            }
+            s->waiting = w;
+            pthread_mutex_unlock(&s->lock);
+        }
+    } else if (w) {
+        pthread_mutex_lock(&s->lock);
+        *(w->prev ? &w->prev->next : &s->waiting) = w->next;
+        if (w->next) {
+            w->next->prev = w->prev;
+        }
+        pthread_mutex_unlock(&s->lock);
+        fm_free(w);
+        *context = NULL;
+    }
+}
+
+/* since 0: a whole request has come. */
+static void wait_since(fm_server *s, struct MHD_Connection *connection, double since) {
+    const union MHD_ConnectionInfo *i = mhd.MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    waiting *w = i ? i->socket_context : NULL;
+    if (w) {
+        pthread_mutex_lock(&s->lock);
+        w->since = since;
+        pthread_mutex_unlock(&s->lock);
+    }
+}
+
+static void cut_slow(fm_server *s) {
+    double now = fm_now();
+    pthread_mutex_lock(&s->lock);
+    for (waiting *w = s->waiting; w; w = w->next) {
+        if (w->since > 0 && now - w->since > s->o.read_s && !w->cut) {
+            w->cut = true;
+            (void)shutdown(w->fd, SHUT_RDWR); /* its end is then noticed and notified like any other */
+        }
+    }
+    pthread_mutex_unlock(&s->lock);
 }
 
 /* ---- clients that go away while their connection rests --------------------------------------- */
@@ -485,6 +552,7 @@ static void *watch(void *arg) {
     while (!atomic_load(&s->stopping)) {
         (void)poll(NULL, 0, WATCH_MS);
         watch_round(s);
+        cut_slow(s);
     }
     return NULL;
 }
@@ -541,10 +609,10 @@ static fm_status start_daemon(fm_server *s, const fm_server_options *o) {
     flags |= o->cert ? MHD_USE_TLS : 0;
     s->daemon = mhd.MHD_start_daemon(
         flags, 0, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET,
-        s->listen_fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)(o->max_connections > 0 ? o->max_connections : 4096), MHD_OPTION_CONNECTION_TIMEOUT,
-        (unsigned)(o->idle_s > 0 ? o->idle_s : 60), MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_K * 1024,
-        MHD_OPTION_ARRAY, o->cert ? tls : tls + 2, MHD_OPTION_END);
+        s->listen_fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)(o->max_connections > 0 ? o->max_connections : 4096),
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)(o->idle_s > 0 ? o->idle_s : 60), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)CONNECTION_K * 1024, MHD_OPTION_ARRAY, o->cert ? tls : tls + 2, MHD_OPTION_END);
     if (!s->daemon) {
         FM_FAIL(FM_ERR_IO, "the HTTP server does not start%s",
                 o->cert ? ": are the certificate and its key a pair of PEM files?" : "");
@@ -563,6 +631,7 @@ fm_status fm_server_start(fm_server **out, const fm_server_options *o) {
     s->o.host = s->o.cert = s->o.key = NULL;
     s->o.max_body = o->max_body > 0 ? o->max_body : (size_t)8 << 20;
     s->o.max_unsent = o->max_unsent > 0 ? o->max_unsent : (size_t)1 << 20;
+    s->o.read_s = o->read_s > 0 ? o->read_s : 60;
     s->listen_fd = -1;
     atomic_init(&s->stopping, false);
     pthread_mutex_init(&s->lock, NULL);
@@ -641,101 +710,6 @@ void fm_server_free(fm_server *s) {
     mhd.MHD_stop_daemon(s->daemon);
     pthread_mutex_destroy(&s->lock);
     fm_free(s);
-}
-
-#else /* no libmicrohttpd */
-
-fm_status fm_server_start(fm_server **out, const fm_server_options *o) {
-    FM_UNUSED(o);
-    *out = NULL;
-    (void)fm_error_set(FM_ERR_UNSUPPORTED, __FILE__, __LINE__, "this build has no HTTP server");
-    return fm_error_hint("install libmicrohttpd-dev and build again");
-}
-int fm_server_port(const fm_server *s) {
-    FM_UNUSED(s);
-    return 0;
-}
-void fm_server_stop_listening(fm_server *s) {
-    FM_UNUSED(s);
-}
-int fm_server_open(fm_server *s) {
-    FM_UNUSED(s);
-    return 0;
-}
-void fm_server_free(fm_server *s) {
-    FM_UNUSED(s);
-}
-const char *fm_exchange_method(const fm_exchange *x) {
-    FM_UNUSED(x);
-    return "";
-}
-const char *fm_exchange_path(const fm_exchange *x) {
-    FM_UNUSED(x);
-    return "";
-}
-const char *fm_exchange_header(const fm_exchange *x, const char *name) {
-    FM_UNUSED(x);
-    FM_UNUSED(name);
-    return NULL;
-}
-const char *fm_exchange_query(const fm_exchange *x, const char *name) {
-    FM_UNUSED(x);
-    FM_UNUSED(name);
-    return NULL;
-}
-const char *fm_exchange_body(const fm_exchange *x, size_t *n) {
-    FM_UNUSED(x);
-    *n = 0;
-    return "";
-}
-const char *fm_exchange_peer(const fm_exchange *x) {
-    FM_UNUSED(x);
-    return "";
-}
-bool fm_exchange_too_large(const fm_exchange *x) {
-    FM_UNUSED(x);
-    return false;
-}
-void fm_exchange_keep(fm_exchange *x) {
-    FM_UNUSED(x);
-}
-void fm_exchange_release(fm_exchange *x) {
-    FM_UNUSED(x);
-}
-void fm_exchange_on_close(fm_exchange *x, void (*fn)(void *user), void *user) {
-    FM_UNUSED(x);
-    FM_UNUSED(fn);
-    FM_UNUSED(user);
-}
-bool fm_exchange_off_close(fm_exchange *x) {
-    FM_UNUSED(x);
-    return false;
-}
-void fm_exchange_add_header(fm_exchange *x, const char *name, const char *value) {
-    FM_UNUSED(x);
-    FM_UNUSED(name);
-    FM_UNUSED(value);
-}
-void fm_exchange_reply(fm_exchange *x, int code, const char *type, const void *data, size_t n) {
-    FM_UNUSED(x);
-    FM_UNUSED(code);
-    FM_UNUSED(type);
-    FM_UNUSED(data);
-    FM_UNUSED(n);
-}
-void fm_exchange_begin(fm_exchange *x, int code, const char *type) {
-    FM_UNUSED(x);
-    FM_UNUSED(code);
-    FM_UNUSED(type);
-}
-bool fm_exchange_send(fm_exchange *x, const void *data, size_t n) {
-    FM_UNUSED(x);
-    FM_UNUSED(data);
-    FM_UNUSED(n);
-    return false;
-}
-void fm_exchange_end(fm_exchange *x) {
-    FM_UNUSED(x);
 }
 
 #endif

@@ -23,6 +23,7 @@ typedef struct fm_server_options {
     size_t max_body;        /* bytes; a longer body is refused before it is read when its length is announced */
     size_t max_unsent;      /* bytes of an answer that may wait for a slow client; then the connection is closed */
     int max_connections, idle_s;
+    int read_s; /* longest time for a request to arrive, 60: who sends a byte now and then holds no connection */
     /* Called on the server's thread when a request is complete; must not block. The exchange is the callee's to keep
      * (fm_exchange_keep) until it has answered. */
     void (*handle)(void *user, fm_exchange *x);

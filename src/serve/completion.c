@@ -27,6 +27,8 @@ typedef struct choice {
     fm_str reasoning, calls;   /* calls: items of the list, the last one up to its arguments */
     fm_str arguments, members; /* of the last call; of the delta that is sent next */
     fm_finish finish;
+    fm_screen_text screen; /* of the output, when there is a content filter */
+    fm_str passed;         /* what it let through of an event */
 } choice;
 
 struct completion {
@@ -70,6 +72,8 @@ static void completion_release(completion *k) {
             fm_answer_reader_deinit(h->reader);
             fm_free(h->reader);
         }
+        fm_str_free(&h->passed);
+        fm_screen_text_free(&h->screen);
     }
     fm_free(k->choice);
     fm_free(k->prompts);
@@ -102,6 +106,9 @@ static void on_close(void *user) {
 /* ---- parts of answers ------------------------------------------------------------------------ */
 
 static const char *finish_name(const choice *h, fm_finish f) {
+    if (h->screen.blocked) {
+        return "content_filter";
+    }
     if (f != FM_FINISH_LENGTH && f != FM_FINISH_CONTEXT && h->reader && h->reader->n_calls > 0) {
         return "tool_calls";
     }
@@ -304,6 +311,7 @@ static fm_responses_end responses_end(const completion *k) {
     return (fm_responses_end){.status = k->status,
                               .message = k->message,
                               .finish = k->choice[0].finish,
+                              .filtered = k->choice[0].screen.blocked,
                               .n_prompt = k->n_prompt,
                               .n_cached = k->n_cached,
                               .n_generated = k->n_generated};
@@ -507,9 +515,38 @@ static void read_parts(choice *h, const fm_engine_event *v) {
     }
 }
 
-static void on_event(void *user, const fm_engine_event *v) {
+/* The event as the content filter lets it through. What is blocked ends there; a filter that fails lets nothing
+ * through. */
+static const fm_engine_event *filter_event(choice *h, const fm_engine_event *v, fm_engine_event *room) {
+    bool was_blocked = h->screen.blocked;
+    if (!h->screen.g) {
+        return v;
+    }
+    fm_str_clear(&h->passed);
+    if (fm_screen_push(&h->screen, v->text, v->text_len, v->last && v->status == FM_OK, &h->passed) != FM_OK) {
+        h->screen.blocked = true;
+    }
+    if (h->screen.found) {
+        snprintf(h->k->c->filter, sizeof h->k->c->filter, "%s", h->screen.found);
+    }
+    *room = *v;
+    room->text = h->passed.data ? h->passed.data : "";
+    room->text_len = h->passed.len;
+    if (h->screen.blocked && !v->last && !was_blocked) {
+        fm_request_cancel(h->r);
+    }
+    if (h->screen.blocked && v->last && v->status == FM_ERR_CANCELLED) {
+        room->status = FM_OK;
+        room->finish = FM_FINISH_STOPPED;
+    }
+    return room;
+}
+
+static void on_event(void *user, const fm_engine_event *raw) {
     choice *h = user;
     completion *k = h->k;
+    fm_engine_event room;
+    const fm_engine_event *v = filter_event(h, raw, &room);
     bool eos = v->last && v->finish == FM_FINISH_EOS;
     if (v->id >= 0 && k->logprobs && !eos) {
         add_logprobs(h, v);
@@ -613,6 +650,9 @@ static fm_status copy_prompts(completion *k, const fm_completion_prompt *prompts
         const char *echo = prompts[i / k->per_prompt].echo;
         k->choice[i].k = k;
         k->choice[i].index = i;
+        if (fm_screen_watches(k->c->s->screen, true)) {
+            k->choice[i].screen = (fm_screen_text){.g = k->c->s->screen, .output = true};
+        }
         if (echo) {
             fm_str_puts(&k->choice[i].text, echo);
             k->choice[i].n_chars = characters(echo, strlen(echo));
@@ -639,38 +679,45 @@ static fm_status make_readers(completion *k, const fm_chat_plan *plan) {
 
 fm_status fm_completion_start(fm_call *c, fm_answer_form form, const fm_completion_prompt *prompts, int n_prompts,
                               fm_params_asked *asked, const fm_chat_plan *plan) {
-    completion *k = fm_calloc(1, sizeof *k);
-    if (!k) {
-        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for an answer");
-    }
-    atomic_init(&k->uses, 2); /* the engine's and that of on_close */
-    pthread_mutex_init(&k->lock, NULL);
-    fm_call_keep(c);
-    k->c = c;
-    k->form = form;
-    k->stream = asked->stream;
-    k->include_usage = asked->include_usage;
-    k->logprobs = asked->logprobs;
-    k->n_choices = n_prompts * asked->n;
-    k->per_prompt = asked->n;
-    k->created = fm_unix_ms() / 1000;
-    k->asked = *asked;
-    asked->bias = NULL; /* taken over */
-    asked->o.grammar = NULL;
-    fm_responses_init(&k->responses, c, asked);
-    snprintf(k->id, sizeof k->id, "%s-%s", form == FM_ANSWER_CHAT ? "chatcmpl" : "cmpl", c->id);
-    fm_status s = copy_prompts(k, prompts, n_prompts);
-    s = s == FM_OK && plan ? make_readers(k, plan) : s;
-    if (s == FM_OK) {
-        fm_exchange_on_close(c->x, on_close, k);
-        s = fm_engine_post(c->s->e, submit_all, k);
-        if (s != FM_OK) {
-            (void)fm_exchange_off_close(c->x); /* nobody can have gone: the request is still being handled */
-        }
-    }
-    if (s != FM_OK) {
-        completion_release(k);
-        completion_release(k);
-    }
-    return s;
-}
+                              fm_params_asked *asked) {
+                                  if (asked->logprobs && fm_screen_watches(c->s->screen, true)) {
+                                      FM_FAIL(FM_ERR_ARGUMENT,
+                                              "logprobs: are not given where a content filter reads the answers");
+                                  }
+                                  completion *k = fm_calloc(1, sizeof *k);
+                                  if (!k) {
+                                      FM_FAIL(FM_ERR_NO_MEMORY, "no memory for an answer");
+                                  }
+                                  atomic_init(&k->uses, 2); /* the engine's and that of on_close */
+                                  pthread_mutex_init(&k->lock, NULL);
+                                  fm_call_keep(c);
+                                  k->c = c;
+                                  k->form = form;
+                                  k->stream = asked->stream;
+                                  k->include_usage = asked->include_usage;
+                                  k->logprobs = asked->logprobs;
+                                  k->n_choices = n_prompts * asked->n;
+                                  k->per_prompt = asked->n;
+                                  k->created = fm_unix_ms() / 1000;
+                                  k->asked = *asked;
+                                  asked->bias = NULL; /* taken over */
+                                  asked->o.grammar = NULL;
+                                  fm_responses_init(&k->responses, c, asked);
+                                  snprintf(k->id, sizeof k->id, "%s-%s", form == FM_ANSWER_CHAT ? "chatcmpl" : "cmpl",
+                                           c->id);
+                                  fm_status s = copy_prompts(k, prompts, n_prompts);
+                                  s = s == FM_OK && plan ? make_readers(k, plan) : s;
+                                  if (s == FM_OK) {
+                                      fm_exchange_on_close(c->x, on_close, k);
+                                      s = fm_engine_post(c->s->e, submit_all, k);
+                                      if (s != FM_OK) {
+                                          (void)fm_exchange_off_close(
+                                              c->x); /* nobody can have gone: the request is still being handled */
+                                      }
+                                  }
+                                  if (s != FM_OK) {
+                                      completion_release(k);
+                                      completion_release(k);
+                                  }
+                                  return s;
+                              }

@@ -159,6 +159,7 @@ static void write_own(fm_str *out, const fm_metrics *m, fm_serve *s, const char 
         (double)t.batches);
     own(out, "texts_total", "counter", "Texts in them.", l, (double)t.texts);
     own(out, "text_tokens_total", "counter", "Tokens in them.", l, (double)t.tokens);
+    fm_screen_metrics(out, s->screen, l);
     head(out, "fathom:", "http_answers_total", "counter", "Answers by hundreds of their code.");
     for (int i = 1; i < 6; i++) {
         fm_str_printf(out, "fathom:http_answers_total{%s,code=\"%dxx\"} %llu\n", l, i,

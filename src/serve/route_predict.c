@@ -161,17 +161,6 @@ static void done(fm_text_job *j, fm_status st) {
     fm_free(p);
 }
 
-static fm_status text_of_query(fm_call *c) {
-    const char *text = fm_exchange_query(c->x, "text");
-    if (!text || fm_json_get(c->body, "text")) {
-        return FM_OK;
-    }
-    if (!fm_utf8_valid(text, strlen(text))) {
-        FM_FAIL(FM_ERR_ARGUMENT, "text: expected UTF-8");
-    }
-    return fm_json_set(c->body, "text", fm_json_new_str(text));
-}
-
 static fm_status judge(fm_call *c, int head, const fm_head_info *info) {
     fm_text_job *j = NULL;
     const fm_json *v = fm_json_get(c->body, "text");
@@ -193,7 +182,6 @@ static fm_status handle(fm_call *c) {
     int head = 0;
     fm_head_info info;
     FM_TRY(fm_check_model(c->s, c->body));
-    FM_TRY(text_of_query(c));
     FM_TRY(fm_json_get_str(&name, c->body, "head", NULL));
     if ((!name || !*name) && fm_model_generates(c->s->m)) {
         return fm_simple_generate(c, "text", FM_ANSWER_PREDICTION);

@@ -12,6 +12,7 @@
 #include "fathom/template.h"
 #include "net/server.h"
 #include "net/keys.h"
+#include "serve/screen.h"
 #include "serve/metrics.h"
 
 typedef struct fm_text_batcher fm_text_batcher;
@@ -25,6 +26,7 @@ struct fm_serve {
     fm_text_batcher *texts; /* of encoders, classifiers, embeddings */
     fm_server *http;
     fm_template *chat; /* or NULL: no tokenizer */
+    fm_screen *screen; /* or NULL: no content filter */
     fm_keys *keys;     /* or NULL: none are asked for */
     struct fm_grammars *grammars;
     fm_metrics metrics;
@@ -49,6 +51,7 @@ typedef struct fm_call {
     uint64_t client; /* who asks: the key, else the address */
     fm_key *key;     /* or NULL */
     char id[32];     /* of the request */
+    char filter[64]; /* rule of the content filter that found something, or "" */
     double start_s;
     int code;                      /* of the answer */
     int64_t n_prompt, n_generated; /* for the log */
@@ -59,7 +62,7 @@ void fm_call_release(fm_call *c);
 typedef struct fm_route {
     const char *method, *path; /* several paths: separated by '|'; one that ends in "*" takes all that begin so */
     bool open;                 /* needs no key, and is served while draining */
-    bool body_optional;        /* a POST without one has {} */
+    bool body_optional;        /* a POST without one has {}; text may be in the query */
     /* FM_OK: answered, or kept and answered later. Else the error record is the answer. */
     fm_status (*handle)(fm_call *c);
 } fm_route;

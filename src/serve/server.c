@@ -13,6 +13,7 @@
 #include "serve/constraint.h"
 #include "serve/serve.h"
 #include "serve/text_batch.h"
+#include "serve/user.h"
 
 #define FM_ROUTE(sym) extern const fm_route fm_route_##sym;
 #include "serve/routes.def"
@@ -61,8 +62,13 @@ void fm_call_done(fm_call *c, int code) {
     fm_str_json(&line, fm_exchange_method(c->x), strlen(fm_exchange_method(c->x)));
     fm_str_puts(&line, ",\"path\":");
     fm_str_json(&line, path, strlen(path));
-    fm_str_printf(&line, ",\"status\":%d,\"ms\":%.1f,\"prompt_tokens\":%lld,\"completion_tokens\":%lld}", code,
+    fm_str_printf(&line, ",\"status\":%d,\"ms\":%.1f,\"prompt_tokens\":%lld,\"completion_tokens\":%lld", code,
                   (fm_now() - c->start_s) * 1e3, (long long)c->n_prompt, (long long)c->n_generated);
+    if (c->filter[0]) {
+        fm_str_puts(&line, ",\"filter\":");
+        fm_str_json(&line, c->filter, strlen(c->filter));
+    }
+    fm_str_putc(&line, '}');
     if (fm_str_check(&line) == FM_OK) {
         pthread_mutex_lock(&s->log_lock);
         s->o.access_log(s->o.user, line.data);
@@ -238,6 +244,17 @@ static bool admit(fm_call *c) {
     return true;
 }
 
+static fm_status text_of_query(fm_call *c) {
+    const char *text = fm_exchange_query(c->x, "text");
+    if (!text || fm_json_get(c->body, "text")) {
+        return FM_OK;
+    }
+    if (!fm_utf8_valid(text, strlen(text))) {
+        FM_FAIL(FM_ERR_ARGUMENT, "text: expected UTF-8");
+    }
+    return fm_json_set(c->body, "text", fm_json_new_str(text));
+}
+
 static fm_status parse_body(fm_call *c) {
     size_t n;
     const char *body = fm_exchange_body(c->x, &n);
@@ -252,7 +269,61 @@ static fm_status parse_body(fm_call *c) {
     if (!fm_json_is_object(c->body)) {
         FM_FAIL(FM_ERR_FORMAT, "the body of the request: expected a JSON object");
     }
-    return FM_OK;
+    return c->route->body_optional ? text_of_query(c) : FM_OK;
+}
+
+/* Answers and returns false when the content filter refuses the request. */
+static bool pass_filter(fm_call *c) {
+    bool blocked = false;
+    const char *found = NULL;
+    fm_status st = fm_screen_request(c->s->screen, &c->body, &blocked, &found);
+    snprintf(c->filter, sizeof c->filter, "%s", found ? found : "");
+    if (st != FM_OK) {
+        fm_reply_failure(c, st);
+    } else if (blocked) {
+        fm_reply_error(c, 400, NULL, "content_filter", "the request has content that is not taken here");
+    }
+    return st == FM_OK && !blocked;
+}
+
+static void handle_call(fm_call *c) {
+    bool filter = c->body && fm_screen_watches(c->s->screen, false);
+    if (filter && !pass_filter(c)) {
+        return;
+    }
+    fm_status st = c->route->handle(c);
+    if (st != FM_OK) {
+        fm_reply_failure(c, st);
+    }
+}
+
+/* On the engine's thread, which a classifier of the filter needs. */
+static void on_filter_turn(void *user, fm_model *m) {
+    fm_call *c = user;
+    if (m) {
+        handle_call(c);
+    } else {
+        fm_reply_status(c, FM_ERR_STATE, "the server is ending");
+    }
+    fm_call_release(c);
+}
+
+static void handle_or_post(fm_call *c) {
+    fm_status st = parse_body(c);
+    if (st == FM_OK && !(c->body && fm_screen_computes(c->s->screen, false))) {
+        handle_call(c);
+        return;
+    }
+    if (st == FM_OK) {
+        fm_call_keep(c);
+        st = fm_engine_post(c->s->e, on_filter_turn, c);
+        if (st != FM_OK) {
+            fm_call_release(c);
+        }
+    }
+    if (st != FM_OK) {
+        fm_reply_failure(c, st);
+    }
 }
 
 static void add_cors(fm_call *c) {
@@ -291,11 +362,7 @@ static void dispatch(fm_call *c) {
         fm_exchange_add_header(c->x, "Retry-After", "1");
         fm_reply_error(c, 503, NULL, NULL, "the server is ending");
     } else if (admit(c)) {
-        fm_status s = parse_body(c);
-        s = s == FM_OK ? c->route->handle(c) : s;
-        if (s != FM_OK) {
-            fm_reply_failure(c, s);
-        }
+        handle_or_post(c);
     }
 }
 
@@ -365,9 +432,11 @@ static fm_status listen_with(fm_serve *s, const fm_serve_options *o) {
                            .key = key,
                            .max_body = (size_t)o->max_body,
                            .max_connections = o->max_connections,
+                           .read_s = o->read_timeout_s,
                            .handle = on_exchange,
                            .user = s};
     st = st == FM_OK ? fm_server_start(&s->http, &h) : st;
+    st = st == FM_OK && o->run_as && *o->run_as ? fm_become_user(o->run_as) : st;
     fm_free(cert);
     fm_free(key);
     return st;
@@ -388,6 +457,9 @@ static fm_status start(fm_serve *s, const fm_serve_options *o) {
     FM_TRY(fm_grammars_new(&s->grammars));
     if (o->api_key_file) {
         FM_TRY(fm_keys_load(&s->keys, o->api_key_file));
+    }
+    if (o->content_filter && *o->content_filter) {
+        FM_TRY(fm_screen_load(&s->screen, o->content_filter));
     }
     if (o->cors_origins && *o->cors_origins) {
         s->cors = fm_strdup(o->cors_origins);
@@ -469,6 +541,7 @@ void fm_serve_free(fm_serve *s) {
     fm_text_batcher_free(s->texts);
     fm_template_free(s->chat);
     fm_grammars_free(s->grammars);
+    fm_screen_free(s->screen);
     fm_keys_free(s->keys);
     fm_free(s->cors);
     pthread_mutex_destroy(&s->metrics.lock);
