@@ -679,45 +679,41 @@ static fm_status make_readers(completion *k, const fm_chat_plan *plan) {
 
 fm_status fm_completion_start(fm_call *c, fm_answer_form form, const fm_completion_prompt *prompts, int n_prompts,
                               fm_params_asked *asked, const fm_chat_plan *plan) {
-                              fm_params_asked *asked) {
-                                  if (asked->logprobs && fm_screen_watches(c->s->screen, true)) {
-                                      FM_FAIL(FM_ERR_ARGUMENT,
-                                              "logprobs: are not given where a content filter reads the answers");
-                                  }
-                                  completion *k = fm_calloc(1, sizeof *k);
-                                  if (!k) {
-                                      FM_FAIL(FM_ERR_NO_MEMORY, "no memory for an answer");
-                                  }
-                                  atomic_init(&k->uses, 2); /* the engine's and that of on_close */
-                                  pthread_mutex_init(&k->lock, NULL);
-                                  fm_call_keep(c);
-                                  k->c = c;
-                                  k->form = form;
-                                  k->stream = asked->stream;
-                                  k->include_usage = asked->include_usage;
-                                  k->logprobs = asked->logprobs;
-                                  k->n_choices = n_prompts * asked->n;
-                                  k->per_prompt = asked->n;
-                                  k->created = fm_unix_ms() / 1000;
-                                  k->asked = *asked;
-                                  asked->bias = NULL; /* taken over */
-                                  asked->o.grammar = NULL;
-                                  fm_responses_init(&k->responses, c, asked);
-                                  snprintf(k->id, sizeof k->id, "%s-%s", form == FM_ANSWER_CHAT ? "chatcmpl" : "cmpl",
-                                           c->id);
-                                  fm_status s = copy_prompts(k, prompts, n_prompts);
-                                  s = s == FM_OK && plan ? make_readers(k, plan) : s;
-                                  if (s == FM_OK) {
-                                      fm_exchange_on_close(c->x, on_close, k);
-                                      s = fm_engine_post(c->s->e, submit_all, k);
-                                      if (s != FM_OK) {
-                                          (void)fm_exchange_off_close(
-                                              c->x); /* nobody can have gone: the request is still being handled */
-                                      }
-                                  }
-                                  if (s != FM_OK) {
-                                      completion_release(k);
-                                      completion_release(k);
-                                  }
-                                  return s;
-                              }
+    if (asked->logprobs && fm_screen_watches(c->s->screen, true)) {
+        FM_FAIL(FM_ERR_ARGUMENT, "logprobs: are not given where a content filter reads the answers");
+    }
+    completion *k = fm_calloc(1, sizeof *k);
+    if (!k) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for an answer");
+    }
+    atomic_init(&k->uses, 2); /* the engine's and that of on_close */
+    pthread_mutex_init(&k->lock, NULL);
+    fm_call_keep(c);
+    k->c = c;
+    k->form = form;
+    k->stream = asked->stream;
+    k->include_usage = asked->include_usage;
+    k->logprobs = asked->logprobs;
+    k->n_choices = n_prompts * asked->n;
+    k->per_prompt = asked->n;
+    k->created = fm_unix_ms() / 1000;
+    k->asked = *asked;
+    asked->bias = NULL; /* taken over */
+    asked->o.grammar = NULL;
+    fm_responses_init(&k->responses, c, asked);
+    snprintf(k->id, sizeof k->id, "%s-%s", form == FM_ANSWER_CHAT ? "chatcmpl" : "cmpl", c->id);
+    fm_status s = copy_prompts(k, prompts, n_prompts);
+    s = s == FM_OK && plan ? make_readers(k, plan) : s;
+    if (s == FM_OK) {
+        fm_exchange_on_close(c->x, on_close, k);
+        s = fm_engine_post(c->s->e, submit_all, k);
+        if (s != FM_OK) {
+            (void)fm_exchange_off_close(c->x); /* nobody can have gone: the request is still being handled */
+        }
+    }
+    if (s != FM_OK) {
+        completion_release(k);
+        completion_release(k);
+    }
+    return s;
+}
