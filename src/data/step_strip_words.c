@@ -208,8 +208,8 @@ static const char *word_end(const char *p, const char *end, bool *all_digits) {
 }
 
 /* Bytes of the longest stop word at p, in a script without blanks. */
-static size_t longest_stop(stripper *t, const char *p, const char *end) {
-    size_t best = 0;
+static fm_status longest_stop(stripper *t, const char *p, const char *end, size_t *best) {
+    *best = 0;
     fm_str_clear(t->word);
     for (const char *q = p; q < end && t->word->len < t->s->longest;) {
         uint32_t c;
@@ -219,14 +219,15 @@ static size_t longest_stop(stripper *t, const char *p, const char *end) {
         }
         fm_str_append(t->word, q, (size_t)n);
         q += n;
-        if (!t->word->failed && stops(t->s, t->word->data)) {
-            best = (size_t)(q - p);
+        FM_TRY(fm_str_check(t->word));
+        if (stops(t->s, t->word->data)) {
+            *best = (size_t)(q - p);
         }
     }
-    return best;
+    return FM_OK;
 }
 
-static void strip_word(stripper *t, const char *p, size_t n, bool digits) {
+static fm_status strip_word(stripper *t, const char *p, size_t n, bool digits) {
     fm_str_clear(t->word);
     for (size_t i = 0; i < n;) {
         uint32_t c;
@@ -236,15 +237,17 @@ static void strip_word(stripper *t, const char *p, size_t n, bool digits) {
         fm_str_append(t->word, utf8, (size_t)fm_utf8_encode(utf8, c));
         i += (size_t)k;
     }
+    FM_TRY(fm_str_check(t->word));
     if (digits && t->o->digits) {
         t->n_digits++;
-    } else if (!t->word->failed && stops(t->s, t->word->data)) {
+    } else if (stops(t->s, t->word->data)) {
         t->n_stop++;
     } else {
         fm_str_append(t->out, p, n);
-        return;
+        return FM_OK;
     }
     fm_str_putc(t->out, ' ');
+    return FM_OK;
 }
 
 static fm_status strip(stripper *t, fm_sv text) {
@@ -260,10 +263,11 @@ static fm_status strip(stripper *t, fm_sv text) {
         if (k == LETTER || k == DIGIT) {
             bool digits;
             const char *e = word_end(p, end, &digits);
-            strip_word(t, p, (size_t)(e - p), digits);
+            FM_TRY(strip_word(t, p, (size_t)(e - p), digits));
             p = e;
         } else if (k == SINGLE) {
-            size_t stop = longest_stop(t, p, end);
+            size_t stop;
+            FM_TRY(longest_stop(t, p, end, &stop));
             t->n_stop += stop > 0;
             if (stop) {
                 fm_str_putc(t->out, ' ');
@@ -290,7 +294,6 @@ static fm_status strip_row(fm_step_ctx *x, fm_rec *r) {
     }
     fm_str_clear(t.out);
     FM_TRY(strip(&t, c->text));
-    FM_TRY(fm_str_check(t.word));
     if (t.n_stop + t.n_marks + t.n_digits == 0) {
         return FM_OK;
     }
