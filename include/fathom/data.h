@@ -133,6 +133,31 @@ typedef struct fm_tokenizer_train_result {
 FM_API FM_MUST_CHECK fm_status fm_tokenizer_train_run(fm_tokenizer_train_result *out,
                                                       const fm_tokenizer_train_config *c, fm_bad_row_fn fn, void *user);
 
+/* ---- n-gram language models ---- */
+
+typedef struct fm_ngram_config fm_ngram_config;
+FM_API const fm_option *fm_ngram_options(void);
+FM_API FM_MUST_CHECK fm_status fm_ngram_config_new(fm_ngram_config **out);
+FM_API void fm_ngram_config_free(fm_ngram_config *c);
+
+typedef struct fm_ngram_result_order {
+    int64_t n_seen, n_kept; /* different n-grams; after pruning */
+    double discount[3];     /* of n-grams seen once, twice, more often */
+    bool guessed;           /* too little text to compute the discounts */
+} fm_ngram_result_order;
+typedef struct fm_ngram_result {
+    size_t size;
+    int64_t n_rows, n_bad, n_lines, n_units, n_bytes; /* n_bytes: of the file */
+    int order;
+    fm_ngram_result_order at[8];
+    int64_t n_held;            /* rows held out */
+    double perplexity, median; /* of those rows together; of the median row (0 with fewer than 100) */
+    double seconds;
+} fm_ngram_result;
+/* Trains a model with modified Kneser-Ney smoothing and writes it. */
+FM_API FM_MUST_CHECK fm_status fm_ngram_run(fm_ngram_result *out, const fm_ngram_config *c, fm_bad_row_fn fn,
+                                            void *user);
+
 #ifdef __cplusplus
 }
 #endif

@@ -6,14 +6,13 @@
  * chance (for 10^9 words against 10^7 n-grams 1 in 2000). */
 #include <stdio.h>
 #include <string.h>
-#include <utf8proc.h>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "data/reader.h"
 #include "data/step.h"
-#include "data/textnorm.h"
+#include "data/units.h"
 
 #define BASE UINT64_C(0x9E3779B97F4A7C15) /* odd: a power of it never vanishes */
 
@@ -64,68 +63,6 @@ typedef struct state {
     size_t n_files, files_cap;
     int64_t n_rows, n_short;
 } state;
-
-/* ---- words ------------------------------------------------------------------------------------ */
-
-static bool is_word(uint32_t c) {
-    if (c < 0x80) {
-        return (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z');
-    }
-    switch (utf8proc_category((utf8proc_int32_t)c)) {
-    case UTF8PROC_CATEGORY_LU:
-    case UTF8PROC_CATEGORY_LL:
-    case UTF8PROC_CATEGORY_LT:
-    case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO:
-    case UTF8PROC_CATEGORY_MN:
-    case UTF8PROC_CATEGORY_MC:
-    case UTF8PROC_CATEGORY_ND:
-    case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_NO:
-        return true;
-    default:
-        return false;
-    }
-}
-
-/* The hash of the next word at *p; false at the end. */
-static bool next_word(const char **p, const char *end, uint64_t *hash) {
-    char word[64];
-    size_t n = 0;
-    uint64_t h = 0;
-    bool inside = false;
-    while (*p < end) {
-        uint32_t c = (unsigned char)**p;
-        int k = 1;
-        if (c >= 0x80) {
-            k = fm_utf8_decode(&c, *p, end);
-            if (k == 0) {
-                ++*p;
-                continue;
-            }
-        }
-        bool single = c >= 0x80 && fm_is_unspaced(c);
-        if (!is_word(c) || (single && inside)) {
-            if (inside) {
-                break;
-            }
-            *p += k;
-            continue;
-        }
-        *p += k;
-        inside = true;
-        n += (size_t)fm_utf8_encode(word + n, c < 0x80 ? ((c >= 'A' && c <= 'Z') ? c + 32 : c) : fm_utf8_lower(c));
-        if (n > sizeof word - 4) { /* a long word is hashed piece by piece */
-            h = fm_hash64(word, n, h);
-            n = 0;
-        }
-        if (single) {
-            break;
-        }
-    }
-    *hash = fm_hash64(word, n, h) | 1;
-    return inside;
-}
 
 /* ---- table ------------------------------------------------------------------------------------ */
 
@@ -178,7 +115,7 @@ static fm_status add_text(fm_step *step, fm_sv text, uint32_t file, uint32_t lin
     uint64_t ring[100], h, sum = 0;
     FM_ASSERT(n > 0);
     const char *p = text.ptr, *end = p + text.len;
-    while (next_word(&p, end, &h)) {
+    while (fm_unit_next(&p, end, 0, &h)) {
         if (seen >= n) {
             sum -= ring[seen % n] * s->power[n - 1];
         }
@@ -327,7 +264,7 @@ static fm_status decon_row(fm_step_ctx *x, fm_rec *r) {
         return FM_OK;
     }
     const char *p = c->text.ptr, *end = p + c->text.len;
-    while (next_word(&p, end, &h)) {
+    while (fm_unit_next(&p, end, 0, &h)) {
         uint64_t sum = prefix[seen % (n + 1)] * BASE + h;
         seen++;
         prefix[seen % (n + 1)] = sum;

@@ -1,0 +1,123 @@
+/* perplexity: how expected each row's text is to an n-gram model. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "data/ngram.h"
+#include "data/step.h"
+
+typedef struct perplexity_options {
+    char *column, *into, *fluency_into, *model;
+    double max, min, min_fluency;
+} perplexity_options;
+
+static const fm_option rows[] = {
+    FM_STEP_COLUMN(perplexity_options),
+    {"model", FM_OPT_STR, offsetof(perplexity_options, model), NULL, 0, 0, NULL, NULL, "FILE",
+     "n-gram model (fathom data ngram)"},
+    {"into", FM_OPT_STR, offsetof(perplexity_options, into), "perplexity", 0, 0, NULL, NULL, "NAME",
+     "column for the perplexity (null for a text without words); empty = none"},
+    {"fluency_into", FM_OPT_STR, offsetof(perplexity_options, fluency_into), NULL, 0, 0, NULL, NULL, "NAME",
+     "column for the share of rows held out of the model's training that are harder to expect than this one: 0 to 1"},
+    {"max", FM_OPT_FLOAT, offsetof(perplexity_options, max), "0", 0, 1e300, NULL, NULL, NULL,
+     "rows with a higher perplexity go; 0 = any"},
+    {"min", FM_OPT_FLOAT, offsetof(perplexity_options, min), "0", 0, 1e300, NULL, NULL, NULL,
+     "rows with a lower one go (boilerplate that the model knows by heart)"},
+    {"min_fluency", FM_OPT_FLOAT, offsetof(perplexity_options, min_fluency), "0", 0, 1, NULL, NULL, NULL,
+     "rows with a smaller fluency go"},
+    FM_STEP_OPTIONS_END,
+};
+
+static fm_status perplexity_open(fm_step *s) {
+    const perplexity_options *o = s->opt;
+    fm_ngram *m = NULL;
+    if (!o->model) {
+        fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "perplexity needs a model");
+        return fm_error_hint("train one with: fathom data ngram -i GOOD_TEXT -o good.ngram; then --model good.ngram");
+    }
+    FM_TRY(fm_ngram_open(&m, o->model));
+    s->state = m;
+    if ((o->fluency_into || o->min_fluency > 0) && fm_ngram_fluency(m, 1) < 0) {
+        fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__,
+                     "'%s' does not know what is usual: it was made without rows "
+                     "held out, or of fewer than 100 of them",
+                     o->model);
+        return fm_error_hint("train it with more rows, or with a smaller hold_out");
+    }
+    return FM_OK;
+}
+
+static void perplexity_close(fm_step *s) {
+    fm_ngram_close(s->state);
+    s->state = NULL;
+}
+
+static fm_status local_new(fm_step *s, void **out) {
+    FM_UNUSED(s);
+    *out = fm_calloc(1, sizeof(fm_ngram_line));
+    if (!*out) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate a step");
+    }
+    return FM_OK;
+}
+
+static void local_free(fm_step *s, void *data) {
+    FM_UNUSED(s);
+    if (data) {
+        fm_ngram_line_free(data);
+        fm_free(data);
+    }
+}
+
+static fm_status perplexity_row(fm_step_ctx *x, fm_rec *r) {
+    const perplexity_options *o = x->step->opt;
+    const fm_ngram *m = x->step->state;
+    fm_ngram_score s;
+    fm_cell *c;
+    FM_TRY(fm_step_text(x, r, o->column, &c));
+    if (!c) {
+        return FM_OK;
+    }
+    FM_TRY(fm_ngram_score_text(m, &s, x->local, c->text));
+    FM_TRY(fm_step_count(x, "units", s.n_units));
+    FM_TRY(fm_step_count(x, "units not in the model", s.n_unknown));
+    if (s.n_units == 0) {
+        FM_TRY(o->into ? fm_rec_set_null(x->arena, r, o->into) : FM_OK);
+        FM_TRY(o->fluency_into ? fm_rec_set_null(x->arena, r, o->fluency_into) : FM_OK);
+        return o->max > 0 || o->min > 0 || o->min_fluency > 0 ? fm_step_drop(x, r, "no words", NULL) : FM_OK;
+    }
+    double perplexity = fm_ngram_perplexity(&s), fluency = fm_ngram_fluency(m, perplexity);
+    FM_TRY(o->into ? fm_rec_set_float(x->arena, r, o->into, perplexity) : FM_OK);
+    FM_TRY(o->fluency_into ? fm_rec_set_float(x->arena, r, o->fluency_into, fluency) : FM_OK);
+    const char *reason = o->max > 0 && perplexity > o->max                ? "perplexity too high"
+                         : perplexity < o->min                            ? "perplexity too low"
+                         : o->min_fluency > 0 && fluency < o->min_fluency ? "not fluent"
+                                                                          : NULL;
+    if (reason) {
+        char detail[64];
+        snprintf(detail, sizeof detail, "perplexity %.4g", perplexity);
+        return fm_step_drop(x, r, reason, detail);
+    }
+    return FM_OK;
+}
+
+const fm_step_def fm_step_perplexity = {
+    .name = "perplexity",
+    .help = "perplexity and fluency of each row by an n-gram model; drops what is out of bounds",
+    .about =
+        "The model says by itself what a unit is (words, or characters for Chinese). Perplexity is over all units and\n"
+        "line ends of a row. For a share of the rows instead of a limit, let the step outliers cut the column\n"
+        "perplexity at a percentile.",
+    .examples = "fathom data perplexity -i web.jsonl -o scored.jsonl --model wiki.ngram\n"
+                "fathom data perplexity -i web.jsonl -o good.jsonl --model wiki.ngram --max 1000 --min 20\n"
+                "fathom data perplexity -i zh.jsonl -o good.jsonl --model zh.ngram --fluency-into fluency "
+                "--min-fluency 0.02",
+    .options = rows,
+    .options_bytes = sizeof(perplexity_options),
+    .open = perplexity_open,
+    .close = perplexity_close,
+    .row = perplexity_row,
+    .local_new = local_new,
+    .local_free = local_free,
+};
