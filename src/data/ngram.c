@@ -148,11 +148,18 @@ int64_t fm_ngram_model_count(const fm_ngram *m, int order) {
 
 /* ---- queries ---- */
 
-/* The slot of a key of n words, or NULL. */
-static const uint8_t *find(const fm_ngram *m, int n, uint64_t key) {
+/* Where the search for a key of n words begins. Its memory is asked for, so that the orders' misses overlap. */
+static uint64_t first_slot(const fm_ngram *m, int n, uint64_t key) {
+    uint64_t i = fm_ngram_slot(key, m->h.table[n - 1].slots);
+    __builtin_prefetch(m->table[n - 1] + i * fm_ngram_slot_bytes(n, (int)m->h.order));
+    return i;
+}
+
+/* The slot of a key of n words, or NULL. i: first_slot. */
+static const uint8_t *find(const fm_ngram *m, int n, uint64_t key, uint64_t i) {
     const fm_ngram_table_header *t = &m->h.table[n - 1];
     size_t width = fm_ngram_slot_bytes(n, (int)m->h.order);
-    uint64_t i = fm_ngram_slot(key, t->slots), end = FM_MIN(i + t->longest, t->stored);
+    uint64_t end = FM_MIN(i + t->longest, t->stored);
     const uint8_t *p = m->table[n - 1] + i * width;
     uint32_t want = fm_ngram_mark(key), mark;
     for (; i < end; i++, p += width) {
@@ -177,8 +184,13 @@ double fm_ngram_next(const fm_ngram *m, fm_ngram_state *s, uint64_t word, bool *
     word = word ? word : FM_NGRAM_EOS;
     const int order = (int)m->h.order;
     fm_ngram_state next = {.n = 0};
-    uint64_t key = fm_ngram_key(0, word);
-    const uint8_t *slot = find(m, 1, key);
+    uint64_t key[FM_NGRAM_MOST_ORDER] = {fm_ngram_key(0, word)}, first[FM_NGRAM_MOST_ORDER];
+    first[0] = first_slot(m, 1, key[0]);
+    for (int n = 1; n < order && n <= s->n; n++) {
+        key[n] = fm_ngram_key(key[n - 1], s->word[n - 1]);
+        first[n] = first_slot(m, n + 1, key[n]);
+    }
+    const uint8_t *slot = find(m, 1, key[0], first[0]);
     double p = m->h.unknown;
     int matched = 1;
     *known = slot != NULL;
@@ -193,8 +205,7 @@ double fm_ngram_next(const fm_ngram *m, fm_ngram_state *s, uint64_t word, bool *
         if (n == order || n > s->n) {
             break;
         }
-        key = fm_ngram_key(key, s->word[n - 1]);
-        slot = find(m, n + 1, key);
+        slot = find(m, n + 1, key[n], first[n]);
     }
     for (int j = matched - 1; j < s->n; j++) {
         p += (double)s->backoff[j];

@@ -124,4 +124,22 @@ FATHOM_CRASH_POINT=data.batch "$fathom" data clean -i "$tmp/many.jsonl" -o "$tmp
 [ ! -e "$tmp/part.jsonl" ] || die "a killed run left output under its final name"
 run 0 "$fathom" data clean -i "$tmp/many.jsonl" -o "$tmp/part.jsonl"
 same "$tmp/full.jsonl" "$tmp/part.jsonl"
+# An n-gram model, then perplexity by it.
+i=0
+while [ $i -lt 200 ]; do
+    echo "the cat number $i sat on the mat and the dog lay by the door $((i % 7)) times"
+    i=$((i + 1))
+done > "$tmp/cats.txt"
+run 0 "$fathom" data ngram -i "$tmp/cats.txt" --txt-unit line -o "$tmp/cats.ngram" --order 3 --hold-out 2
+has out "100 rows held out"
+run 1 "$fathom" data ngram -i "$tmp/cats.txt" -o "$tmp/cats.ngram"
+has err "is there already"
+run 2 "$fathom" data ngram -i "$tmp/cats.txt" -o "$tmp/x.ngram" --prune 0,2,1
+has err "below that of order 2"
+[ ! -e "$tmp/x.ngram.work" ] || die "the folder of temporary files stayed"
+printf '%s\n' '{"text":"the cat number 3 sat on the mat and the dog lay by the door 2 times"}' \
+    '{"text":"door the mat lay cat zebra dog"}' > "$tmp/say.jsonl"
+run 0 "$fathom" data perplexity -i "$tmp/say.jsonl" -o - --quiet --model "$tmp/cats.ngram" --min-fluency 0.01
+has out "the cat number 3"
+hasnt out zebra
 finish
