@@ -1,4 +1,4 @@
-/* Every allocation refused in turn (failures.h): tokenizer, loading, a training step, saving, inference. */
+/* Every allocation refused in turn (failures.h): tokenizer, loading, a training step, saving, adapters, inference. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -15,7 +15,9 @@
 #include "base/file.h"
 #include "fathom/option.h"
 #include "fathom/tokenizer.h"
+#include "model/adapter.h"
 #include "model/model.h"
+#include "model/quant_base.h"
 #include "../failures.h"
 
 #define T        24
@@ -249,6 +251,45 @@ static fm_status train(int variant, uint64_t *sum) {
     return s;
 }
 
+/* A DoRA adapter with a whole module over a base in nf4 (variant 0), int8 (1) or as it is (2): made, saved, opened, and
+ * of variant 2 merged. */
+static fm_status adapt(int variant, uint64_t *sum) {
+    static const char *const all[] = {"all"}, *const whole[] = {"model.norm", "lm_head"};
+    fm_adapter_config ac = {
+        .rank = 2, .alpha = 4, .dora = true, .target = all, .n_targets = 1, .whole = whole, .n_whole = 2};
+    fm_quant_base q = {.type = variant == 0 ? FM_NF4 : FM_I8, .twice = true};
+    fm_model_config cfg = tiny();
+    fm_model *m = NULL, *file = NULL;
+    fm_scratch *scratch = NULL;
+    fm_status s = fm_model_build(&m, &cfg);
+    s = s == FM_OK ? fm_adapter_new(m, &ac) : s;
+    s = s == FM_OK && variant < 2 ? fm_quant_base_describe(m, &q) : s;
+    s = s == FM_OK ? fm_params_alloc(m->params, FM_F32) : s;
+    s = s == FM_OK ? fm_params_alloc(m->adapter->params, FM_F32) : s;
+    s = s == FM_OK ? fm_scratch_new(&scratch) : s;
+    fm_exec x = {.scratch = scratch};
+    s = s == FM_OK ? fm_model_load(&file, dir, true, FM_F32) : s;
+    for (int i = 0; s == FM_OK && variant < 2 && i < fm_params_count(m->params); i++) {
+        fm_param *p = fm_params_at(m->params, i);
+        s = fm_param_quantised(p) ? fm_param_quantise(fm_cpu_backend(), &x, p, fm_params_find(file->params, p->name))
+                                  : FM_OK;
+    }
+    s = s == FM_OK ? fm_params_init(m->adapter->params, 3, NULL) : s;
+    s = s == FM_OK ? fm_adapter_begin_values(m, &x) : s;
+    s = s == FM_OK ? fm_adapter_save(m, out_dir, "base") : s;
+    s = s == FM_OK ? fm_adapter_read(m, out_dir) : s;
+    fm_model_close(file);
+    fm_model_close(m);
+    fm_scratch_free(scratch);
+    FM_TRY(s);
+    FM_TRY(fm_model_load(&m, dir, false, FM_F32));
+    s = fm_adapter_open(m, out_dir);
+    s = s == FM_OK && variant == 2 ? fm_adapter_merge(m) : s;
+    *sum = s == FM_OK ? hash_params(m) : 0;
+    fm_model_close(m);
+    return s;
+}
+
 /* A context whose step failed for lack of memory does the same step when there is memory again. */
 static void test_context_recovers(void **state) {
     (void)state;
@@ -327,6 +368,7 @@ static const failures_work works[] = {
     {"tokenizer", tokenizer, 1, NULL, NULL}, {"bpe train", train_tokenizer, 2, out_dir, NULL},
     {"load", load, 2, NULL, NULL},           {"infer", infer, 2, NULL, NULL},
     {"save", save, 3, out_dir, NULL},        {"train", train, 4, NULL, NULL},
+    {"adapter", adapt, 3, out_dir, NULL},
 };
 
 static void run_work(void **state) {
@@ -364,6 +406,7 @@ int main(void) {
         {"infer", run_work, NULL, NULL, (void *)&works[3]},
         {"save", run_work, NULL, NULL, (void *)&works[4]},
         {"train", run_work, NULL, NULL, (void *)&works[5]},
+        {"adapter", run_work, NULL, NULL, (void *)&works[6]},
         cmocka_unit_test(test_context_recovers),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
