@@ -94,6 +94,20 @@ fm_status fm_optim_init_on_disk(fm_optim *s, const fm_optimizer *type, const fm_
     return s->bytes == 0 ? FM_OK : fm_disk_memory(&s->block, path, s->bytes);
 }
 
+fm_status fm_optim_to_disk(fm_optim *s, const char *path) {
+    void *block = NULL;
+    if (s->on_disk || s->bytes == 0) {
+        return FM_OK;
+    }
+    FM_TRY(fm_disk_memory(&block, path, s->bytes));
+    memcpy(block, s->block, s->bytes);
+    fm_map_release(block, s->bytes);
+    fm_pages_free(s->block, s->bytes, FM_MEM_OPTIMIZER);
+    s->block = block;
+    s->on_disk = true;
+    return FM_OK;
+}
+
 void fm_optim_deinit(fm_optim *s) {
     if (s->on_disk) {
         fm_disk_memory_free(s->block, s->bytes);

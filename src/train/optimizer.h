@@ -67,6 +67,8 @@ FM_MUST_CHECK fm_status fm_optim_init(fm_optim *s, const fm_optimizer *type, con
 /* The same with the states in a file at path. */
 FM_MUST_CHECK fm_status fm_optim_init_on_disk(fm_optim *s, const fm_optimizer *type, const fm_optim_options *o,
                                               fm_params *ps, const char *path);
+/* Moves the states of an optimizer at work there; nothing changes when it fails. */
+FM_MUST_CHECK fm_status fm_optim_to_disk(fm_optim *s, const char *path);
 void fm_optim_deinit(fm_optim *s);
 /* Scratch that the largest single update takes. */
 int64_t fm_optim_scratch_bytes(const fm_optimizer *type, const fm_params *ps);

@@ -185,6 +185,8 @@ fm_status fm_mem_plan_lower(fm_mem_plan *p, const fm_plan_input *in, bool *lower
         p->micro_batch /= 2;
     } else if (!p->recompute && in->gradient_checkpointing != FM_OFF) {
         p->recompute = true;
+    } else if (!p->offload && in->offload != FM_OFF && p->optimizer_bytes > 0) {
+        p->offload = true;
     } else {
         *lowered = false;
         return FM_OK;

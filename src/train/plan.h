@@ -45,8 +45,8 @@ typedef struct fm_mem_plan {
 FM_MUST_CHECK fm_status fm_mem_plan_make(fm_mem_plan *out, const fm_plan_input *in);
 /* Fills the bytes for a micro-batch and recompute already set in *p. */
 FM_MUST_CHECK fm_status fm_mem_plan_measure(fm_mem_plan *p, const fm_plan_input *in);
-/* The next smaller plan with the same effective batch after memory ran out: half the micro-batch, then recomputation.
- * False when there is none. */
+/* The next smaller plan with the same effective batch after memory ran out: half the micro-batch, then recomputation,
+ * then the optimizer on disk. False when there is none. */
 FM_MUST_CHECK fm_status fm_mem_plan_lower(fm_mem_plan *p, const fm_plan_input *in, bool *lowered);
 
 /* Operations of one trained token, forward and backward: 6 N + 12 L D T (Chowdhery et al. 2022, appendix B), N without

@@ -100,6 +100,8 @@ void fm_trainer_deinit(fm_trainer *r);
 FM_MUST_CHECK fm_status fm_trainer_make_ctx(fm_trainer *r);
 /* The model described (no memory) and what a plan is made from; used by fm_train_plan too. */
 FM_MUST_CHECK fm_status fm_trainer_describe(fm_trainer *r, int32_t data_vocab);
+/* Where states of the optimizer go that leave memory; its folder is made. */
+FM_MUST_CHECK fm_status fm_trainer_states_path(const fm_trainer *r, char *buf, size_t cap);
 FM_MUST_CHECK fm_status fm_trainer_alloc(fm_trainer *r); /* weights, copies, gradients, optimizer */
 
 /* rundata.c */

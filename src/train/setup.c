@@ -183,6 +183,13 @@ fm_status fm_trainer_describe(fm_trainer *r, int32_t data_vocab) {
     return FM_OK;
 }
 
+fm_status fm_trainer_states_path(const fm_trainer *r, char *buf, size_t cap) {
+    char dir[4096];
+    FM_TRY(fm_path_join(dir, sizeof dir, r->cfg->output_dir, "cache"));
+    FM_TRY(fm_mkdirs(dir));
+    return fm_path_join(buf, cap, dir, "optimizer.states");
+}
+
 fm_status fm_trainer_alloc(fm_trainer *r) {
     fm_params *ps = r->params, *base = r->model->params;
     FM_TRY(fm_params_alloc_mixed(base, FM_F32, r->choice.compute));
@@ -199,10 +206,8 @@ fm_status fm_trainer_alloc(fm_trainer *r) {
     if (!r->plan.offload || !r->cfg->output_dir) {
         return fm_optim_init(&r->optim, r->choice.optimizer, &r->optim_options, ps);
     }
-    char dir[4096], path[4096];
-    FM_TRY(fm_path_join(dir, sizeof dir, r->cfg->output_dir, "cache"));
-    FM_TRY(fm_mkdirs(dir));
-    FM_TRY(fm_path_join(path, sizeof path, dir, "optimizer.states"));
+    char path[4096];
+    FM_TRY(fm_trainer_states_path(r, path, sizeof path));
     return fm_optim_init_on_disk(&r->optim, r->choice.optimizer, &r->optim_options, ps, path);
 }
 

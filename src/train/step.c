@@ -65,17 +65,23 @@ fm_status fm_trainer_recover(fm_trainer *r) {
                 "memory ran out with one window and recomputation; lower cutoff_len or use a smaller model. The last "
                 "checkpoint is good: --resume goes on from it");
         }
+        if (r->plan.offload && !r->optim.on_disk) {
+            char path[4096];
+            FM_TRY(fm_trainer_states_path(r, path, sizeof path));
+            FM_TRY(fm_optim_to_disk(&r->optim, path));
+        }
         fm_status s = fm_trainer_make_ctx(r);
         if (s != FM_ERR_NO_MEMORY) {
             FM_TRY(s);
             break;
         }
     }
-    fm_warn("memory ran out (%s): going on with %lld windows x %lld%s, the same effective batch; no step is lost, but "
-            "from here on the run is "
-            "not bit for bit what it would have been",
-            keep.message, (long long)r->plan.micro_batch, (long long)r->plan.accumulation,
-            r->plan.recompute ? ", recomputing activations" : "");
+    fm_warn(
+        "memory ran out (%s): going on with %lld windows x %lld%s%s, the same effective batch; no step is lost, but "
+        "from here on the run is "
+        "not bit for bit what it would have been",
+        keep.message, (long long)r->plan.micro_batch, (long long)r->plan.accumulation,
+        r->plan.recompute ? ", recomputing activations" : "", r->plan.offload ? ", optimizer on disk" : "");
     return FM_OK;
 }
 

@@ -338,6 +338,36 @@ static void test_out_of_memory(void **state) {
     fx_clean();
 }
 
+/* What is tried when memory runs out again and again, in its order: smaller passes, recomputation, the optimizer on
+ * disk with its moments as they were; then the failure. */
+static void test_recovery_steps(void **state) {
+    (void)state;
+    fm_train_config *c = fx_config(NULL);
+    fm_trainer r = {.cfg = c}, ref = {.cfg = c};
+    fx_ok(fm_trainer_setup(&ref));
+    fx_ok(fm_trainer_setup(&r));
+    fx_ok(fm_trainer_step(&ref));
+    fx_ok(fm_trainer_step(&r));
+    for (int i = 1; i <= 4; i++) {
+        (void)fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "on purpose");
+        fx_ok(fm_trainer_recover(&r));
+        assert_int_equal(r.plan.micro_batch, i == 1 ? 2 : 1);
+        assert_int_equal(r.plan.recompute, i >= 3);
+        assert_int_equal(r.optim.on_disk, i >= 4);
+        assert_memory_equal(r.optim.block, ref.optim.block, r.optim.bytes);
+        assert_int_equal(fm_ledger_current(FM_MEM_OPTIMIZER) < (int64_t)(r.optim.bytes + ref.optim.bytes), i >= 4);
+    }
+    fx_ok(fm_trainer_step(&ref));
+    fx_ok(fm_trainer_step(&r));
+    near(r.loss, ref.loss, 2e-6);
+    (void)fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "on purpose");
+    assert_int_equal(fm_trainer_recover(&r), FM_ERR_NO_MEMORY);
+    fm_trainer_deinit(&r);
+    fm_trainer_deinit(&ref);
+    fm_train_config_free(c);
+    fx_clean();
+}
+
 /* One allocation of a whole run fails, many places tried: the run ends well or says that memory is short; with the
  * sanitizers this also finds what is not given back. */
 static void test_allocation_failures(void **state) {
@@ -451,6 +481,7 @@ int main(void) {
         cmocka_unit_test_setup(test_roll_back, fx_fresh),
         cmocka_unit_test_setup(test_spike, fx_fresh),
         cmocka_unit_test_setup(test_out_of_memory, fx_fresh),
+        cmocka_unit_test_setup(test_recovery_steps, fx_fresh),
         cmocka_unit_test_setup(test_allocation_failures, fx_fresh),
         cmocka_unit_test_setup(test_plan, fx_fresh),
         cmocka_unit_test_setup(test_recompute, fx_fresh),
