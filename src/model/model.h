@@ -207,6 +207,9 @@ fm_tensor *fm_model_loss(fm_ctx *c, const fm_model *m, const fm_batch *b, const 
 /* The same from hidden states h. */
 fm_tensor *fm_head_loss(fm_ctx *c, const fm_model *m, fm_tensor *h, const fm_batch *b, const fm_loss_options *o,
                         fm_tensor **token_loss);
+/* Logits [n,V] of the tokens rows[n] of packed texts. */
+FM_MUST_CHECK fm_status fm_model_logits_at(fm_model *m, const fm_texts *texts, const int32_t *rows, int32_t n,
+                                           float *out);
 /* Loss of each token of packed texts against targets [offsets[n]] (-100: 0), by the language model head; out
  * [offsets[n]]. The model was opened for inference. */
 FM_MUST_CHECK fm_status fm_model_token_losses(fm_model *m, const fm_texts *texts, const int32_t *targets, float *out);

@@ -12,7 +12,8 @@
 typedef struct job {
     fm_status (*fn)(fm_ctx *c, const fm_model *m, const fm_batch *b, const struct job *j, float *out);
     int head;
-    const int32_t *targets;
+    const int32_t *targets, *rows;
+    int32_t n_rows;
     float *out;
 } job;
 
@@ -115,6 +116,16 @@ static fm_status logits(fm_ctx *c, const fm_model *m, const fm_batch *b, const j
 
 fm_status fm_model_logits(fm_model *m, const int32_t *ids, int32_t n_ids, float *out) {
     return run_ids(m, ids, n_ids, &(job){.fn = logits, .out = out});
+}
+
+static fm_status logits_at(fm_ctx *c, const fm_model *m, const fm_batch *b, const job *j, float *out) {
+    fm_tensor *h = fm_model_forward(c, m, b);
+    fm_tensor *rows = fm_from_memory(c, FM_I32, 1, (int64_t[]){j->n_rows}, (void *)(uintptr_t)j->rows);
+    return put(c, h ? fm_model_head(c, m, h, rows) : NULL, out);
+}
+
+fm_status fm_model_logits_at(fm_model *m, const fm_texts *texts, const int32_t *rows, int32_t n, float *out) {
+    return run_texts(m, texts, &(job){.fn = logits_at, .rows = rows, .n_rows = n, .out = out});
 }
 
 static fm_status token_losses(fm_ctx *c, const fm_model *m, const fm_batch *b, const job *j, float *out) {

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "train/continual.h"
 #include "train/difficulty.h"
 #include "train/finetune.h"
 #include "train/tasks.h"
@@ -120,6 +121,25 @@ static const fm_option table[] = {
     {"curriculum_mode", FM_OPT_ENUM, F(curriculum_by_weights), "levels", 0, 0, "levels|weights", NULL, NULL,
      "weights: rows of all levels from the start, drawn by weights that move from easy to hard up to the last of "
      "curriculum_levels, or (without: three levels) over the whole run"},
+    {"earlier_dataset", FM_OPT_LIST, F(earlier_dataset), NULL, 0, 0, NULL, NULL, "NAME=DIR",
+     "rows that the model knew before: their loss is measured before and after (OUTPUT/forgetting.json)"},
+    {"replay_dataset", FM_OPT_LIST, F(replay_dataset), NULL, 0, 0, NULL, NULL, "DIR",
+     "rows that the model was trained on before, for ewc_lambda and replay_ratio"},
+    {"ewc_lambda", FM_OPT_FLOAT, F(ewc_lambda), "0", 0, 1e12, NULL, NULL, NULL,
+     "elastic weight consolidation: what a token of replay_dataset counts beside one of dataset, in holding the "
+     "weights "
+     "that matter to it; 0 = off, 1 = the same"},
+    {"ewc_samples", FM_OPT_INT, F(ewc_samples), "256", 1, 1e9, NULL, NULL, "N",
+     "windows of replay_dataset that say which weights matter"},
+    {"ewc_fisher", FM_OPT_STR, F(ewc_fisher), NULL, 0, 0, NULL, NULL, "FILE",
+     "fisher.safetensors of an earlier run, added to that of replay_dataset or in its place"},
+    {"replay_ratio", FM_OPT_FLOAT, F(replay_ratio), "0", 0, 10, NULL, NULL, "SHARE",
+     "windows of replay_dataset beside those of a step, whose answers are what replay_model says; 0 = off"},
+    {"replay_weight", FM_OPT_FLOAT, F(replay_weight), "1", 0, 1e6, NULL, NULL, NULL, "weight of their loss"},
+    {"replay_temperature", FM_OPT_FLOAT, F(replay_temperature), "1", 0.1, 100, NULL, NULL, NULL,
+     "temperature of both distributions in that loss"},
+    {"replay_model", FM_OPT_STR, F(replay_model), NULL, 0, 0, NULL, NULL, "DIR",
+     "the old model; default model_name_or_path"},
     {"verify_data", FM_OPT_BOOL, F(verify_data), "true", 0, 0, NULL, NULL, NULL,
      "compare the hash of each shard before training"},
     {"output_dir", FM_OPT_STR, F(output_dir), NULL, 0, 0, NULL, "o|save_dir", "DIR",
@@ -449,6 +469,7 @@ fm_status fm_train_config_check(const fm_train_config *c, fm_train_choice *out) 
     double at[FM_MAX_LEVELS];
     int n_at;
     FM_TRY(fm_curriculum_check(c, at, &n_at));
+    FM_TRY(fm_continual_check(c));
     FM_TRY(fm_tasks_check(out->objective, c));
     if (out->objective->configure && strcmp(out->finetune->name, "lora") == 0) {
         fm_error_set(FM_ERR_UNSUPPORTED, __FILE__, __LINE__,

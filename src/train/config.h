@@ -42,6 +42,10 @@ struct fm_train_config {
     double val_size;
     int64_t cutoff_len;
     bool shuffle, verify_data;
+    fm_strlist earlier_dataset, replay_dataset;
+    double ewc_lambda, replay_ratio, replay_weight, replay_temperature;
+    int64_t ewc_samples;
+    char *ewc_fisher, *replay_model;
     int curriculum; /* FM_CURRICULUM_ (train/difficulty.h) */
     char *curriculum_column, *curriculum_model;
     fm_strlist curriculum_levels;

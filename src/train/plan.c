@@ -122,7 +122,7 @@ fm_status fm_mem_plan_measure(fm_mem_plan *p, const fm_plan_input *in) {
     }
     p->scratch_bytes = SCRATCH_PER_THREAD * in->threads + fm_optim_scratch_bytes(in->optimizer, ps) +
                        numbers_bytes(in->model, in->compute);
-    p->other_bytes = BASE_BYTES + p->step_samples * in->seq_len * 20;
+    p->other_bytes = BASE_BYTES + in->more_bytes + p->step_samples * in->seq_len * 20;
     p->process_bytes = p->weights_bytes + p->copy_bytes + p->grad_bytes + p->optimizer_bytes + p->arena_bytes +
                        p->act_grad_bytes + p->scratch_bytes + p->other_bytes - (p->offload ? states : 0);
     p->accumulation = (p->step_samples + p->micro_batch - 1) / p->micro_batch;

@@ -22,8 +22,9 @@ typedef struct fm_plan_input {
     int64_t limit;               /* bytes the process may use; 0 = no limit */
     int threads;
     bool evaluates;
-    int offload;   /* fm_auto: states of the optimizer in a file */
-    bool averages; /* weights are averaged (ema_decay) */
+    int offload;        /* fm_auto: states of the optimizer in a file */
+    bool averages;      /* weights are averaged (ema_decay) */
+    int64_t more_bytes; /* that the run holds besides */
 } fm_plan_input;
 
 typedef struct fm_mem_plan {

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "train/continual.h"
 #include "train/run.h"
 
 /* ---- sinks ----------------------------------------------------------------------------------- */
@@ -252,7 +253,8 @@ static fm_status finish(fm_trainer *r) {
             r->st.eval_loss = r->st.best_metric;
         }
     }
-    return fm_trainer_save_final(r);
+    FM_TRY(fm_trainer_save_final(r));
+    return fm_continual_finish(r);
 }
 
 static fm_status interrupted(fm_trainer *r, fm_train_result *result) {

@@ -70,7 +70,9 @@ typedef struct fm_trainer {
     void *objective, *eval_objective; /* states */
     fm_optim_options optim_options;
     fm_optim optim;
-    fm_ema ema; /* decay 0: none */
+    fm_ema ema;                     /* decay 0: none */
+    struct fm_continual *continual; /* earlier rows (continual.h), or NULL */
+    int64_t more_arena, more_grads; /* what it needs of the context */
     fm_layer_norms layers;
     double learning_rate;           /* peak */
     int64_t n_steps, total_samples; /* of the whole run; total_samples INT64_MAX with max_steps */
@@ -104,8 +106,13 @@ FM_MUST_CHECK fm_status fm_trainer_describe(fm_trainer *r, int32_t data_vocab);
 FM_MUST_CHECK fm_status fm_trainer_states_path(const fm_trainer *r, char *buf, size_t cap);
 FM_MUST_CHECK fm_status fm_trainer_alloc(fm_trainer *r); /* weights, copies, gradients, optimizer */
 
+/* The state of the objective over a dataset. */
+FM_MUST_CHECK fm_status fm_trainer_open_objective(fm_trainer *r, void **state, const fm_dataset *data, int32_t seq_len);
+
 /* rundata.c */
 FM_MUST_CHECK fm_status fm_trainer_open_data(fm_trainer *r);
+/* Another dataset of the stage, packed into OUTPUT/cache/NAME where it is raw, with the labels of the run's own. */
+FM_MUST_CHECK fm_status fm_trainer_open_more(fm_trainer *r, fm_dataset **out, const fm_strlist *list, const char *name);
 
 /* step.c: samples [done, done+n) of the epoch order; takes r->st one step on. FM_ERR_CANCELLED leaves the state as
  * before. */

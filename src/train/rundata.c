@@ -133,7 +133,7 @@ static fm_status make_examples(fm_trainer *r, const fm_strlist *files, double va
                              .train_on = c->train_on,
                              .problem = c->problem_type,
                              .labels = labels,
-                             .difficulty = strcmp(name, "eval") != 0 ? c->curriculum_column : NULL,
+                             .difficulty = strcmp(name, "data") == 0 ? c->curriculum_column : NULL,
                              .cutoff_len = c->cutoff_len,
                              .long_rows = long_rows[c->long_rows],
                              .val_size = val_size,
@@ -246,25 +246,37 @@ static fm_status find_tokenizer(fm_trainer *r, const char *dir) {
     return FM_OK;
 }
 
-static fm_status open_eval(fm_trainer *r, const char *train_dir) {
+static fm_status same_tokenizer(const fm_trainer *r, const fm_dataset *d) {
+    if (strcmp(fm_dataset_tokenizer_hash(d), fm_dataset_tokenizer_hash(r->data)) != 0) {
+        FM_FAIL(FM_ERR_CONFIG, "%s and dataset %s were packed with different tokenizers", fm_dataset_dir(d),
+                fm_dataset_dir(r->data));
+    }
+    return FM_OK;
+}
+
+fm_status fm_trainer_open_more(fm_trainer *r, fm_dataset **out, const fm_strlist *list, const char *name) {
     char dir[4096] = "", part[4096];
+    const fm_json *data = fm_dataset_json(r->data), *labels = fm_json_get(data, "labels");
+    fm_json *own = r->choice.objective->several ? fm_tasks_labels(fm_json_get(data, "tasks")) : NULL;
+    fm_status s = resolve(r, list, 0, name, own ? own : labels, dir, sizeof dir);
+    fm_json_free(own);
+    FM_TRY(s);
+    FM_TRY(fm_dataset_part(part, sizeof part, dir, "train"));
+    FM_TRY(open_one(r, out, part));
+    return same_tokenizer(r, *out);
+}
+
+static fm_status open_eval(fm_trainer *r, const char *train_dir) {
+    char part[4096];
     if (r->cfg->eval_dataset.n > 0) {
-        const fm_json *labels = fm_json_get(fm_dataset_json(r->data), "labels");
-        fm_json *own =
-            r->choice.objective->several ? fm_tasks_labels(fm_json_get(fm_dataset_json(r->data), "tasks")) : NULL;
-        fm_status s = resolve(r, &r->cfg->eval_dataset, 0, "eval", own ? own : labels, dir, sizeof dir);
-        fm_json_free(own);
-        FM_TRY(s);
-        FM_TRY(fm_dataset_part(part, sizeof part, dir, "train"));
+        FM_TRY(fm_trainer_open_more(r, &r->eval_data, &r->cfg->eval_dataset, "eval"));
     } else {
         FM_TRY(fm_dataset_part(part, sizeof part, train_dir, "val"));
         if (strcmp(part, train_dir) == 0) {
             return FM_OK; /* nothing held out */
         }
-    }
-    FM_TRY(open_one(r, &r->eval_data, part));
-    if (strcmp(fm_dataset_tokenizer_hash(r->eval_data), fm_dataset_tokenizer_hash(r->data)) != 0) {
-        FM_FAIL(FM_ERR_CONFIG, "eval_dataset %s and dataset %s were packed with different tokenizers", part, train_dir);
+        FM_TRY(open_one(r, &r->eval_data, part));
+        FM_TRY(same_tokenizer(r, r->eval_data));
     }
     if (strcmp(fm_dataset_hash(r->eval_data), fm_dataset_hash(r->data)) == 0) {
         fm_warn("eval_dataset is the training data itself: its loss will say nothing about new text");

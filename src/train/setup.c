@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "model/gguf.h"
+#include "train/continual.h"
 #include "train/finetune.h"
 #include "train/run.h"
 #include "train/tasks.h"
@@ -219,8 +220,8 @@ fm_status fm_trainer_make_ctx(fm_trainer *r) {
                          .backend = r->backend,
                          .pool = r->pool,
                          .compute = r->choice.compute,
-                         .arena_bytes = FM_MAX(r->plan.arena_bytes, 64),
-                         .grad_bytes = FM_MAX(r->plan.act_grad_bytes, 64),
+                         .arena_bytes = FM_MAX(FM_MAX(r->plan.arena_bytes, r->more_arena), 64),
+                         .grad_bytes = FM_MAX(FM_MAX(r->plan.act_grad_bytes, r->more_grads), 64),
                          .seed = (uint64_t)r->cfg->seed};
     return fm_ctx_new(&r->ctx, &co);
 }
@@ -388,7 +389,7 @@ static fm_status check_kept(const fm_trainer *r, const fm_kept_plan *kept) {
 
 /* ---- all ------------------------------------------------------------------------------------- */
 
-static fm_status open_objective(fm_trainer *r, void **state, const fm_dataset *data, int32_t seq_len) {
+fm_status fm_trainer_open_objective(fm_trainer *r, void **state, const fm_dataset *data, int32_t seq_len) {
     fm_objective_env env = {.model = r->model,
                             .data = data,
                             .train = r->data,
@@ -493,7 +494,10 @@ fm_status fm_trainer_setup(fm_trainer *r) {
     r->backend = fm_cpu_backend();
     FM_TRY(fm_trainer_open_data(r));
     FM_TRY(fm_trainer_describe(r, fm_dataset_vocab(r->data)));
-    r->plan_input.evaluates = r->eval_data != NULL;
+    FM_TRY(fm_continual_open(r));
+    FM_TRY(fm_continual_measure(r, &r->more_arena, &r->more_grads));
+    r->plan_input.more_bytes = fm_continual_bytes(r) + r->more_arena + r->more_grads;
+    r->plan_input.evaluates = r->eval_data || r->cfg->earlier_dataset.n > 0;
     if (found) {
         FM_TRY(check_kept(r, &kept));
     }
@@ -519,13 +523,14 @@ fm_status fm_trainer_setup(fm_trainer *r) {
     if (found) {
         fm_info("resumed from %s: step %lld of %lld", r->resumed_from, (long long)r->st.step, (long long)r->n_steps);
     }
-    FM_TRY(open_objective(r, &r->objective, r->data, r->seq_len));
+    FM_TRY(fm_trainer_open_objective(r, &r->objective, r->data, r->seq_len));
     if (r->eval_data) {
-        FM_TRY(open_objective(r, &r->eval_objective, r->eval_data, r->eval_sampler.seq_len));
+        FM_TRY(fm_trainer_open_objective(r, &r->eval_objective, r->eval_data, r->eval_sampler.seq_len));
         FM_TRY(check_task_metric(r));
     }
     fm_status s = fm_trainer_make_ctx(r);
     FM_TRY(s == FM_ERR_NO_MEMORY ? fm_trainer_recover(r) : s);
+    FM_TRY(fm_continual_begin(r));
     /* fp16 is emulated here, so its best rate says nothing. */
     if (c->measure_mfu && r->choice.compute != FM_F16) {
         FM_TRY(fm_ceiling_matmul(r->backend, fm_ctx_exec(r->ctx), r->choice.compute, 0.5, &r->ceiling));
@@ -534,6 +539,7 @@ fm_status fm_trainer_setup(fm_trainer *r) {
 }
 
 void fm_trainer_deinit(fm_trainer *r) {
+    fm_continual_free(r);
     if (r->choice.objective) {
         r->choice.objective->close(r->objective);
         r->choice.objective->close(r->eval_objective);

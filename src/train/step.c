@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "train/continual.h"
 #include "train/run.h"
 
 #define MAX_ROWS_NAMED 8
@@ -47,7 +48,7 @@ static fm_status passes(fm_trainer *r, int64_t n, int64_t n_trained, double *los
         }
         FM_TRY(micro_batch(r, begin, FM_MIN(begin + r->plan.micro_batch, n), 1.0 / (double)FM_MAX(n_trained, 1), loss));
     }
-    return FM_OK;
+    return fm_continual_add(r);
 }
 
 /* Memory ran out during the passes: a smaller plan for the same step, or the failure that was there. */
