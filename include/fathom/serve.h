@@ -26,6 +26,8 @@ typedef struct fm_serve_options {
     int read_timeout_s;             /* longest time for a client to send a request, 60 */
     const char *content_filter;     /* rules for what comes in and goes out (docs/serving.md), or NULL */
     const char *run_as;             /* root becomes this user once it listens; NULL = no change */
+    bool no_page;                   /* no web page at / */
+    bool runs;                      /* who may use the API may read the registry of runs */
     fm_engine_options engine;
     /* One line of JSON for each request, without its content; any thread, one at a time. */
     void (*access_log)(void *user, const char *line);

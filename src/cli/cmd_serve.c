@@ -7,6 +7,7 @@
 
 typedef struct serve_args {
     char *filter, *user;
+    bool no_page, runs;
     char *host, *alias, *api_key_file, *tls_cert, *tls_key, *cors_origins, *dtype, *adapter, *kv_dtype;
     int64_t port, parallel, ctx_size, kv_bytes, batch_tokens, max_queue, max_tokens, max_body, timeout, threads, drain,
         max_connections, read_timeout;
@@ -150,6 +151,11 @@ static const fm_option table[] = {
      FIELD(cors_origins),
      .metavar = "LIST",
      .help = "Origins whose pages may use the API, by comma, or *."},
+    {.key = "runs",
+     .type = FM_OPT_BOOL,
+     FIELD(runs),
+     .help = "The web page shows the registry of runs; whoever may use the API may read it."},
+    {.key = "no_page", .type = FM_OPT_BOOL, FIELD(no_page), .help = "No web page at /."},
     {.key = "access_log",
      .type = FM_OPT_BOOL,
      FIELD(access_log),
@@ -226,6 +232,8 @@ static fm_status serve(const serve_args *a, const char *path) {
                           .read_timeout_s = (int)a->read_timeout,
                           .content_filter = a->filter,
                           .run_as = a->user,
+                          .no_page = a->no_page,
+                          .runs = a->runs,
                           .engine = {.size = sizeof o.engine,
                                      .ctx_size = a->ctx_size,
                                      .kv_bytes = a->kv_bytes,

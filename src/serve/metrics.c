@@ -3,8 +3,10 @@
 
 #include <math.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/mem.h"
 #include "serve/text_batch.h"
 
@@ -167,6 +169,27 @@ static void write_own(fm_str *out, const fm_metrics *m, fm_serve *s, const char 
     }
 }
 
+/* The names of Prometheus' own client libraries. */
+static void write_process(fm_str *out, const fm_serve *s) {
+    struct rusage u = {0};
+    (void)getrusage(RUSAGE_SELF, &u);
+    head(out, "", "process_resident_memory_bytes", "gauge", "Anonymous memory of the process.");
+    fm_str_printf(out, "process_resident_memory_bytes %lld\n", (long long)fm_mem_rss_anon());
+    head(out, "", "process_cpu_seconds_total", "counter", "Processor time, of all threads.");
+    fm_str_printf(out, "process_cpu_seconds_total %.6f\n",
+                  (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+                      1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec));
+    head(out, "", "process_start_time_seconds", "gauge", "Start, in seconds of Unix time.");
+    fm_str_printf(out, "process_start_time_seconds %lld\n", (long long)s->created);
+    head(out, "", "process_open_fds", "gauge", "Open files and connections.");
+    char **fd = NULL;
+    size_t n = 0;
+    if (fm_dir_list(&fd, &n, "/proc/self/fd") == FM_OK) {
+        fm_str_printf(out, "process_open_fds %zu\n", n);
+        fm_names_free(fd, n);
+    }
+}
+
 void fm_metrics_write(fm_str *out, fm_serve *s) {
     fm_engine_stats st;
     fm_str labels = {0};
@@ -181,7 +204,6 @@ void fm_metrics_write(fm_str *out, fm_serve *s) {
     write_vllm(out, &m, &st, l);
     write_llamacpp(out, &m, &st);
     write_own(out, &m, s, l);
-    head(out, "", "process_resident_memory_bytes", "gauge", "Anonymous memory of the process.");
-    fm_str_printf(out, "process_resident_memory_bytes %lld\n", (long long)fm_mem_rss_anon());
+    write_process(out, s);
     fm_str_free(&labels);
 }
