@@ -50,6 +50,34 @@ typedef struct fm_crawl_result {
  * stopped. What is known stands in OUTPUT.crawl.db. */
 FM_API FM_MUST_CHECK fm_status fm_crawl(fm_crawl_result *out, const fm_crawl_options *opt);
 
+/* ---- rows that other systems send ---- */
+
+typedef struct fm_ingest_options {
+    size_t size; /* sizeof(fm_ingest_options) */
+    char *output, *host, *api_key_file, *tls_cert, *tls_key;
+    fm_strlist require; /* columns that every row must have */
+    int64_t port, max_body, max_row_bytes, max_queue, max_queue_bytes, shard_bytes, max_connections;
+    double rotate_s; /* a file is closed after so many seconds; 0 = only when it is full */
+} fm_ingest_options;
+FM_API const fm_option *fm_ingest_option_table(void);
+
+typedef struct fm_ingest_stats {
+    int64_t n_requests, n_rows, n_refused_rows, n_bytes; /* since the start; rows that are on disk */
+    int64_t n_busy, n_denied;                            /* answered 503 for a full queue; 401 or 429 by keys */
+    int64_t n_waiting, waiting_bytes;                    /* requests in the queue */
+    int64_t n_files;
+    double seconds;
+} fm_ingest_stats;
+
+typedef struct fm_ingest fm_ingest;
+/* Takes requests until it is freed. An answer of 200 says that the rows are on disk. */
+FM_API FM_MUST_CHECK fm_status fm_ingest_new(fm_ingest **out, const fm_ingest_options *opt);
+FM_API int fm_ingest_port(const fm_ingest *g);
+FM_API void fm_ingest_get_stats(fm_ingest *g, fm_ingest_stats *out);
+/* No new requests; those that came are answered; the last file gets its name. */
+FM_API FM_MUST_CHECK fm_status fm_ingest_finish(fm_ingest *g);
+FM_API void fm_ingest_free(fm_ingest *g);
+
 #ifdef __cplusplus
 }
 #endif

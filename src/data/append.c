@@ -193,6 +193,9 @@ void fm_append_close(fm_append *a) {
 
 fm_status fm_append_write(fm_append *a, const char *p, size_t n) {
     size_t done = 0;
+    if (a->fd < 0) { /* the last change of files failed */
+        FM_TRY(open_file(a, a->at.file + 1, true));
+    }
     if (a->at.bytes == 0) {
         a->first_s = fm_now();
     }
@@ -215,12 +218,12 @@ fm_status fm_append_write(fm_append *a, const char *p, size_t n) {
 }
 
 fm_status fm_append_sync(fm_append *a) {
-    if (fdatasync(a->fd) != 0) {
+    if (a->fd >= 0 && fdatasync(a->fd) != 0) {
         return io_failed(a->dir);
     }
     bool full = a->o.rotate_bytes > 0 && a->at.bytes >= a->o.rotate_bytes;
     bool old = a->o.rotate_s > 0 && a->at.bytes > 0 && fm_now() - a->first_s >= a->o.rotate_s;
-    if ((full || old) && a->at.file < MOST_FILES) {
+    if (a->fd >= 0 && (full || old) && a->at.file < MOST_FILES) {
         int64_t next = a->at.file + 1;
         FM_TRY(seal(a));
         FM_TRY(open_file(a, next, true));
