@@ -44,6 +44,16 @@ FM_API void fm_engine_free(fm_engine *e);
 FM_API fm_model *fm_engine_model(const fm_engine *e);
 FM_API int64_t fm_engine_ctx_size(const fm_engine *e);
 
+/* LoRA adapters (PEFT folders) by name: requests with different ones are computed in one pass, each as if its adapter
+ * were the only one. Adding waits for the pass that runs; a removed one stays for the requests that use it.
+ * FM_ERR_EXISTS, FM_ERR_NOT_FOUND; FM_ERR_UNSUPPORTED for adapters on experts, on the compressed keys of latent
+ * attention, with magnitudes, or with whole modules. Any thread. */
+FM_API FM_MUST_CHECK fm_status fm_engine_add_adapter(fm_engine *e, const char *name, const char *dir);
+FM_API FM_MUST_CHECK fm_status fm_engine_remove_adapter(fm_engine *e, const char *name);
+FM_API bool fm_engine_has_adapter(fm_engine *e, const char *name);
+/* Name of the i-th into out; false past the last. */
+FM_API bool fm_engine_adapter_name(char *out, size_t cap, fm_engine *e, int i);
+
 typedef struct fm_engine_event {
     int32_t id;       /* the token, -1 for none (an end without a token) */
     const char *text; /* what can be shown now: whole UTF-8 characters, nothing of a stop string */
@@ -69,8 +79,9 @@ typedef struct fm_generation {
     const fm_sampling *sampling; /* NULL = fm_sampling_default(); use_cache is not read */
     const char *const *stop;     /* [n_stop] */
     int n_stop;
-    uint64_t client;  /* requests of one client wait for each other rather than for those of others */
-    double timeout_s; /* ends with FM_ERR_CANCELLED after so long, waiting included; 0 = never */
+    uint64_t client;     /* requests of one client wait for each other rather than for those of others */
+    const char *adapter; /* by its name; NULL or "" = the base model */
+    double timeout_s;    /* ends with FM_ERR_CANCELLED after so long, waiting included; 0 = never */
     fm_engine_fn fn;
     void *user;
 } fm_generation;

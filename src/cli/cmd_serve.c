@@ -8,7 +8,8 @@
 typedef struct serve_args {
     char *filter, *user;
     bool no_page, runs;
-    char *host, *alias, *api_key_file, *tls_cert, *tls_key, *cors_origins, *dtype, *adapter, *kv_dtype;
+    char *host, *alias, *api_key_file, *tls_cert, *tls_key, *cors_origins, *dtype, *kv_dtype;
+    fm_strlist adapter;
     int64_t port, parallel, ctx_size, kv_bytes, batch_tokens, max_queue, max_tokens, max_body, timeout, threads, drain,
         max_connections, read_timeout;
     bool no_prefix_cache, access_log, lookup, mtp;
@@ -168,10 +169,11 @@ static const fm_option table[] = {
      .max = 3600,
      .help = "Seconds that running requests get to end after SIGTERM or Ctrl-C."},
     {.key = "adapter",
-     .type = FM_OPT_STR,
+     .type = FM_OPT_LIST,
      FIELD(adapter),
-     .metavar = "DIR",
-     .help = "PEFT folder of a LoRA adapter to apply."},
+     .metavar = "NAME=DIR",
+     .help = "PEFT folder of a LoRA adapter that requests choose by its name as model or adapter; may be given several "
+             "times. One without a name applies to all requests."},
     {.key = "dtype",
      .type = FM_OPT_STR,
      FIELD(dtype),
@@ -213,10 +215,35 @@ static void announce(fm_serve *s, const serve_args *a) {
     fflush(stderr);
 }
 
+/* The adapter without a name, or NULL. */
+static const char *whole_adapter(const fm_strlist *list) {
+    const char *found = NULL;
+    for (size_t i = 0; i < list->n; i++) {
+        found = strchr(list->item[i], '=') ? found : list->item[i];
+    }
+    return found;
+}
+
+static fm_status add_adapters(fm_serve *s, const fm_strlist *list) {
+    for (size_t i = 0; i < list->n; i++) {
+        char name[128];
+        const char *eq = strchr(list->item[i], '=');
+        if (!eq) {
+            continue;
+        }
+        snprintf(name, sizeof name, "%.*s", (int)(eq - list->item[i]), list->item[i]);
+        fm_status st = fm_engine_add_adapter(fm_serve_engine(s), name, eq + 1);
+        if (st != FM_OK) {
+            return st;
+        }
+    }
+    return FM_OK;
+}
+
 static fm_status serve(const serve_args *a, const char *path) {
     fm_model *m = NULL, *draft = NULL;
     fm_serve *s = NULL;
-    fm_model_options mo = {.size = sizeof mo, .dtype = a->dtype, .threads = (int)a->threads, .adapter = a->adapter};
+    fm_model_options mo = {.size = sizeof mo, .dtype = a->dtype, .threads = (int)a->threads};
     fm_serve_options o = {.size = sizeof o,
                           .host = a->host,
                           .port = (int)a->port,
@@ -246,12 +273,14 @@ static fm_status serve(const serve_args *a, const char *path) {
                                      .mtp = a->mtp,
                                      .draft_max = (int32_t)a->draft_max},
                           .access_log = a->access_log ? on_access : NULL};
+    mo.adapter = whole_adapter(&a->adapter);
     fm_status st = fm_model_open(&m, path, &mo);
     if (st == FM_OK && a->draft) {
         st = fm_model_open(&draft, a->draft, &(fm_model_options){.size = sizeof mo, .dtype = a->dtype, .threads = 1});
         o.engine.draft = draft;
     }
     st = st == FM_OK ? fm_serve_new(&s, m, &o) : st;
+    st = st == FM_OK ? add_adapters(s, &a->adapter) : st;
     if (st == FM_OK) {
         announce(s, a);
         while (!fm_cancelled()) {
@@ -292,7 +321,8 @@ const cli_command cli_cmd_serve = {
     .examples = "fathom serve out/demo\n"
                 "fathom serve model.gguf --host 0.0.0.0 --port 5000 --api-key-file keys.txt\n"
                 "fathom serve out/demo --parallel 32 --ctx-size 8192 --access-log\n"
-                "fathom serve large --draft small --draft-max 6",
+                "fathom serve large --draft small --draft-max 6\n"
+                "fathom serve base --adapter law=out/law --adapter verse=out/verse",
     .options = options,
     .run = run,
 };

@@ -1,5 +1,5 @@
 /* The engine: requests come in by any thread, one thread computes. schedule.c has the passes. */
-#include "infer/engine.h"
+#include "infer/adapters.h"
 
 #include <math.h>
 #include <string.h>
@@ -20,6 +20,7 @@ static void request_free(fm_request *r) {
     fm_token_decoder_free(r->decoder);
     fm_stops_deinit(&r->stops);
     fm_matcher_free(r->matcher);
+    fm_engine_adapter_release(r->e, r->adapter);
     fm_str_free(&r->text);
     fm_free(r->bias);
     fm_free(r->ids);
@@ -90,6 +91,20 @@ static fm_status request_fill(fm_request *r, const int32_t *ids, int32_t n_ids, 
     return FM_OK;
 }
 
+static fm_status choose_adapter(fm_request *r, const char *name) {
+    if (!name || !*name) {
+        return FM_OK;
+    }
+    pthread_mutex_lock(&r->e->lock);
+    r->adapter = fm_engine_adapter_find(r->e, name);
+    pthread_mutex_unlock(&r->e->lock);
+    if (!r->adapter) {
+        FM_FAIL(FM_ERR_NOT_FOUND, "there is no adapter \"%s\" here", name);
+    }
+    r->link.serial = r->adapter->serial; /* keys and values are others */
+    return FM_OK;
+}
+
 static fm_status enqueue(fm_engine *e, fm_request *r) {
     fm_status s = FM_OK;
     pthread_mutex_lock(&e->lock);
@@ -135,7 +150,8 @@ fm_status fm_engine_submit(fm_request **out, fm_engine *e, const int32_t *ids, i
     r->deadline_s = g->timeout_s > 0 ? r->submitted_s + g->timeout_s : 0;
     atomic_init(&r->uses, 2); /* the caller's and the engine's */
     atomic_init(&r->cancelled, false);
-    fm_status s = request_fill(r, ids, n_ids, g);
+    fm_status s = choose_adapter(r, g->adapter);
+    s = s == FM_OK ? request_fill(r, ids, n_ids, g) : s;
     s = s == FM_OK ? enqueue(e, r) : s;
     if (s != FM_OK) {
         request_free(r);
@@ -152,6 +168,8 @@ void fm_engine_finish(fm_engine *e, fm_request *r, fm_status s, fm_finish finish
         fm_blocks_release(e->blocks, r->blocks[i]);
     }
     r->n_blocks = 0;
+    fm_engine_adapter_release(e, r->adapter); /* the request may outlive the engine */
+    r->adapter = NULL;
     fm_engine_event v = {.id = id,
                          .text = r->text.data ? r->text.data : "",
                          .text_len = r->text.len,
@@ -334,6 +352,11 @@ void fm_engine_free(fm_engine *e) {
     pthread_cond_signal(&e->wake);
     pthread_mutex_unlock(&e->lock);
     pthread_join(e->thread, NULL);
+    while (e->adapters) {
+        fm_engine_adapter *a = e->adapters;
+        e->adapters = a->next;
+        fm_engine_adapter_release(e, a);
+    }
     fm_engine_unprepare(e);
     pthread_cond_destroy(&e->wake);
     pthread_mutex_destroy(&e->lock);

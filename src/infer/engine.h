@@ -13,6 +13,9 @@
 #include "infer/stops.h"
 #include "model/model.h"
 
+typedef struct fm_drafter fm_drafter;
+typedef struct fm_engine_adapter fm_engine_adapter; /* infer/adapters.h */
+
 struct fm_request {
     fm_engine *e;
     atomic_int uses;
@@ -35,8 +38,9 @@ struct fm_request {
     fm_token_decoder *decoder; /* or NULL: no tokenizer */
     fm_stops stops;
     fm_str text;
-    fm_matcher *matcher; /* of its grammar, or NULL */
-    bool grammar_over;   /* the text is complete, and no token can say so */
+    fm_matcher *matcher;        /* of its grammar, or NULL */
+    fm_engine_adapter *adapter; /* or NULL: the base */
+    bool grammar_over;          /* the text is complete, and no token can say so */
 
     /* Guesses (infer/draft.h): ids[n .. n + n_draft). */
     int32_t n_draft, n_draft_wanted;
@@ -60,7 +64,6 @@ struct fm_request {
     double submitted_s, admitted_s, first_s, deadline_s; /* deadline 0: none */
 };
 
-typedef struct fm_drafter fm_drafter;
 typedef struct fm_engine_post_item fm_engine_post_item;
 
 struct fm_engine {
@@ -78,6 +81,8 @@ struct fm_engine {
     int32_t n_inbox;
     uint64_t n_submitted;
     fm_engine_stats stats;
+    fm_engine_adapter *adapters; /* the newest first */
+    uint32_t n_adapters;         /* that ever were */
 
     /* The thread's own. */
     fm_request *waiting; /* preempted ones first, then by number */
@@ -94,6 +99,8 @@ struct fm_engine {
     const float *logits; /* of this pass */
     fm_tensor *hidden;   /* the same, of its tokens */
     fm_drafter *drafter; /* or NULL */
+    fm_lora_mix mix;     /* of this pass; parts [parallel] */
+    int32_t *mix_rows;   /* [batch_tokens] */
     int32_t draft_max;
     int64_t preemptions, prefix_queries, prefix_hits;
 };
@@ -105,6 +112,8 @@ void fm_engine_count(fm_engine *e);
 /* Cache, arena and arrays. */
 FM_MUST_CHECK fm_status fm_engine_prepare(fm_engine *e, const fm_engine_options *o);
 void fm_engine_unprepare(fm_engine *e);
+/* A context for the largest pass, also with the adapter `more` (or NULL); the old one stays when it fails. */
+FM_MUST_CHECK fm_status fm_engine_plan_ctx(fm_engine *e, const fm_engine_adapter *more);
 /* Gives the blocks back, says goodbye to the user and lets the request go. The error record says why when s is not
  * FM_OK. */
 void fm_engine_finish(fm_engine *e, fm_request *r, fm_status s, fm_finish finish, int32_t id);

@@ -16,7 +16,7 @@
 #include "base/mem.h"
 #include "infer/constrain.h"
 #include "infer/draft.h"
-#include "infer/engine.h"
+#include "infer/adapters.h"
 #include "infer/limits.h"
 
 #define LEAST_CHUNK 16 /* tokens of a prompt that are worth a place in a pass */
@@ -78,7 +78,7 @@ static fm_tensor *pass(fm_ctx *c, const fm_model *m, const fm_batch *b, int32_t 
 }
 
 /* A context whose arena a run on the meta device has measured: that of the largest pass. */
-static fm_status make_ctx(fm_engine *e) {
+fm_status fm_engine_plan_ctx(fm_engine *e, const fm_engine_adapter *more) {
     int32_t n = e->batch_tokens;
     fm_batch b = {.n_tokens = n,
                   .n_segments = 1,
@@ -91,25 +91,39 @@ static fm_status make_ctx(fm_engine *e) {
                   .max_blocks = e->max_blocks,
                   .slots = e->slots,
                   .mixed = true};
-    fm_ctx *meta;
+    fm_ctx *meta, *made = NULL;
     fm_tensor *h;
+    fm_lora_entry *widest = NULL;
+    FM_TRY(fm_engine_adapter_union(&widest, e, more));
+    fm_lora_part all = {.n = n, .lora = widest};
+    fm_lora_mix mix = {.part = &all, .n_parts = 1, .n_rows = n};
     fm_ctx_options o = {.size = sizeof o, .compute = e->m->compute};
-    FM_TRY(fm_ctx_new(&meta, &o));
+    fm_status s = fm_ctx_new(&meta, &o);
+    if (s != FM_OK) {
+        fm_free(widest);
+        return s;
+    }
+    fm_ctx_set_lora_mix(meta, widest ? &mix : NULL);
     (void)pass(meta, e->m, &b, FM_MIN(e->parallel * (e->speculates ? e->draft_max + 1 : 1), e->parallel + n / 2), NULL,
                &h);
+    fm_ctx_set_lora_mix(meta, NULL);
     if (e->mtp) {
         h = fm_gather(meta, h, fm_from_memory(meta, FM_I32, 1, (int64_t[]){n}, NULL));
         h = fm_model_mtp_forward(meta, e->m, 0, &b, h);
         (void)fm_model_head(meta, e->m, h, fm_from_memory(meta, FM_I32, 1, (int64_t[]){e->parallel}, NULL));
     }
-    fm_status s = fm_ctx_status(meta);
-    o.arena_bytes = fm_ctx_arena_peak(meta) + 4096;
+    s = fm_ctx_status(meta);
+    /* several parts, each rounded up */
+    o.arena_bytes = fm_ctx_arena_peak(meta) + 4096 + (widest ? (int64_t)e->parallel * 8192 : 0);
     o.grad_bytes = fm_ctx_grad_peak(meta) + 4096;
     fm_ctx_free(meta);
+    fm_free(widest);
     FM_TRY(s);
     o.backend = fm_cpu_backend();
     o.pool = e->m->pool;
-    FM_TRY(fm_ctx_new(&e->c, &o));
+    FM_TRY(fm_ctx_new(&made, &o));
+    fm_ctx_free(e->c);
+    e->c = made;
     fm_ctx_set_pack(e->c, true);
     return FM_OK;
 }
@@ -139,9 +153,11 @@ fm_status fm_engine_prepare(fm_engine *e, const fm_engine_options *o) {
     e->kv_offsets = fm_calloc(p + 1, sizeof *e->kv_offsets);
     e->rows = fm_calloc(p * (size_t)(e->draft_max + 1), sizeof *e->rows);
     e->table = fm_calloc(p * (size_t)e->max_blocks, sizeof *e->table);
+    e->mix_rows = fm_calloc(n, sizeof *e->mix_rows);
+    e->mix.part = fm_calloc(p, sizeof *e->mix.part);
     e->sampler = fm_calloc((size_t)threads, sizeof *e->sampler);
     if (!e->running || !e->ids || !e->pos || !e->slots || !e->q_offsets || !e->kv_offsets || !e->rows || !e->table ||
-        !e->sampler) {
+        !e->sampler || !e->mix_rows || !e->mix.part) {
         FM_FAIL(FM_ERR_NO_MEMORY, "no memory for passes of %d tokens", (int)e->batch_tokens);
     }
     for (int i = 0; i < threads; i++) {
@@ -150,7 +166,7 @@ fm_status fm_engine_prepare(fm_engine *e, const fm_engine_options *o) {
     e->stats.blocks = e->n_blocks;
     e->stats.block_tokens = e->block_tokens;
     e->stats.kv_bytes = fm_kv_cache_bytes(e->kv);
-    FM_TRY(make_ctx(e));
+    FM_TRY(fm_engine_plan_ctx(e, NULL));
     return fm_drafter_new(&e->drafter, e, o);
 }
 
@@ -158,8 +174,8 @@ void fm_engine_unprepare(fm_engine *e) {
     for (int i = 0; e->sampler && i < fm_pool_threads(e->m->pool); i++) {
         fm_token_sampler_deinit(&e->sampler[i]);
     }
-    void *parts[] = {e->running,    e->ids,  e->pos,   e->slots,   e->q_offsets,
-                     e->kv_offsets, e->rows, e->table, e->sampler, e->allowed};
+    void *parts[] = {e->running, e->ids,   e->pos,     e->slots,   e->q_offsets, e->kv_offsets,
+                     e->rows,    e->table, e->sampler, e->allowed, e->mix_rows,  e->mix.part};
     for (size_t i = 0; i < FM_ARRAY_LEN(parts); i++) {
         fm_free(parts[i]);
     }
@@ -306,7 +322,7 @@ static void preempt(fm_engine *e, int32_t i) {
     r->n_blocks = r->n_linked = r->n_kept = r->n_now = 0;
     r->n_drafted = r->n_draft = 0;
     r->mtp_guess = -1;
-    r->link = (fm_block_link){.block = -1};
+    r->link = (fm_block_link){.block = -1, .serial = r->adapter ? r->adapter->serial : 0};
     r->next = e->waiting;
     e->waiting = r;
     e->n_waiting++;
@@ -414,12 +430,16 @@ static void lay_out(fm_engine *e, fm_batch *b, int32_t *n_rows) {
                     .slots = e->slots,
                     .mixed = true};
     *n_rows = rows;
+    e->mix.n_rows = t;
+    fm_engine_adapter_rows(e);
 }
 
 static fm_status compute(fm_engine *e, const fm_batch *b, int32_t n_rows) {
     fm_ctx_reset(e->c);
+    fm_ctx_set_lora_mix(e->c, e->mix.n_parts > 0 ? &e->mix : NULL);
     fm_tensor *y = pass(e->c, e->m, b, n_rows, e->rows, &e->hidden);
     FM_TRY(fm_ctx_status(e->c));
+    fm_ctx_set_lora_mix(e->c, NULL);
     e->logits = n_rows > 0 ? fm_data(e->c, y) : NULL;
     return fm_ctx_status(e->c);
 }

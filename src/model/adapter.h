@@ -43,6 +43,8 @@ FM_MUST_CHECK fm_status fm_adapter_begin_values(fm_model *m, const fm_exec *x);
 /* Attaches what a PEFT folder holds, its weights mapped. FM_ERR_UNSUPPORTED names what PEFT can and this cannot
  * (trained biases, other ranks of alpha). */
 FM_MUST_CHECK fm_status fm_adapter_open(fm_model *m, const char *dir);
+/* The same without attaching it: for those who choose it row by row (fm_ctx_set_lora_mix). Freed by fm_adapter_free. */
+FM_MUST_CHECK fm_status fm_adapter_open_apart(fm_adapter **out, fm_model *m, const char *dir);
 /* Fills an attached adapter (f32, memory of its own) from a PEFT folder of the same shape. */
 FM_MUST_CHECK fm_status fm_adapter_read(fm_model *m, const char *dir);
 /* adapter_config.json and adapter_model.safetensors (f32). The folder must exist. base: what the configuration names.

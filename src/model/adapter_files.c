@@ -179,8 +179,9 @@ static fm_status check_tensor(const fm_st_tensor **out, const fm_safetensors *st
     return FM_OK;
 }
 
-fm_status fm_adapter_open(fm_model *m, const char *dir) {
+fm_status fm_adapter_open_apart(fm_adapter **out, fm_model *m, const char *dir) {
     fm_adapter *a;
+    *out = NULL;
     FM_TRY(fm_adapter_begin(&a, m));
     fm_safetensors *st = NULL;
     fm_status s = read_config(a, dir);
@@ -204,6 +205,13 @@ fm_status fm_adapter_open(fm_model *m, const char *dir) {
         fm_adapter_free(a);
         return fm_error_context("adapter %s", dir);
     }
+    *out = a;
+    return FM_OK;
+}
+
+fm_status fm_adapter_open(fm_model *m, const char *dir) {
+    fm_adapter *a;
+    FM_TRY(fm_adapter_open_apart(&a, m, dir));
     fm_adapter_attach(a);
     return FM_OK;
 }

@@ -217,7 +217,8 @@ static void write_head(fm_str *out, const completion *k) {
                                                    : "chat.completion";
     fm_str_printf(out, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", k->id, object,
                   (long long)k->created);
-    fm_str_json(out, k->c->s->name, strlen(k->c->s->name));
+    const char *name = k->asked.adapter ? k->asked.adapter : k->c->s->name;
+    fm_str_json(out, name, strlen(name));
     fm_str_puts(out, ",\"system_fingerprint\":\"fathom-" FATHOM_VERSION "\",\"choices\":[");
 }
 
@@ -590,6 +591,7 @@ static fm_status submit_choice(choice *h) {
                        .stop = k->asked.stop,
                        .n_stop = k->asked.n_stop,
                        .client = k->c->client,
+                       .adapter = k->asked.adapter,
                        .timeout_s = s->o.timeout_s,
                        .fn = on_event,
                        .user = h};

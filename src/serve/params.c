@@ -24,6 +24,23 @@ fm_status fm_check_model(const fm_serve *s, const fm_json *body) {
     return FM_OK;
 }
 
+fm_status fm_choose_model(const char **adapter, const fm_serve *s, const fm_json *body) {
+    const char *name = NULL;
+    FM_TRY(fm_json_get_str(adapter, body, "adapter", NULL));
+    FM_TRY(fm_json_get_str(&name, body, "model", NULL));
+    if (*adapter && !**adapter) {
+        *adapter = NULL;
+    }
+    if (*adapter && !fm_engine_has_adapter(s->e, *adapter)) {
+        FM_FAIL(FM_ERR_NOT_FOUND, "there is no adapter \"%s\" here", *adapter);
+    }
+    if (!*adapter && name && *name && strcmp(name, s->name) != 0 && fm_engine_has_adapter(s->e, name)) {
+        *adapter = name;
+        return FM_OK;
+    }
+    return fm_check_model(s, body);
+}
+
 /* A number in a range, null and missing are the default. */
 static fm_status number(double *out, const fm_json *body, const char *key, double min, double max, double def) {
     const fm_json *v = fm_json_get(body, key);
@@ -139,6 +156,7 @@ static fm_status read_lengths(fm_params_asked *p, const fm_json *body, bool chat
 fm_status fm_params_read(fm_params_asked *out, fm_serve *s, const fm_json *body, bool chat) {
     int64_t n = 1, seed = 0;
     *out = (fm_params_asked){.o = fm_sampling_default()};
+    FM_TRY(fm_choose_model(&out->adapter, s, body));
     fm_sampling *o = &out->o;
     FM_TRY(number(&o->temperature, body, "temperature", 0, 100, s->default_temperature));
     FM_TRY(number(&o->top_p, body, "top_p", 0, 1, s->default_top_p));

@@ -6,7 +6,6 @@ static fm_status handle(fm_call *c) {
     fm_params_asked asked = {0};
     fm_tokens ids = {0};
     fm_chat_plan plan = {0};
-    FM_TRY(fm_check_model(c->s, c->body));
     fm_status st = fm_params_read(&asked, c->s, c->body, true);
     st = st == FM_OK ? fm_chat_prompt(&ids, &plan, c->s, c->body) : st;
     st = st == FM_OK ? fm_chat_grammar(&asked.o.grammar, &plan, c->s, c->body) : st;

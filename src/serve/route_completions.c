@@ -51,7 +51,6 @@ static fm_status constrain(fm_params_asked *asked, const fm_call *c) {
 static fm_status handle(fm_call *c) {
     fm_params_asked asked = {0};
     fm_text_input in = {0};
-    FM_TRY(fm_check_model(c->s, c->body));
     fm_status st = fm_params_read(&asked, c->s, c->body, false);
     st = st == FM_OK ? refuse(c->body, &asked) : st;
     st = st == FM_OK ? constrain(&asked, c) : st;

@@ -3,17 +3,29 @@
 
 #include "serve/serve.h"
 
-static void write_model(fm_str *out, const fm_serve *s) {
+/* adapter NULL: the model itself. */
+static void write_model(fm_str *out, const fm_serve *s, const char *adapter) {
+    const char *name = adapter ? adapter : s->name;
     fm_str_puts(out, "{\"id\":");
-    fm_str_json(out, s->name, strlen(s->name));
-    fm_str_printf(out, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"fathom\",\"max_model_len\":%lld}",
+    fm_str_json(out, name, strlen(name));
+    fm_str_printf(out, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"fathom\",\"max_model_len\":%lld",
                   (long long)s->created, (long long)fm_engine_ctx_size(s->e));
+    if (adapter) {
+        fm_str_puts(out, ",\"parent\":");
+        fm_str_json(out, s->name, strlen(s->name));
+    }
+    fm_str_putc(out, '}');
 }
 
 static fm_status list(fm_call *c) {
     fm_str out = {0};
+    char name[128];
     fm_str_puts(&out, "{\"object\":\"list\",\"data\":[");
-    write_model(&out, c->s);
+    write_model(&out, c->s, NULL);
+    for (int i = 0; fm_engine_adapter_name(name, sizeof name, c->s->e, i); i++) {
+        fm_str_putc(&out, ',');
+        write_model(&out, c->s, name);
+    }
     fm_str_puts(&out, "]}");
     fm_reply_json(c, 200, &out);
     fm_str_free(&out);
@@ -23,10 +35,11 @@ static fm_status list(fm_call *c) {
 static fm_status one(fm_call *c) {
     const char *path = fm_exchange_path(c->x), *name = strstr(path, "/models/") + strlen("/models/");
     fm_str out = {0};
-    if (strcmp(name, c->s->name) != 0) {
+    bool adapter = strcmp(name, c->s->name) != 0;
+    if (adapter && !fm_engine_has_adapter(c->s->e, name)) {
         FM_FAIL(FM_ERR_NOT_FOUND, "there is no model \"%s\" here; this server has \"%s\"", name, c->s->name);
     }
-    write_model(&out, c->s);
+    write_model(&out, c->s, adapter ? name : NULL);
     fm_reply_json(c, 200, &out);
     fm_str_free(&out);
     return FM_OK;

@@ -152,7 +152,6 @@ static fm_status constrain(fm_params_asked *asked, const fm_call *c) {
 static fm_status handle(fm_call *c) {
     fm_params_asked asked = {0};
     fm_tokens ids = {0};
-    FM_TRY(fm_check_model(c->s, c->body));
     FM_TRY(to_chat(c->body));
     fm_status st = fm_params_read(&asked, c->s, c->body, true);
     st = st == FM_OK ? fm_chat_prompt(&ids, NULL, c->s, c->body) : st;

@@ -140,6 +140,9 @@ bool fm_ctx_recomputing(const fm_ctx *c) {
 void fm_ctx_set_pack(fm_ctx *c, bool on) {
     c->pack = on;
 }
+void fm_ctx_set_lora_mix(fm_ctx *c, const struct fm_lora_mix *mix) {
+    c->mix = mix;
+}
 bool fm_ctx_pack(const fm_ctx *c) {
     return c->pack;
 }

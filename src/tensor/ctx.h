@@ -60,6 +60,7 @@ struct fm_ctx {
     bool tape_on, training, recomputing, pack, cur_records;
     uint32_t step;
     uint64_t first_token;
+    const struct fm_lora_mix *mix;
     const char *file;
     int line;
 };

@@ -34,6 +34,22 @@ typedef struct fm_lora {
     char stream[32];
 } fm_lora;
 
+/* Additions to chosen rows: what several texts with an adapter each have in one product. */
+typedef struct fm_lora_entry {
+    const fm_param *weight;
+    const fm_lora *lora; /* without magnitude and dropout; NULL = none */
+} fm_lora_entry;
+typedef struct fm_lora_part {
+    const int32_t *rows; /* [n] of the activations */
+    int32_t n;
+    const fm_lora_entry *lora; /* by the index of the weight */
+} fm_lora_part;
+typedef struct fm_lora_mix {
+    fm_lora_part *part; /* [n_parts], no row in two of them */
+    int n_parts;
+    int64_t n_rows; /* of the activations */
+} fm_lora_mix;
+
 struct fm_param {
     char *name; /* Hugging Face name */
     int32_t index;

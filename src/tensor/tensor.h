@@ -193,6 +193,9 @@ bool fm_ctx_recomputing(const fm_ctx *c);
 /* Inference: linear layers keep packed copies of weights. */
 void fm_ctx_set_pack(fm_ctx *c, bool on);
 bool fm_ctx_pack(const fm_ctx *c);
+/* Inference: linear layers add the low-rank parts of these rows; NULL = none. Borrowed. */
+struct fm_lora_mix;
+void fm_ctx_set_lora_mix(fm_ctx *c, const struct fm_lora_mix *mix);
 
 /* Peaks since fm_ctx_new, exact on every device: data arena, gradient region (bytes). */
 int64_t fm_ctx_arena_peak(const fm_ctx *c);

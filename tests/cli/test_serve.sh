@@ -155,6 +155,32 @@ has drained '"completion_tokens":200'
 grep -q '"path":"/v1/completions","status":200' log || die "the access log lacks the requests"
 ! grep -q 'people' log || die "the access log has content"
 
+# Adapters by name, beside the base.
+for name in law verse; do
+    run 0 "$fathom" train model_name_or_path=one dataset=corpus.jsonl finetuning_type=lora lora_rank=4 cutoff_len=128 \
+        learning_rate=0.05 max_steps=3 seed=${#name} measure_mfu=false output_dir=$name
+done
+start --alias tiny --ctx-size 256 --adapter law=law --adapter verse=verse
+ask 200 /v1/models
+has out '"id":"law"'
+has out '"parent":"tiny"'
+ask 200 /v1/models/verse
+body='"prompt":"We the people","max_tokens":12,"temperature":0,"logprobs":1'
+for name in tiny law verse; do
+    ask 200 /v1/completions "{$body,\"model\":\"$name\"}"
+    has out "\"model\":\"$name\""
+    sed 's/.*"token_logprobs"/{"token_logprobs"/;s/"usage".*//' out > $name.out
+done
+! cmp -s tiny.out law.out || die "the adapter changes nothing"
+! cmp -s verse.out law.out || die "both adapters are the same"
+ask 200 /v1/completions "{$body,\"adapter\":\"law\"}"
+sed 's/.*"token_logprobs"/{"token_logprobs"/;s/"usage".*//' out > again.out
+same law.out again.out
+ask 404 /v1/completions "{$body,\"adapter\":\"other\"}"
+ask 404 /v1/completions "{$body,\"model\":\"other\"}"
+stop
+run 1 "$fathom" serve one --port 0 --adapter law=nothing
+
 # Keys, limits, origins.
 printf '# two keys\nsecret-1 name=ann\nsha256:%s name=bob requests_per_minute=1\n' \
     "$(printf secret-2 | sha256sum | cut -d ' ' -f 1)" > keys

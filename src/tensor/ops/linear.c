@@ -3,6 +3,7 @@
 
 #include "backend/scratch.h"
 #include "tensor/dora.h"
+#include "tensor/ctx.h"
 #include "tensor/ops_util.h"
 #include "tensor/param.h"
 
@@ -229,12 +230,40 @@ static fm_tensor *dora(fm_ctx *c, fm_tensor *x, fm_tensor *w, fm_tensor *b, cons
     return fm_add(c, y, fm_add(c, whole, fm_scale(c, base, -1)));
 }
 
+/* y += scale B A x in the rows of each part. */
+static fm_tensor *add_mix(fm_ctx *c, fm_tensor *x, const fm_param *w, fm_tensor *y) {
+    const fm_lora_mix *mix = c->mix;
+    for (int i = 0; i < mix->n_parts; i++) {
+        const fm_lora_part *p = &mix->part[i];
+        const fm_lora_entry *l = &p->lora[w->index];
+        if (l->weight != w || !l->lora) {
+            continue;
+        }
+        FM_ASSERT(x && fm_rows(x) == mix->n_rows && x->n_dims == 2);
+        fm_tensor *idx = fm_from_memory(c, FM_I32, 1, (int64_t[]){p->n}, (void *)(uintptr_t)p->rows);
+        fm_tensor *low = fm_linear(c, fm_gather(c, x, idx), fm_leaf(c, l->lora->a), NULL);
+        fm_tensor *add = fm_linear(c, fm_scale(c, low, (double)l->lora->scale), fm_leaf(c, l->lora->b), NULL);
+        if (!add) {
+            return NULL;
+        }
+        fm_rows_args a = {.n = p->n, .dim = fm_last(y), .idx = p->rows, .x = fm_data(c, y), .y = fm_data(c, add)};
+        if (!fm_ctx_is_meta(c) && fm_op_run(c, FM_K_scatter_add_rows, y->dtype, &a) != FM_OK) {
+            fm_ctx_fail(c, fm_error_get().status);
+            return NULL;
+        }
+    }
+    return y;
+}
+
 fm_tensor *fm_linear_(fm_ctx *c, fm_tensor *x, fm_tensor *w, fm_tensor *b) {
     const fm_lora *l = w && w->param ? w->param->lora : NULL;
     if (l && x && l->magnitude) {
         return dora(c, x, w, b, l);
     }
     fm_tensor *y = fm_apply(c, &fm_op_linear, 2, 3, (fm_tensor *[]){x, w, b}, NULL, 0, NULL);
+    if (y && w && c->mix && w->param) {
+        y = add_mix(c, x, w->param, y);
+    }
     if (!l || !y) {
         return y;
     }

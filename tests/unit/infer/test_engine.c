@@ -17,6 +17,7 @@
 #include "fathom/engine.h"
 #include "infer/blocks.h"
 #include "infer/stops.h"
+#include "model/adapter.h"
 #include "model/model.h"
 
 static char dir[64];
@@ -118,16 +119,20 @@ static void on_event(void *user, const fm_engine_event *v) {
     pthread_mutex_unlock(&r->lock);
 }
 
-static void submit(result *out, fm_engine *e, const int32_t *ids, int n, const fm_sampling *o) {
+static void submit_to(result *out, fm_engine *e, const int32_t *ids, int n, const fm_sampling *o, const char *adapter) {
     *out = (result){.n = 0};
     pthread_mutex_init(&out->lock, NULL);
     pthread_cond_init(&out->change, NULL);
-    fm_generation g = {.size = sizeof g, .sampling = o, .fn = on_event, .user = out};
+    fm_generation g = {.size = sizeof g, .sampling = o, .adapter = adapter, .fn = on_event, .user = out};
     fm_status s = fm_engine_submit(&out->r, e, ids, n, &g);
     if (s != FM_OK) {
         print_error("%s\n", fm_error_get().message);
     }
     assert_int_equal(s, FM_OK);
+}
+
+static void submit(result *out, fm_engine *e, const int32_t *ids, int n, const fm_sampling *o) {
+    submit_to(out, e, ids, n, o, NULL);
 }
 
 static void wait_done(result *r) {
@@ -403,6 +408,115 @@ static void test_speculation(void **state) {
     assert_int_equal(fm_remove_tree(small), FM_OK);
 }
 
+/* A PEFT folder with random values. */
+static void write_adapter(char *out, size_t cap, int rank, uint64_t seed) {
+    static const char *const targets[] = {"q_proj", "v_proj", "down_proj"};
+    fm_adapter_config cfg = {.rank = rank, .alpha = 2.0 * rank, .target = targets, .n_targets = rank > 4 ? 3 : 2};
+    fm_model *m;
+    assert_int_equal(fm_model_load(&m, dir, true, FM_F32), FM_OK);
+    assert_int_equal(fm_adapter_new(m, &cfg), FM_OK);
+    fm_adapter *a = m->adapter;
+    assert_int_equal(fm_params_alloc(a->params, FM_F32), FM_OK);
+    assert_int_equal(fm_params_init(a->params, seed, NULL), FM_OK);
+    fm_rng_key k = {.seed = seed, .stream = fm_rng_stream("adapter")};
+    for (int i = 0; i < a->n; i++) {
+        float *b = a->lora[i].b->data;
+        for (int64_t j = 0; j < a->lora[i].b->numel; j++) {
+            b[j] = (float)(fm_rng_uniform(k, (uint64_t)(i * 100000 + j)) - 0.5);
+        }
+    }
+    snprintf(out, cap, "/tmp/fathom_adapter_XXXXXX");
+    assert_non_null(mkdtemp(out));
+    assert_int_equal(fm_adapter_save(m, out, dir), FM_OK);
+    fm_model_close(m);
+}
+
+static void alone_with(const char *adapter, const char *dtype, job *jobs, int first) {
+    fm_model *m;
+    fm_model_options o = {.size = sizeof o, .dtype = dtype, .threads = 2, .adapter = adapter};
+    assert_int_equal(fm_model_open(&m, dir, &o), FM_OK);
+    for (int i = first; i < JOBS; i += 3) {
+        fm_session *s;
+        assert_int_equal(fm_session_new(&s, m, 0), FM_OK);
+        assert_int_equal(fm_session_generate(s, jobs[i].ids, jobs[i].n, &jobs[i].o, collect, &jobs[i].want, NULL),
+                         FM_OK);
+        fm_session_free(s);
+    }
+    fm_model_close(m);
+}
+
+/* Requests with two adapters and with none in one batch: each gets what it gets from a model with that adapter alone.
+ */
+static void adapters(const char *family, const char *dtype) {
+    static job jobs[JOBS];
+    static const char *const names[] = {NULL, "a", "b"};
+    char one[40], two[40];
+    write_model(family, FM_F32);
+    write_adapter(one, sizeof one, 4, 1);
+    write_adapter(two, sizeof two, 8, 2);
+    make_jobs(jobs, 6);
+    alone_with(NULL, dtype, jobs, 0);
+    alone_with(one, dtype, jobs, 1);
+    alone_with(two, dtype, jobs, 2);
+    fm_model *m = open_model(dtype);
+    for (int mode = 0; mode < 3; mode++) {
+        fm_engine_options o = {.size = sizeof o, .parallel = 12, .lookup = mode == 2};
+        fm_engine *e;
+        if (mode == 1) {
+            o.ctx_size = 300;
+            o.batch_tokens = 24;
+            o.block_tokens = 8;
+            o.kv_bytes = 48 * 8 * fm_model_kv_bytes_per_token(&m->cfg, m->compute);
+        }
+        assert_int_equal(fm_engine_new(&e, m, &o), FM_OK);
+        assert_int_equal(fm_engine_add_adapter(e, "b", two), FM_OK);
+        for (int k = 0; k < JOBS; k++) {
+            job *j = &jobs[k];
+            if (k == 1) { /* one comes while others run */
+                fm_status s = fm_engine_add_adapter(e, "a", one);
+                if (s != FM_OK) {
+                    print_error("%s\n", fm_error_get().message);
+                }
+                assert_int_equal(s, FM_OK);
+                assert_int_equal(fm_engine_add_adapter(e, "a", one), FM_ERR_EXISTS);
+            }
+            submit_to(&j->got, e, j->ids, j->n, &j->o, names[k % 3]);
+        }
+        assert_true(fm_engine_has_adapter(e, "a"));
+        assert_int_equal(fm_engine_remove_adapter(e, "a"), FM_OK); /* those that run keep it */
+        assert_false(fm_engine_has_adapter(e, "a"));
+        assert_int_equal(fm_engine_remove_adapter(e, "a"), FM_ERR_NOT_FOUND);
+        for (int k = 0; k < JOBS; k++) {
+            wait_done(&jobs[k].got);
+            check_job(&jobs[k]);
+        }
+        /* What an adapter left in the cache is not found without it. */
+        fm_generation g = {.size = sizeof g, .adapter = "a", .fn = on_event, .user = &jobs[0].got};
+        fm_request *none;
+        assert_int_equal(fm_engine_submit(&none, e, jobs[0].ids, 1, &g), FM_ERR_NOT_FOUND);
+        result base, with;
+        fm_sampling s = options(8, 0);
+        submit_to(&with, e, jobs[0].ids, jobs[0].n, &s, "b");
+        wait_done(&with);
+        submit_to(&base, e, jobs[0].ids, jobs[0].n, &s, NULL);
+        wait_done(&base);
+        assert_memory_not_equal(base.logprob, with.logprob, sizeof base.logprob);
+        fm_engine_free(e);
+    }
+    fm_model_close(m);
+    assert_int_equal(fm_remove_tree(dir), FM_OK);
+    assert_int_equal(fm_remove_tree(one), FM_OK);
+    assert_int_equal(fm_remove_tree(two), FM_OK);
+}
+
+static void test_adapters(void **state) {
+    (void)state;
+    adapters("llama", "f32");
+    if (!test_quick()) {
+        adapters("qwen3", "bf16");
+    }
+}
+
 /* Refusals, ends, cancelling; the second request with the same prompt finds it in the cache. */
 static void test_ends(void **state) {
     (void)state;
@@ -533,9 +647,9 @@ static void test_blocks(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_blocks),      cmocka_unit_test(test_stops),  cmocka_unit_test(test_ends),
-        cmocka_unit_test(test_llama),       cmocka_unit_test(test_bf16),   cmocka_unit_test(test_experts),
-        cmocka_unit_test(test_speculation), cmocka_unit_test(test_latent),
+        cmocka_unit_test(test_blocks),      cmocka_unit_test(test_stops),    cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_llama),       cmocka_unit_test(test_bf16),     cmocka_unit_test(test_experts),
+        cmocka_unit_test(test_speculation), cmocka_unit_test(test_adapters), cmocka_unit_test(test_latent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
