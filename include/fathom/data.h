@@ -43,6 +43,8 @@ typedef struct fm_check_report {
     int64_t n_tokens, n_cut, n_cut_tokens; /* with a tokenizer: rows longer than cutoff_len */
     int64_t n_loss_tokens;
     int64_t longest_tokens, longest_line;
+    int64_t n_classes, most_rows, least_rows; /* of the class column; n_classes 0: there is none */
+    char most_class[64], least_class[64];
 } fm_check_report;
 FM_API FM_MUST_CHECK fm_status fm_data_check(fm_check_report *out, const fm_check_config *c, fm_bad_row_fn fn,
                                              void *user);
@@ -112,6 +114,50 @@ FM_API FM_MUST_CHECK fm_status fm_data_run(fm_data_report *out, char **manifest_
 
 /* A manifest as lines for people: rows in and out of each step, and why rows went (fm_string_free). */
 FM_API FM_MUST_CHECK fm_status fm_data_manifest_text(char **out, const char *manifest_json);
+
+/* ---- what a dataset holds, and what changed ---- */
+
+typedef struct fm_stats_config fm_stats_config;
+FM_API const fm_option *fm_stats_options(void);
+FM_API FM_MUST_CHECK fm_status fm_stats_config_new(fm_stats_config **out);
+FM_API void fm_stats_config_free(fm_stats_config *c);
+/* *json (fm_string_free): {files, rows, bad, text: {column, rows, bytes, characters, min, mean, median, p90, p99, max,
+ * histogram: [{from, to, rows}]}, scripts: [{script, rows, letters, share}], duplicates: {by, rows, share}, columns:
+ * [{name, type, missing, distinct, exact, min, max, mean}], classes: {column, values: [{value, rows}], without, ratio,
+ * unbalanced}}; median and the p's are within 1%. */
+FM_API FM_MUST_CHECK fm_status fm_data_stats(char **json, const fm_stats_config *c);
+/* The same as lines for people (fm_string_free). */
+FM_API FM_MUST_CHECK fm_status fm_data_stats_text(char **out, const char *json);
+
+typedef struct fm_diff_config {
+    char *format, *key; /* key: column that names a row, or NULL: rows are compared as a whole */
+    int64_t show;       /* examples of each kind of difference */
+    int64_t memory;     /* for sorting */
+} fm_diff_config;
+FM_API const fm_option *fm_diff_options(void);
+/* What changed from dataset a to b, each a file or folder; manifests are read where they are. *json (fm_string_free):
+ * {a, b: {path, rows, bad, columns}, rows: {same, added, removed, changed}, columns: {added, removed}, changed_columns:
+ * [{name, rows}], looked_at, examples: {...}, manifests: {...}}. */
+FM_API FM_MUST_CHECK fm_status fm_data_diff(char **json, const char *a, const char *b, const fm_diff_config *c);
+FM_API FM_MUST_CHECK fm_status fm_data_diff_text(char **out, const char *json);
+
+/* ---- erasure ---- */
+
+typedef struct fm_erase_config {
+    char *column;       /* rows whose cell here is the subject, as text */
+    bool anywhere;      /* also rows that name the subject in any text */
+    char *subject_file; /* holds the subject, on one line; "-": stdin */
+    char *subject;      /* or the subject itself */
+    char *key_file;     /* of the hash that the manifest keeps */
+    fm_strlist search;  /* folders where datasets and shards made from this one are looked for */
+    bool dry_run;
+} fm_erase_config;
+FM_API const fm_option *fm_erase_options(void);
+/* Rewrites the files of a dataset without the rows of one subject. *json (fm_string_free): {dataset, subject: keyed
+ * hash, rows, unreadable, files: [{file, rows}], sources: [files it was made from], derived: [{path, kind, erased}]}.
+ */
+FM_API FM_MUST_CHECK fm_status fm_data_erase(char **json, const char *dataset, const fm_erase_config *c);
+FM_API FM_MUST_CHECK fm_status fm_data_erase_text(char **out, const char *json);
 
 /* Tokenizer training over the same kinds of input. */
 typedef struct fm_tokenizer_train_config fm_tokenizer_train_config;

@@ -68,11 +68,12 @@ static int run(const cli_command *cmd, int argc, char **argv) {
         if (s == FM_OK && cli_flags.json) {
             printf("{\"files\":%lld,\"rows\":%lld,\"bad\":%lld,\"empty\":%lld,\"bytes\":%lld,\"chars\":%lld,\"tokens\":"
                    "%lld,\"cut_rows\":%lld,"
-                   "\"cut_tokens\":%lld,\"loss_tokens\":%lld,\"longest_tokens\":%lld,\"longest_line\":%lld}\n",
+                   "\"cut_tokens\":%lld,\"loss_tokens\":%lld,\"longest_tokens\":%lld,\"longest_line\":%lld,"
+                   "\"classes\":%lld,\"largest_class_rows\":%lld,\"smallest_class_rows\":%lld}\n",
                    (long long)r.n_files, (long long)r.n_rows, (long long)r.n_bad, (long long)r.n_empty,
                    (long long)r.n_bytes, (long long)r.n_chars, (long long)r.n_tokens, (long long)r.n_cut,
                    (long long)r.n_cut_tokens, (long long)r.n_loss_tokens, (long long)r.longest_tokens,
-                   (long long)r.longest_line);
+                   (long long)r.longest_line, (long long)r.n_classes, (long long)r.most_rows, (long long)r.least_rows);
         } else if (s == FM_OK) {
             char b[32];
             if (shown > 100) {
@@ -86,6 +87,15 @@ static int run(const cli_command *cmd, int argc, char **argv) {
                        "%lld tokens (line %lld)\n",
                        (long long)r.n_tokens, (long long)r.n_loss_tokens, (long long)r.n_cut, (long long)r.n_cut_tokens,
                        (long long)r.longest_tokens, (long long)r.longest_line);
+            }
+            if (r.n_classes > 1) {
+                double ratio = (double)r.most_rows / (double)r.least_rows;
+                printf("%lld classes, from %lld rows ('%s') to %lld ('%s')\n", (long long)r.n_classes,
+                       (long long)r.least_rows, r.least_class, (long long)r.most_rows, r.most_class);
+                if (ratio > 3) {
+                    printf("warning: the largest class has %.1f times the rows of the smallest (more than 3:1)\n",
+                           ratio);
+                }
             }
         }
     }

@@ -1,11 +1,14 @@
 /* data check: reads rows as training would and says what is wrong with them. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/progress.h"
+#include "data/classes.h"
 #include "data/pack.h"
+#include "data/records.h"
 
 #define BATCH_ROWS  4096
 #define BATCH_BYTES ((size_t)4 << 20)
@@ -128,10 +131,60 @@ static fm_status check_all(checker *k) {
     return count_tokens(k);
 }
 
+/* Looks so far for the class column before the rows count as having none. */
+#define LABEL_ROWS 1000
+
+static fm_status read_classes(fm_classes *k, fm_records *in, const char *label) {
+    fm_rec *r = NULL;
+    fm_bump *arena;
+    for (int64_t n = 1;; n++) {
+        FM_TRY(fm_records_next(in, &r, &arena));
+        if (!r || k->too_many || (n > LABEL_ROWS && k->n == 0)) {
+            return FM_OK;
+        }
+        FM_TRY(fm_classes_add(k, r, label));
+        if ((n & 1023) == 0 && fm_cancelled()) {
+            FM_FAIL(FM_ERR_CANCELLED, "interrupted after %lld rows", (long long)n);
+        }
+    }
+}
+
+/* The classes are read by themselves, as the rows above are text alone. */
+static fm_status count_classes(checker *k) {
+    static const char *const formats[] = {"auto", "txt", "jsonl", "csv", "tsv"};
+    const fm_check_config *c = k->c;
+    for (size_t i = 0; i < c->rows.input.n; i++) {
+        if (strcmp(c->rows.input.item[i], "-") == 0) {
+            return FM_OK; /* read already */
+        }
+    }
+    fm_records_options o = {.input = c->rows.input, .format = formats[c->rows.format]};
+    fm_classes *classes = c->label ? fm_calloc(1, sizeof *classes) : NULL;
+    if (!classes) {
+        return c->label ? fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "no memory to count classes") : FM_OK;
+    }
+    fm_records *in = NULL;
+    fm_status s = fm_records_open(&in, &o);
+    s = s == FM_OK ? read_classes(classes, in, c->label) : s;
+    const fm_class *most, *least;
+    if (s == FM_OK && fm_classes_ratio(classes, &most, &least) > 0) {
+        k->r.n_classes = (int64_t)classes->n;
+        k->r.most_rows = most->rows;
+        k->r.least_rows = least->rows;
+        snprintf(k->r.most_class, sizeof k->r.most_class, "%s", most->name);
+        snprintf(k->r.least_class, sizeof k->r.least_class, "%s", least->name);
+    }
+    fm_records_close(in);
+    fm_classes_free(classes);
+    fm_free(classes);
+    return s;
+}
+
 fm_status fm_data_check(fm_check_report *out, const fm_check_config *c, fm_bad_row_fn fn, void *user) {
     FM_ASSERT(out && out->size >= sizeof out->size);
     checker k = {.c = c, .fn = fn, .user = user};
     fm_status s = check_all(&k);
+    s = s == FM_OK ? count_classes(&k) : s;
     fm_tokenizer_free(k.tok);
     fm_str_free(&k.text);
     fm_free(k.end);

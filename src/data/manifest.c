@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "data/manifest.h"
 #include "data/run.h"
 
 /* The manifest beside an input file or in its folder, or NULL. */
@@ -34,6 +35,55 @@ static fm_status manifest_of(fm_json **out, const char *path, bool with_folder) 
     return FM_OK;
 }
 
+fm_status fm_manifest_input(fm_json *e, const char *path, bool with_folder) {
+    char hash[33];
+    fm_json *from = NULL;
+    FM_TRY(fm_file_hash(hash, path));
+    FM_TRY(fm_json_set(e, "bytes", fm_json_new_int(fm_file_size(path))));
+    FM_TRY(fm_json_set(e, "hash", fm_json_new_str(hash)));
+    FM_TRY(manifest_of(&from, path, with_folder));
+    return from ? fm_json_set(e, "from", from) : FM_OK;
+}
+
+/* One hash over the names and hashes of the output files. */
+static fm_status content_hash(char hash[33], const fm_json *files) {
+    fm_hasher *h;
+    FM_TRY(fm_hasher_new(&h));
+    for (size_t i = 0; i < fm_json_size(files); i++) {
+        static const char *const keys[] = {"file", "hash"};
+        for (size_t k = 0; k < FM_ARRAY_LEN(keys); k++) {
+            const char *v = fm_json_str(fm_json_get(fm_json_at(files, i), keys[k]), NULL);
+            fm_hasher_update(h, v ? v : "", v ? strlen(v) + 1 : 1);
+        }
+    }
+    fm_hasher_hex(h, hash);
+    fm_hasher_free(h);
+    return FM_OK;
+}
+
+fm_status fm_manifest_rehash(fm_json *doc, int64_t rows) {
+    char hash[33];
+    FM_TRY(content_hash(hash, fm_json_get(doc, "output")));
+    FM_TRY(fm_json_set(doc, "hash", fm_json_new_str(hash)));
+    return fm_json_set(doc, "rows", fm_json_new_int(rows));
+}
+
+fm_status fm_manifest_outputs(fm_json *doc, fm_json *files_take, int64_t rows) {
+    FM_TRY(fm_json_set(doc, "output", files_take));
+    return fm_manifest_rehash(doc, rows);
+}
+
+fm_status fm_manifest_begin(fm_json *doc) {
+    char when[32];
+    time_t now = (time_t)(fm_unix_ms() / 1000);
+    struct tm tm;
+    strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
+    FM_TRY(fm_json_set(doc, "format", fm_json_new_str("fathom-data")));
+    FM_TRY(fm_json_set(doc, "version", fm_json_new_int(1)));
+    FM_TRY(fm_json_set(doc, "program", fm_json_new_str("fathom " FATHOM_VERSION)));
+    return fm_json_set(doc, "made", fm_json_new_str(when));
+}
+
 static fm_status input_json(fm_json *list, const fm_run *r, size_t i, bool first_of_dir) {
     const fm_job_file *f = &r->job->file[i];
     const fm_job_input *in = &r->job->input[f->input];
@@ -51,15 +101,7 @@ static fm_status input_json(fm_json *list, const fm_run *r, size_t i, bool first
         FM_TRY(fm_json_set(e, "source", fm_json_new_str(in->source)));
     }
     if (f->bytes >= 0 && !fm_path_is_dir(f->path)) {
-        char hash[33];
-        FM_TRY(fm_file_hash(hash, f->path));
-        FM_TRY(fm_json_set(e, "bytes", fm_json_new_int(f->bytes)));
-        FM_TRY(fm_json_set(e, "hash", fm_json_new_str(hash)));
-        fm_json *from = NULL;
-        FM_TRY(manifest_of(&from, f->path, first_of_dir));
-        if (from) {
-            FM_TRY(fm_json_set(e, "from", from));
-        }
+        FM_TRY(fm_manifest_input(e, f->path, first_of_dir));
     }
     return FM_OK;
 }
@@ -71,16 +113,11 @@ static bool same_dir(const char *a, const char *b) {
 }
 
 static fm_status fill(fm_json *doc, const fm_run *r) {
-    char when[32];
-    time_t now = (time_t)(fm_unix_ms() / 1000);
-    struct tm tm;
-    strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
-    FM_TRY(fm_json_set(doc, "format", fm_json_new_str("fathom-data")));
-    FM_TRY(fm_json_set(doc, "version", fm_json_new_int(1)));
-    FM_TRY(fm_json_set(doc, "program", fm_json_new_str("fathom " FATHOM_VERSION)));
-    FM_TRY(fm_json_set(doc, "made", fm_json_new_str(when)));
+    FM_TRY(fm_manifest_begin(doc));
     FM_TRY(fm_json_set(doc, "seed", fm_json_new_int(r->job->o->seed)));
-    FM_TRY(fm_json_set(doc, "rows", fm_json_new_int(r->rows_out)));
+    if (r->job->o->rejects) {
+        FM_TRY(fm_json_set(doc, "rejects", fm_json_new_str(r->job->o->rejects)));
+    }
     fm_json *inputs = fm_json_new_array(), *steps, *v = NULL;
     FM_TRY(fm_json_set(doc, "inputs", inputs));
     for (size_t i = 0; i < r->job->n_files; i++) {
@@ -112,14 +149,14 @@ static fm_status fill(fm_json *doc, const fm_run *r) {
 
 fm_status fm_manifest_make(fm_json **out, const fm_run *r, fm_json *files_take) {
     fm_json *doc = *out = fm_json_new_object();
-    FM_TRY(fm_json_set(doc, "output", files_take));
+    FM_TRY(fm_manifest_outputs(doc, files_take, r->rows_out));
     return fill(doc, r);
 }
 
-fm_status fm_manifest_write(const fm_run *r, const fm_json *manifest) {
+fm_status fm_manifest_write(const char *dataset, const fm_json *manifest) {
     char path[4096];
     fm_str text = {0};
-    FM_TRY(fm_job_beside(path, sizeof path, r->job->o->output, "manifest.json"));
+    FM_TRY(fm_job_beside(path, sizeof path, dataset, "manifest.json"));
     fm_status s = fm_json_dump(&text, manifest, 2);
     fm_str_putc(&text, '\n');
     if (s == FM_OK) {

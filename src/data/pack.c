@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "data/manifest.h"
 #include "data/pack_run.h"
 #include "data/shards.h"
 
@@ -255,6 +256,22 @@ static fm_status pack_file(fm_packer *p, const char *name) {
     return s == FM_OK ? p->rejects_status : s;
 }
 
+/* The files with their hashes and manifests, so that shards know their whole history. */
+static fm_status put_inputs(fm_json *extra, const fm_json *files) {
+    fm_json *list = fm_json_new_array();
+    FM_TRY(fm_json_set(extra, "inputs", list));
+    for (size_t i = 0; i < fm_json_size(files); i++) {
+        const char *path = fm_json_str(fm_json_at(files, i), NULL);
+        fm_json *e = fm_json_new_object();
+        FM_TRY(fm_json_append(list, e));
+        FM_TRY(fm_json_set(e, "file", fm_json_new_str(path)));
+        if (fm_file_size(path) >= 0 && !fm_path_is_dir(path)) {
+            FM_TRY(fm_manifest_input(e, path, i == 0));
+        }
+    }
+    return FM_OK;
+}
+
 static fm_status finish(fm_packer *p, const char *settings) {
     const fm_pack_config *c = p->c;
     if (fm_shard_writer_documents(p->train) == 0) {
@@ -275,6 +292,7 @@ static fm_status finish(fm_packer *p, const char *settings) {
     fm_status s = fm_json_set(extra, "settings_hash", fm_json_new_str(settings));
     s = s == FM_OK ? fm_json_set(extra, "counts", fm_json_new_object()) : s;
     s = s == FM_OK ? store_counts(fm_json_get(extra, "counts"), &p->r) : s;
+    s = s == FM_OK ? put_inputs(extra, p->files) : s;
     if (s == FM_OK && p->val && fm_shard_writer_documents(p->val) > 0) {
         s = fm_shard_writer_finish(p->val, p->tok_hash, p->files, NULL);
     } else if (s == FM_OK && p->val) {

@@ -19,7 +19,7 @@ struct fm_pack_config {
 
 struct fm_check_config {
     fm_rows_config rows;
-    char *tokenizer;
+    char *tokenizer, *label;
     int64_t cutoff_len, threads;
     bool add_bos, add_eos;
     /* Questions and answers: */

@@ -42,6 +42,8 @@ static const fm_option check_table[] = {
      "count a BOS token for each row"},
     {"add_eos", FM_OPT_BOOL, offsetof(fm_check_config, add_eos), "true", 0, 0, NULL, NULL, NULL,
      "count an EOS token for each row"},
+    {"label", FM_OPT_STR, offsetof(fm_check_config, label), "label", 0, 0, NULL, "label_column", "NAME",
+     "class column: warns when its largest class has more than 3 times the rows of its smallest"},
     {"template", FM_OPT_STR, offsetof(fm_check_config, template_), NULL, 0, 0, NULL, "chat_template", "NAME|FILE",
      "reads rows as stage sft does, with this chat template (auto: the tokenizer's own), and shows which tokens carry "
      "loss"},

@@ -91,6 +91,10 @@ static fm_status fill(fm_records *r) {
         r->more = true;
         s = f->reader->open(&r->state, f->location, &r->reader_options);
         if (s != FM_OK) { /* a file that cannot be opened is the caller's to know; nothing was read of it */
+            fm_error_record error;
+            fm_error_save(&error);
+            f->reader->close(r->state);
+            fm_error_restore(&error);
             r->state = NULL;
             return s;
         }

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/option_row.h"
+#include "data/manifest.h"
 #include "data/out_parquet.h"
 
 static bool is_whole(const fm_step_def *d) {
@@ -275,7 +276,7 @@ static fm_status finish(fm_run *r, fm_json **manifest) {
     }
     FM_TRY(fm_manifest_make(manifest, r, files));
     if (strcmp(r->job->o->output, "-") != 0) {
-        FM_TRY(fm_manifest_write(r, *manifest));
+        FM_TRY(fm_manifest_write(r->job->o->output, *manifest));
     }
     unlink(r->state_path);
     return FM_OK;

@@ -58,6 +58,5 @@ FM_MUST_CHECK fm_status fm_total_json(fm_json **out, const fm_step_total *t);
 
 /* The manifest of a finished run (owned). */
 FM_MUST_CHECK fm_status fm_manifest_make(fm_json **out, const fm_run *r, fm_json *files_take);
-FM_MUST_CHECK fm_status fm_manifest_write(const fm_run *r, const fm_json *manifest);
 
 #endif

@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/mem.h"
-#include "base/sha.h"
+#include "data/keyed.h"
 #include "data/pii.h"
 #include "data/step.h"
 
@@ -39,40 +39,8 @@ typedef struct state {
     unsigned kinds;
     bool all;
     fm_pii_names *names;
-    uint8_t key[64]; /* padded */
+    fm_keyed key;
 } state;
-
-static void from_hex(uint8_t *out, const char *hex, size_t n) {
-    for (size_t i = 0; i < 2 * n; i++) {
-        int v = hex[i] <= '9' ? hex[i] - '0' : hex[i] - 'a' + 10;
-        out[i / 2] = (uint8_t)(i % 2 ? out[i / 2] | v : v << 4);
-    }
-}
-
-static fm_status load_key(state *s, const char *path) {
-    char *data, hex[65];
-    size_t n;
-    FM_TRY(fm_file_read(&data, &n, path, 1 << 20));
-    while (n && (data[n - 1] == '\n' || data[n - 1] == '\r')) {
-        n--;
-    }
-    if (n <= 64) {
-        memcpy(s->key, data, n);
-    } else {
-        fm_sha h;
-        fm_sha256_init(&h);
-        fm_sha_update(&h, data, n);
-        fm_sha_hex(&h, hex);
-        from_hex(s->key, hex, 32);
-    }
-    memset(data, 0, n);
-    fm_free(data);
-    if (n < 16) {
-        fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "the key in '%s' has %zu bytes, expected 16 or more", path, n);
-        return fm_error_hint("head -c 32 /dev/urandom | base64 > KEY makes one");
-    }
-    return FM_OK;
-}
 
 static fm_status load_names(state *s, const char *path) {
     char *data;
@@ -128,7 +96,7 @@ static fm_status privacy_open(fm_step *step) {
         return fm_error_hint("head -c 32 /dev/urandom | base64 > KEY, then --key-file KEY");
     }
     if (o->key_file) {
-        FM_TRY(load_key(s, o->key_file));
+        FM_TRY(fm_keyed_load(&s->key, o->key_file));
     }
     return o->names ? load_names(s, o->names) : FM_OK;
 }
@@ -137,7 +105,7 @@ static void privacy_close(fm_step *step) {
     state *s = step->state;
     if (s) {
         fm_pii_names_free(s->names);
-        memset(s->key, 0, sizeof s->key);
+        memset(&s->key, 0, sizeof s->key);
         fm_free(s);
         step->state = NULL;
     }
@@ -173,34 +141,13 @@ static void normal_value(fm_str *out, fm_pii_kind kind, fm_sv v) {
     }
 }
 
-static void hmac(const uint8_t key[64], const char *kind, const fm_str *value, char hex[65]) {
-    uint8_t pad[64], inner[32];
-    fm_sha h;
-    for (size_t i = 0; i < 64; i++) {
-        pad[i] = key[i] ^ 0x36;
-    }
-    fm_sha256_init(&h);
-    fm_sha_update(&h, pad, 64);
-    fm_sha_update(&h, kind, strlen(kind) + 1);
-    fm_sha_update(&h, value->data ? value->data : "", value->len);
-    fm_sha_hex(&h, hex);
-    from_hex(inner, hex, 32);
-    for (size_t i = 0; i < 64; i++) {
-        pad[i] = key[i] ^ 0x5C;
-    }
-    fm_sha256_init(&h);
-    fm_sha_update(&h, pad, 64);
-    fm_sha_update(&h, inner, 32);
-    fm_sha_hex(&h, hex);
-}
-
 /* [EMAIL_1234567890abcdef] */
 static fm_status put_pseudonym(const state *s, fm_str *out, fm_str *room, fm_pii_kind kind, fm_sv v) {
     char hex[65];
     const char *mask = fm_pii_mask(kind);
     normal_value(room, kind, v);
     FM_TRY(fm_str_check(room));
-    hmac(s->key, fm_pii_name(kind), room, hex);
+    fm_keyed_hex(&s->key, fm_pii_name(kind), room->data ? room->data : "", room->len, hex);
     fm_str_append(out, mask, strlen(mask) - 1);
     fm_str_printf(out, "_%.16s]", hex);
     return FM_OK;

@@ -36,7 +36,7 @@ static uint64_t hash_of(const char *path) {
     return h;
 }
 
-static char inputs[4][96], tokenizer[96], learned[96], typed[96], typed_parquet[96];
+static char inputs[4][96], tokenizer[96], learned[96], typed[96], typed_parquet[96], changed[96];
 
 static fm_status pack(int variant, uint64_t *sum) {
     fm_pack_config *c;
@@ -103,6 +103,26 @@ static fm_status convert(int variant, uint64_t *sum) {
     return s;
 }
 
+/* Statistics, and a comparison by key. */
+static fm_status look(int variant, uint64_t *sum) {
+    char *json = NULL;
+    fm_status s;
+    if (variant == 0) {
+        fm_stats_config *c;
+        const char *const set[] = {"input", typed, "label", "yes", "text_column", "t", NULL};
+        FM_TRY(fm_stats_config_new(&c));
+        s = set_all(c, fm_stats_options(), set);
+        s = s == FM_OK ? fm_data_stats(&json, c) : s;
+        fm_stats_config_free(c);
+    } else {
+        fm_diff_config c = {.key = (char *)(uintptr_t) "n", .show = 2, .memory = 1 << 20};
+        s = fm_data_diff(&json, typed, changed, &c);
+    }
+    *sum = json ? fm_hash64(json, strlen(json), 0) : 0;
+    fm_string_free(json);
+    return s;
+}
+
 /* A packed folder read as a trainer reads it. */
 static fm_status read_samples(const fm_dataset *d, uint64_t *sum) {
     static int32_t ids[32], pos[32], targets[32], offsets[64];
@@ -137,7 +157,7 @@ static void fresh(void) {
 
 static const failures_work works[] = {
     {"pack", pack, 2, out_dir, fresh},       {"check", check, 3, NULL, NULL},      {"learn", learn, 1, out_dir, fresh},
-    {"convert", convert, 2, out_dir, fresh}, {"read", read_packed, 1, NULL, NULL},
+    {"convert", convert, 2, out_dir, fresh}, {"read", read_packed, 1, NULL, NULL}, {"look", look, 2, NULL, NULL},
 };
 
 static void run_work(void **state) {
@@ -179,11 +199,13 @@ static int setup(void **state) {
     }
     snprintf(typed, sizeof typed, "%s/typed.jsonl", top);
     snprintf(typed_parquet, sizeof typed_parquet, "%s/typed.parquet", top);
-    FILE *t = fopen(typed, "w");
-    for (int i = 0; t && i < 40; i++) {
+    snprintf(changed, sizeof changed, "%s/changed.jsonl", top);
+    FILE *t = fopen(typed, "w"), *c = fopen(changed, "w");
+    for (int i = 0; t && c && i < 40; i++) {
+        fprintf(c, "{\"n\":%d,\"x\":%d.5,\"t\":\"other row\"}\n", 50 - i, 50 - i);
         fprintf(t, "{\"n\":%d,\"x\":%d.5,\"t\":\"row %d\",\"yes\":true,\"list\":[%d],\"no\":null}\n", i, i, i, i);
     }
-    good = t && fclose(t) == 0;
+    good = t && c && fclose(t) == 0 && fclose(c) == 0;
     char rows[96];
     fresh();
     good = good && convert(0, &sum) == FM_OK;
@@ -208,7 +230,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         {"pack", run_work, NULL, NULL, (void *)&works[0]},  {"check", run_work, NULL, NULL, (void *)&works[1]},
         {"learn", run_work, NULL, NULL, (void *)&works[2]}, {"convert", run_work, NULL, NULL, (void *)&works[3]},
-        {"read", run_work, NULL, NULL, (void *)&works[4]},
+        {"read", run_work, NULL, NULL, (void *)&works[4]},  {"look", run_work, NULL, NULL, (void *)&works[5]},
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
