@@ -40,7 +40,7 @@ say "Done in $(($(date +%s) - start)) s. Next:"
 cat >&2 <<T
   $fathom chat $out/model                       talk with it (it continues what you type)
   $fathom info $out/model                       what it is
-  $fathom train $here/pretrain-26m.yaml dataset=YOUR.jsonl output_dir=out/mine    a larger one on your text
+  $fathom train $here/pretrain-26m-model.yaml dataset=YOUR.jsonl output_dir=out/mine    a larger one on your text
   $fathom doctor                                what this machine can do
 T
 awk "BEGIN { exit !($bpb < $gzip_bpb) }" || { echo "demo: the model ($bpb bits per byte) does not beat gzip -9 ($gzip_bpb)" >&2; exit 1; }

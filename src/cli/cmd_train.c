@@ -104,9 +104,9 @@ const cli_command cli_cmd_train = {
     .about = "The configuration is a YAML file, key=value words, or both; the later wins. The first Ctrl-C saves a "
              "checkpoint\n"
              "and exits with 130, a second one exits at once and leaves the last checkpoint intact.",
-    .examples = "fathom train recipes/pretrain-26m.yaml\n"
+    .examples = "fathom train recipes/pretrain-26m-model.yaml\n"
                 "fathom train preset=26m dataset=packed tokenizer=tok output_dir=out max_steps=1000\n"
-                "fathom train recipes/pretrain-26m.yaml learning_rate=1e-3 --resume",
+                "fathom train recipes/pretrain-26m-model.yaml learning_rate=1e-3 --resume",
     .options = fm_train_options,
     .run = run,
 };
