@@ -703,6 +703,7 @@ fm_status fm_completion_start(fm_call *c, fm_answer_form form, const fm_completi
     asked->bias = NULL; /* taken over */
     asked->o.grammar = NULL;
     fm_responses_init(&k->responses, c, asked);
+    fm_metrics_asked(&c->s->metrics, asked->n, asked->o.max_new_tokens);
     snprintf(k->id, sizeof k->id, "%s-%s", form == FM_ANSWER_CHAT ? "chatcmpl" : "cmpl", c->id);
     fm_status s = copy_prompts(k, prompts, n_prompts);
     s = s == FM_OK && plan ? make_readers(k, plan) : s;

@@ -2,6 +2,7 @@
 #include "serve/metrics.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 
@@ -18,6 +19,9 @@ static const double request[] = {.3, .5, .8, 1,  1.5, 2,   2.5, 5,   10,   15,  
                                  30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680};
 static const double tokens[] = {1,    2,    5,    10,    20,    50,    100,    200,    500,
                                 1000, 2000, 5000, 10000, 20000, 50000, 100000, 200000, 500000};
+
+static const double choices[] = {1, 2, 5, 10, 20};
+static const double http[] = {.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300};
 
 static void observe(fm_histogram *h, const double *bound, size_t n, double v) {
     size_t i = 0;
@@ -60,8 +64,18 @@ void fm_metrics_finish(fm_metrics *m, const fm_engine_event *v) {
     pthread_mutex_unlock(&m->lock);
 }
 
-void fm_metrics_answer(fm_metrics *m, int code) {
+void fm_metrics_asked(fm_metrics *m, int n, int64_t max_tokens) {
     pthread_mutex_lock(&m->lock);
+    OBSERVE(&m->choices, choices, n);
+    if (max_tokens >= 0) {
+        OBSERVE(&m->most_tokens, tokens, (double)max_tokens);
+    }
+    pthread_mutex_unlock(&m->lock);
+}
+
+void fm_metrics_answer(fm_metrics *m, int code, int route, double seconds) {
+    pthread_mutex_lock(&m->lock);
+    OBSERVE(&m->http[route >= 0 && route < FM_METRIC_ROUTES - 1 ? route : FM_METRIC_ROUTES - 1], http, seconds);
     m->answers[code / 100 < 6 && code >= 100 ? code / 100 : 0]++;
     pthread_mutex_unlock(&m->lock);
 }
@@ -80,16 +94,40 @@ static void plain(fm_str *out, const char *name, const char *type, const char *h
     fm_str_printf(out, "llamacpp:%s %.17g\n", name, v);
 }
 
-static void histogram(fm_str *out, const fm_histogram *h, const char *name, const char *help, const double *bound,
-                      size_t n, const char *labels) {
+/* name with its prefix. */
+static void samples(fm_str *out, const fm_histogram *h, const char *name, const double *bound, size_t n,
+                    const char *labels) {
     uint64_t sum = 0;
-    head(out, "vllm:", name, "histogram", help);
     for (size_t i = 0; i < n; i++) {
         sum += h->count[i];
-        fm_str_printf(out, "vllm:%s_bucket{%s,le=\"%g\"} %llu\n", name, labels, bound[i], (unsigned long long)sum);
+        fm_str_printf(out, "%s_bucket{%s,le=\"%g\"} %llu\n", name, labels, bound[i], (unsigned long long)sum);
     }
-    fm_str_printf(out, "vllm:%s_bucket{%s,le=\"+Inf\"} %llu\nvllm:%s_sum{%s} %.17g\nvllm:%s_count{%s} %llu\n", name,
-                  labels, (unsigned long long)h->n, name, labels, h->sum, name, labels, (unsigned long long)h->n);
+    fm_str_printf(out, "%s_bucket{%s,le=\"+Inf\"} %llu\n%s_sum{%s} %.17g\n%s_count{%s} %llu\n", name, labels,
+                  (unsigned long long)h->n, name, labels, h->sum, name, labels, (unsigned long long)h->n);
+}
+
+static void histogram(fm_str *out, const fm_histogram *h, const char *name, const char *help, const double *bound,
+                      size_t n, const char *labels) {
+    char full[64];
+    head(out, "vllm:", name, "histogram", help);
+    snprintf(full, sizeof full, "vllm:%s", name);
+    samples(out, h, full, bound, n, labels);
+}
+
+/* Of the routes that were asked for. */
+static void write_http(fm_str *out, const fm_metrics *m, const char *l) {
+    fm_str labels = {0};
+    head(out, "fathom:", "http_request_duration_seconds", "histogram", "Time from a request to the end of its answer.");
+    for (int i = 0; i < FM_METRIC_ROUTES; i++) {
+        const char *path = i < fm_n_routes ? fm_routes[i]->path : "other";
+        if (m->http[i].n > 0) {
+            fm_str_clear(&labels);
+            fm_str_printf(&labels, "%s,route=\"%.*s\"", l, (int)strcspn(path, "|"), path);
+            samples(out, &m->http[i], "fathom:http_request_duration_seconds", http, FM_ARRAY_LEN(http),
+                    labels.data ? labels.data : l);
+        }
+    }
+    fm_str_free(&labels);
 }
 
 static void label_value(fm_str *out, const char *s) {
@@ -128,6 +166,9 @@ static void write_vllm(fm_str *out, const fm_metrics *m, const fm_engine_stats *
 #define FM_X(field, name, help, scale) histogram(out, &m->field, name, help, scale, FM_ARRAY_LEN(scale), l);
     FM_HISTOGRAM_LIST(FM_X)
 #undef FM_X
+    histogram(out, &m->choices, "request_params_n", "Choices asked for.", choices, FM_ARRAY_LEN(choices), l);
+    histogram(out, &m->most_tokens, "request_params_max_tokens", "Most tokens asked for.", tokens, FM_ARRAY_LEN(tokens),
+              l);
 }
 
 static void write_llamacpp(fm_str *out, const fm_metrics *m, const fm_engine_stats *st) {
@@ -204,6 +245,7 @@ void fm_metrics_write(fm_str *out, fm_serve *s) {
     write_vllm(out, &m, &st, l);
     write_llamacpp(out, &m, &st);
     write_own(out, &m, s, l);
+    write_http(out, &m, l);
     write_process(out, s);
     fm_str_free(&labels);
 }

@@ -9,6 +9,7 @@
 #include "fathom/engine.h"
 
 #define FM_METRIC_BUCKETS 24
+#define FM_METRIC_ROUTES  33
 
 struct fm_serve;
 
@@ -38,12 +39,17 @@ typedef struct fm_metrics {
     uint64_t finished_stop, finished_length, finished_abort;
     uint64_t prompt_tokens, generation_tokens;
     double prompt_s, generation_s;
-    uint64_t answers[6]; /* by hundreds of the code */
+    uint64_t answers[6];                 /* by hundreds of the code */
+    fm_histogram http[FM_METRIC_ROUTES]; /* seconds of answers, by route; the last: of no route */
+    fm_histogram choices, most_tokens;   /* what requests asked for */
 } fm_metrics;
 
 /* A generation that is over; v its last event. */
 void fm_metrics_finish(fm_metrics *m, const fm_engine_event *v);
-void fm_metrics_answer(fm_metrics *m, int code);
+/* route: its place in fm_routes, or -1. */
+void fm_metrics_answer(fm_metrics *m, int code, int route, double seconds);
+/* What a request asks for; max_tokens below 0: it does not say. */
+void fm_metrics_asked(fm_metrics *m, int choices, int64_t max_tokens);
 void fm_metrics_write(fm_str *out, struct fm_serve *s);
 
 #endif

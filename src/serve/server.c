@@ -24,6 +24,7 @@ const fm_route *const fm_routes[] = {
 #undef FM_ROUTE
 };
 const int fm_n_routes = (int)FM_ARRAY_LEN(fm_routes);
+_Static_assert(FM_ARRAY_LEN(fm_routes) < FM_METRIC_ROUTES, "each route has a histogram");
 
 /* ---- calls ----------------------------------------------------------------------------------- */
 
@@ -40,10 +41,19 @@ void fm_call_release(fm_call *c) {
     fm_free(c);
 }
 
+static int route_index(const fm_route *route) {
+    for (int i = 0; i < fm_n_routes && route; i++) {
+        if (fm_routes[i] == route) {
+            return i;
+        }
+    }
+    return -1;
+}
+
 void fm_call_done(fm_call *c, int code) {
     fm_serve *s = c->s;
     c->code = code;
-    fm_metrics_answer(&s->metrics, code);
+    fm_metrics_answer(&s->metrics, code, route_index(c->route), fm_now() - c->start_s);
     if (c->key) {
         fm_key_spend(s->keys, c->key, fm_now(), c->n_prompt + c->n_generated);
     }
