@@ -26,7 +26,7 @@ typedef struct fm_engine_options {
     int32_t max_queue;    /* requests that may wait, 256 */
     int32_t batch_tokens; /* of one forward pass, 512 */
     int32_t block_tokens; /* of one cache block, 16 */
-    const char *kv_dtype; /* "auto" (as the model computes), "f32", "bf16" */
+    const char *kv_dtype; /* "auto" (as the model computes), "f32", "bf16", "q8_0" (blocks of 32 int8) */
     bool no_prefix_cache;
     /* Speculative decoding: at most one of them. What is generated does not change. */
     fm_model *draft;   /* a smaller model with the same tokenizer, not used by others; or NULL */

@@ -54,7 +54,7 @@ static const fm_option table[] = {
      .type = FM_OPT_STR,
      FIELD(kv_dtype),
      .def = "auto",
-     .help = "Of the KV cache: auto, f32, bf16."},
+     .help = "Of the KV cache: auto (as the model computes), f32, bf16, q8_0 (half of bf16)."},
     {.key = "batch_tokens",
      .type = FM_OPT_INT,
      FIELD(batch_tokens),

@@ -32,11 +32,17 @@ static fm_status cache_dtype(fm_dtype *out, const fm_engine *e, const char *name
     if (!name || !*name || strcmp(name, "auto") == 0) {
         return FM_OK;
     }
-    if (strcmp(name, "f32") != 0 && strcmp(name, "bf16") != 0) {
-        FM_FAIL(FM_ERR_ARGUMENT, "kv_dtype: expected auto, f32 or bf16, found \"%s\"", name);
+    static const fm_dtype types[] = {FM_F32, FM_BF16, FM_Q8_0};
+    for (size_t i = 0; i < FM_ARRAY_LEN(types); i++) {
+        if (strcmp(name, fm_dtype_get(types[i])->name) == 0) {
+            *out = types[i];
+            if (*out == FM_Q8_0 && e->m->cfg.mla.index_heads > 0) {
+                FM_FAIL(FM_ERR_UNSUPPORTED, "kv_dtype q8_0: models with an indexer need f32 or bf16");
+            }
+            return FM_OK;
+        }
     }
-    *out = strcmp(name, "f32") == 0 ? FM_F32 : FM_BF16;
-    return FM_OK;
+    FM_FAIL(FM_ERR_ARGUMENT, "kv_dtype: expected auto, f32, bf16 or q8_0, found \"%s\"", name);
 }
 
 /* Context and blocks that fit. */

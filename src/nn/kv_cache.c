@@ -1,13 +1,19 @@
 /* Cache of keys and values. */
-#include "nn/nn.h"
-
+#include <math.h>
 #include <string.h>
+
+#include "backend/quant.h"
+#include "nn/nn.h"
 
 fm_status fm_kv_cache_new(fm_kv_cache **out, int32_t n_layers, int32_t n_kv_heads, int32_t k_dim, int32_t v_dim,
                           fm_dtype dtype, int64_t n_rows, int32_t block_tokens) {
     *out = NULL;
     FM_ASSERT(n_layers > 0 && n_kv_heads > 0 && k_dim > 0 && v_dim >= 0 && n_rows > 0 && block_tokens >= 0);
-    FM_ASSERT(fm_dtype_get(dtype)->block == 1);
+    FM_ASSERT(dtype == FM_Q8_0 || fm_dtype_get(dtype)->block == 1);
+    if (dtype == FM_Q8_0 && (k_dim % 32 != 0 || v_dim % 32 != 0)) {
+        FM_FAIL(FM_ERR_UNSUPPORTED, "a q8_0 cache has blocks of 32: heads of %d and %d do not fit", (int)k_dim,
+                (int)v_dim);
+    }
     int64_t wide = (int64_t)n_kv_heads * FM_MAX(k_dim, v_dim);
     if (n_rows > INT32_MAX || n_rows > INT64_MAX / 64 / n_layers / wide) {
         FM_FAIL(FM_ERR_ARGUMENT, "a KV cache of %lld rows in %d layers is too large", (long long)n_rows, (int)n_layers);
@@ -65,10 +71,26 @@ typedef struct put_job {
     const void *k, *v;
 } put_job;
 
+static void put_blocks(const put_job *j, uint8_t *to, const uint8_t *from, int64_t at, int64_t n) {
+    const fm_quant_type *q = fm_quant_find(FM_Q8_0);
+    float x[32];
+    for (int64_t i = 0; i < n; i += 32, to += 34) {
+        for (int64_t k = 0; k < 32; k++) {
+            x[k] = (float)fm_load_as_f64(j->dtype, from, at + i + k);
+            x[k] = isfinite(x[k]) ? x[k] : 0; /* a block has no place for others */
+        }
+        q->quantise(x, to, 1);
+    }
+}
+
 static void put_row(const put_job *j, uint8_t *base, int32_t dim, const void *from, int32_t t) {
     const fm_kv_cache *kv = j->kv;
     int64_t width = (int64_t)kv->n_kv_heads * dim;
     int64_t to = ((int64_t)j->layer * kv->n_rows + j->slots[t]) * width;
+    if (kv->dtype == FM_Q8_0) {
+        put_blocks(j, base + fm_dtype_bytes(FM_Q8_0, to), (const uint8_t *)from, t * width, width);
+        return;
+    }
     int64_t size = fm_dtype_get(kv->dtype)->block_bytes, from_size = fm_dtype_get(j->dtype)->block_bytes;
     const uint8_t *src = (const uint8_t *)from + t * width * from_size;
     if (kv->dtype == j->dtype) {

@@ -1,9 +1,22 @@
 /* Attention by its definition: all scores of one query and head, softmax, weighted sum. */
+#include <string.h>
+
 #include <math.h>
 
 #include "backend/cpu/ref/ref.h"
 
 /* One query row and head. */
+/* Caches may hold q8_0 blocks. */
+static double ld_kv(fm_dtype d, const void *base, int64_t i) {
+    if (d != FM_Q8_0) {
+        return FM_LD(d, base, i);
+    }
+    const uint8_t *b = (const uint8_t *)base + i / 32 * 34;
+    uint16_t scale;
+    memcpy(&scale, b, sizeof scale);
+    return (double)fm_f16_to_f32(scale) * ((const int8_t *)b)[2 + i % 32];
+}
+
 typedef struct query {
     const fm_attention_args *a;
     fm_dtype d;
@@ -44,7 +57,7 @@ static double score(query *q, int64_t j) {
     int64_t ko = fm_ref_kv_row(&a->kv, q->segment, j) * a->kv.k_stride + q->kv_head * n;
     double s = 0.0;
     for (int64_t i = 0; i < n; i++) {
-        s += FM_LD(q->d, a->q, qo + i) * FM_LD(a->kv.dtype, a->kv.k, ko + i);
+        s += FM_LD(q->d, a->q, qo + i) * ld_kv(a->kv.dtype, a->kv.k, ko + i);
     }
     s *= (double)a->scale;
     q->cap[j] = 1.0;
@@ -125,7 +138,7 @@ static void forward(query *q, void *ctx) {
         for (int64_t j = 0; j < q->nk; j++) {
             if (q->p[j] != 0.0) {
                 int64_t vo = fm_ref_kv_row(&a->kv, q->segment, j) * a->kv.v_stride + q->kv_head * n;
-                sum += q->p[j] * FM_LD(a->kv.dtype, a->kv.v, vo + i);
+                sum += q->p[j] * ld_kv(a->kv.dtype, a->kv.v, vo + i);
             }
         }
         fm_store_from_f64(q->d, a->out, row * n + i, sum);
@@ -161,7 +174,7 @@ static void backward(query *q, void *ctx) {
             int64_t vo = r * a->kv.v_stride + q->kv_head * nv, ko = r * a->kv.k_stride + q->kv_head * n;
             double dp = 0.0;
             for (int64_t i = 0; i < nv; i++) {
-                dp += FM_LD(q->d, g->b->dout, row * nv + i) * FM_LD(a->kv.dtype, a->kv.v, vo + i);
+                dp += FM_LD(q->d, g->b->dout, row * nv + i) * ld_kv(a->kv.dtype, a->kv.v, vo + i);
             }
             if (pass == 0) {
                 delta += q->p[j] * dp;
@@ -170,7 +183,7 @@ static void backward(query *q, void *ctx) {
             double ds = q->p[j] * (dp - delta) * q->cap[j] * (double)a->scale;
             int64_t kv = r * a->n_kv_heads + q->kv_head;
             for (int64_t i = 0; i < n; i++) {
-                g->dq[row * n + i] += ds * FM_LD(a->kv.dtype, a->kv.k, ko + i);
+                g->dq[row * n + i] += ds * ld_kv(a->kv.dtype, a->kv.k, ko + i);
                 g->dk[kv * n + i] += ds * FM_LD(q->d, a->q, row * n + i);
             }
             for (int64_t i = 0; i < nv; i++) {

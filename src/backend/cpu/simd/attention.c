@@ -14,7 +14,9 @@ static fm_status run_reference(const fm_exec *x, fm_kernel k, fm_dtype d, const 
 }
 
 static bool tiles_cover(const fm_attention_args *f) {
-    return (f->selected == NULL || f->alibi == NULL) && (f->kv.dtype == FM_F32 || f->kv.dtype == FM_BF16);
+    bool blocks = f->kv.dtype == FM_Q8_0 && f->head_dim % 32 == 0 && f->v_dim % 32 == 0 && f->kv.k_stride % 32 == 0 &&
+                  f->kv.v_stride % 32 == 0;
+    return (f->selected == NULL || f->alibi == NULL) && (f->kv.dtype == FM_F32 || f->kv.dtype == FM_BF16 || blocks);
 }
 
 /* Lists of keys are pages of one token: each query becomes a segment of its own, whose table has the keys that it

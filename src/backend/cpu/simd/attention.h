@@ -102,9 +102,13 @@ static inline int64_t att_kv_row(const att_seg *g, int64_t j) {
 }
 
 static inline int64_t att_elem_bytes(fm_dtype d) {
-    return d == FM_BF16 ? 2 : 4;
+    return d == FM_Q8_0 ? 1 : d == FM_BF16 ? 2 : 4; /* of blocks about, for prefetching */
 }
+/* Of blocks the one that begins with element i. */
 static inline const void *att_elem(const void *base, fm_dtype d, int64_t i) {
+    if (d == FM_Q8_0) {
+        return (const char *)base + i / 32 * 34;
+    }
     return (const char *)base + i * att_elem_bytes(d);
 }
 static inline const void *att_k_row(const att_seg *g, int64_t j) {
@@ -114,6 +118,23 @@ static inline const void *att_k_row(const att_seg *g, int64_t j) {
 static inline const void *att_v_row(const att_seg *g, int64_t j) {
     const fm_attention_args *f = g->f;
     return att_elem(f->kv.v, f->kv.dtype, att_kv_row(g, j) * f->kv.v_stride + (int64_t)g->kv_head * f->v_dim);
+}
+/* n rows of q8_0 blocks as numbers: x [n,dim], and src becomes its rows. */
+static inline void att_expand(float *x, const void **src, int64_t n, int64_t dim) {
+    for (int64_t j = 0; j < n; j++) {
+        const uint8_t *b = src[j];
+        float *row = x + j * dim;
+        for (int64_t i = 0; i < dim; i += 32, b += 34) {
+            const int8_t *q = (const int8_t *)b + 2;
+            uint16_t h;
+            memcpy(&h, b, sizeof h);
+            float scale = fm_f16_to_f32(h);
+            for (int k = 0; k < 32; k++) {
+                row[i + k] = scale * (float)q[k];
+            }
+        }
+        src[j] = row;
+    }
 }
 /* Keys [begin, end) of one kv head. */
 static inline void att_prefetch_keys(const att_seg *g, int64_t begin, int64_t end) {

@@ -31,6 +31,7 @@ typedef struct att_fwd_tile {
     /* The key tile of one kv head. */
     att_e *k; /* panels, keys across */
     att_e *v; /* panels, keys summed over */
+    float *x; /* a tile of keys or values out of blocks, or NULL */
 } att_fwd_tile;
 
 static int64_t att_fwd_carve(const att_fwd *c, char *base, att_fwd_tile *t) {
@@ -44,6 +45,7 @@ static int64_t att_fwd_carve(const att_fwd *c, char *base, att_fwd_tile *t) {
     t->hi = att_carve(&cv, rows * 4);
     t->k = att_carve(&cv, ATT_KT / ATT_W * c->steps * ATT_W * 4);
     t->v = att_carve(&cv, att_panels(c->f->v_dim) * (ATT_KT / ATT_STEP) * ATT_W * 4);
+    t->x = c->f->kv.dtype == FM_Q8_0 ? att_carve(&cv, ATT_KT * att_max(c->f->head_dim, c->f->v_dim) * 4) : NULL;
     return cv.used;
 }
 
@@ -209,9 +211,15 @@ static void att_fwd_pack_keys(const att_fwd *c, const att_seg *g, const att_fwd_
     for (int64_t j = 0; j < n; j++) {
         src[j] = att_k_row(g, k0 + j);
     }
+    if (t->x != NULL) {
+        att_expand(t->x, src, n, c->f->head_dim);
+    }
     att_pack_across(t->k, src, n, c->f->head_dim, is_bf16, ahead);
     for (int64_t j = 0; j < n; j++) {
         src[j] = att_v_row(g, k0 + j);
+    }
+    if (t->x != NULL) {
+        att_expand(t->x, src, n, c->f->v_dim);
     }
     att_pack_along(t->v, src, n, c->f->v_dim, is_bf16, ahead);
 }
