@@ -124,6 +124,26 @@ FATHOM_CRASH_POINT=data.batch "$fathom" data clean -i "$tmp/many.jsonl" -o "$tmp
 [ ! -e "$tmp/part.jsonl" ] || die "a killed run left output under its final name"
 run 0 "$fathom" data clean -i "$tmp/many.jsonl" -o "$tmp/part.jsonl"
 same "$tmp/full.jsonl" "$tmp/part.jsonl"
+# Numbers: what is learned comes from the training part alone, and only it is balanced.
+i=0
+while [ $i -lt 400 ]; do
+    echo "{\"text\":\"row $i\",\"v\":$i,\"label\":\"c$((i % 10 == 0))\"}"
+    i=$((i + 1))
+done > "$tmp/numbers.jsonl"
+cat > "$tmp/numbers.yaml" <<X
+input: [$tmp/numbers.jsonl]
+output: $tmp/numbers
+steps:
+  - split: {stratify: label}
+  - balance: {method: over}
+  - scale: {numeric: [v]}
+X
+run 0 "$fathom" data run "$tmp/numbers.yaml"
+[ "$(grep -c '"c1"' "$tmp/numbers/train.jsonl")" -eq "$(grep -c '"c0"' "$tmp/numbers/train.jsonl")" ] || die "train is not balanced"
+[ "$(grep -c . "$tmp/numbers/test.jsonl")" -eq 40 ] || die "the test part changed"
+has numbers/ranges.json '"columns": {"v": {"min": '
+has numbers/train.jsonl '"v":0,'
+has numbers/train.jsonl '"v":1,'
 # An n-gram model, then perplexity by it.
 i=0
 while [ $i -lt 200 ]; do
