@@ -77,6 +77,27 @@ typedef struct fm_train_sink {
 FM_API FM_MUST_CHECK fm_status fm_train_run_sinks(const fm_train_config *cfg, const fm_train_sink *sinks, int n_sinks,
                                                   fm_train_result *result);
 
+/* What the numbers of a finished or interrupted run say, with the evidence, and the keys to change. */
+typedef struct fm_advice_change {
+    const char *key;
+    char from[32], to[32];
+} fm_advice_change;
+typedef struct fm_finding {
+    const char *kind; /* "divergence", "overfitting", "underfitting", "memory", "slow" */
+    char evidence[256];
+    fm_advice_change change[4];
+    int n_changes;
+} fm_finding;
+typedef struct fm_advice {
+    size_t size;
+    fm_finding finding[8];
+    int n;
+} fm_advice;
+/* Reads trainer_log.jsonl and the newest checkpoint of a run's output folder. */
+FM_API FM_MUST_CHECK fm_status fm_train_advise(fm_advice *out, const char *output_dir);
+/* Writes the run's configuration with all changes made into a YAML file, for a new output_dir. */
+FM_API FM_MUST_CHECK fm_status fm_train_advice_apply(const fm_advice *a, const char *output_dir, const char *path);
+
 /* What a run would need: nothing is trained. With calibrate, kernels are timed for about calibrate_s seconds. */
 typedef struct fm_plan {
     size_t size;

@@ -297,6 +297,7 @@ fm_status fm_train_run_sinks(const fm_train_config *cfg, const fm_train_sink *si
         end_sinks(&r, s == FM_OK || s == FM_ERR_CANCELLED ? &result : NULL);
         if (s == FM_OK) {
             fm_trainer_report_profile(&r);
+            fm_trainer_report_advice(&r);
         }
     }
     fm_trainer_deinit(&r);

@@ -168,6 +168,9 @@ void fm_trainer_clear_load(const fm_trainer *r);
 double fm_trainer_max_violation(const fm_trainer *r);
 void fm_trainer_update_bias(fm_trainer *r); /* after an accepted step */
 
+/* advice.c: what the run's numbers say, as messages. */
+void fm_trainer_report_advice(const fm_trainer *r);
+
 /* profile.c */
 void fm_trainer_report_profile(const fm_trainer *r);
 /* Adds the time since *mark to a phase and moves the mark. */
