@@ -48,8 +48,8 @@ typedef struct fm_metrics {
 void fm_metrics_finish(fm_metrics *m, const fm_engine_event *v);
 /* route: its place in fm_routes, or -1. */
 void fm_metrics_answer(fm_metrics *m, int code, int route, double seconds);
-/* What a request asks for; max_tokens below 0: it does not say. */
-void fm_metrics_asked(fm_metrics *m, int choices, int64_t max_tokens);
+/* What a request asks for: n choices; max_tokens below 0: it does not say. */
+void fm_metrics_asked(fm_metrics *m, int n, int64_t max_tokens);
 void fm_metrics_write(fm_str *out, struct fm_serve *s);
 
 #endif

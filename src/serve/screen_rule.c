@@ -15,7 +15,7 @@
 /* A pattern that goes wild costs milliseconds, then counts as found: who writes such a text means it. */
 #define MATCH_LIMIT 1000000
 #define LONGEST_ID  320 /* bytes of an address or number without a space in it */
-#define LONGEST_NUM 64  /* bytes of a number in groups */
+#define LONGEST_NUM 320 /* bytes of a number in groups, and of what is glued to it */
 
 struct fm_screen_pattern {
     pcre2_code *code;
@@ -385,26 +385,22 @@ static fm_status run_pattern(fm_screen_spans *out, fm_screen_rule *r, const pcre
     return st;
 }
 
-/* Where the end of text may be the beginning of an address or number: its last piece without a space, and the groups of
- * digits and capitals before it. */
+static bool is_numeric(char c) {
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c && strchr("()+-./", c));
+}
+
+/* Where the end of text may be the beginning of an address or number: its last piece without a space, and the groups
+ * of digits and capitals before it, up to one that has something else before its own. */
 static size_t unfinished(const char *text, size_t n) {
     size_t at = n;
     while (at > 0 && n - at < LONGEST_ID && (unsigned char)text[at - 1] > ' ') {
         at--;
     }
-    while (at > 0 && n - at < LONGEST_NUM) {
-        size_t p = at - 1; /* one space, then a group */
-        bool group = text[p] == ' ', digit = false;
-        while (p > 0 && text[p - 1] != ' ' && group) {
-            char c = text[p - 1];
-            digit = digit || (c >= '0' && c <= '9');
-            group = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c && strchr("()+-./", c));
-            p--;
+    bool group = true;
+    while (group && at > 1 && n - at < LONGEST_NUM && text[at - 1] == ' ' && is_numeric(text[at - 2])) {
+        for (at--; at > 0 && text[at - 1] != ' '; at--) {
+            group = group && is_numeric(text[at - 1]);
         }
-        if (!group || p == at - 1) {
-            break;
-        }
-        at = p;
     }
     return at;
 }
