@@ -3,7 +3,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -13,8 +12,8 @@
 #include "base/option_row.h"
 #include "base/pool.h"
 #include "base/progress.h"
-#include "data/out.h"
 #include "data/records.h"
+#include "data/rows_out.h"
 
 #define ROUND 64
 
@@ -123,8 +122,7 @@ typedef struct run {
     fm_openai *client; /* NULL: chat is the caller's */
     fm_journal *journal;
     fm_records *in;
-    fm_out *out;
-    fm_out_pieces pieces;
+    fm_rows_out out;
     fm_pool *pool;
     fm_synth_item item[ROUND];
     int64_t first, n_items; /* index of the round's first item */
@@ -135,12 +133,6 @@ typedef struct run {
 } run;
 
 static fm_status check(const fm_synth_settings *o, const fm_synth_task *task, bool chat) {
-    if (!o->output) {
-        FM_FAIL(FM_ERR_CONFIG, "no output is named (-o FILE.jsonl)");
-    }
-    if (fm_out_needs_columns(o->output, NULL) || fm_out_is_folder(o->output) || strcmp(o->output, "-") == 0) {
-        FM_FAIL(FM_ERR_CONFIG, "'%s' is no JSONL file: expected .jsonl, .jsonl.gz or .jsonl.zst", o->output);
-    }
     if (task->from_rows && o->input.n == 0) {
         FM_FAIL(FM_ERR_CONFIG, "the task %s needs rows (-i FILE)", task->name);
     }
@@ -229,8 +221,8 @@ static fm_status start(run *r) {
     } else {
         FM_TRY(load_seeds(r));
     }
-    fm_out_options oo = {.path = o->output, .overwrite = o->overwrite};
-    FM_TRY(fm_out_new(&r->out, &oo));
+    FM_TRY(fm_rows_out_open(&r->out, o->output, o->overwrite));
+    r->s.batch = &r->out.batch;
     int k = snprintf(r->journal_path, sizeof r->journal_path, "%s.journal.jsonl", o->output);
     if (k < 0 || (size_t)k >= sizeof r->journal_path) {
         FM_FAIL(FM_ERR_ARGUMENT, "the output path is too long");
@@ -387,7 +379,6 @@ static fm_status read_item(run *r, const fm_synth_item *it) {
 
 static fm_status one_round(run *r, bool *more) {
     size_t n = round_size(r);
-    fm_recs_reset(&r->s.batch);
     *more = n > 0;
     for (r->n = 0; r->n < n && *more; r->n += *more) {
         fm_synth_item *it = &r->item[r->n];
@@ -420,8 +411,7 @@ static fm_status one_round(run *r, bool *more) {
     r->report.cost =
         ((double)r->report.prompt_tokens * r->s.o->price_in + (double)r->report.completion_tokens * r->s.o->price_out) /
         1e6;
-    FM_TRY(fm_out_encode(r->out, &r->s.batch, &r->pieces));
-    FM_TRY(fm_out_write(r->out, &r->s.batch, &r->pieces));
+    FM_TRY(fm_rows_out_flush(&r->out, 1));
     if (r->s.o->max_cost > 0 && r->report.cost > r->s.o->max_cost) {
         (void)fm_error_set(FM_ERR_STATE, __FILE__, __LINE__, "the answers cost %.4g, more than max_cost %.4g",
                            r->report.cost, r->s.o->max_cost);
@@ -432,40 +422,13 @@ static fm_status one_round(run *r, bool *more) {
 
 /* ---- manifest --------------------------------------------------------------------------------- */
 
-static fm_status tallies_json(fm_json *into, const char *key, const fm_tallies *t) {
-    fm_json *o = fm_json_new_object();
-    FM_TRY(fm_json_set(into, key, o));
-    for (size_t i = 0; i < t->n; i++) {
-        FM_TRY(fm_json_set(o, t->item[i].name, fm_json_new_int(t->item[i].n)));
-    }
-    return FM_OK;
-}
-
-static fm_status inputs_json(fm_json *list, const fm_strlist *paths) {
-    for (size_t i = 0; i < paths->n; i++) {
-        fm_json *e = fm_json_new_object();
-        FM_TRY(fm_json_append(list, e));
-        FM_TRY(fm_json_set(e, "file", fm_json_new_str(paths->item[i])));
-        if (fm_path_exists(paths->item[i]) && !fm_path_is_dir(paths->item[i])) {
-            char hash[33];
-            FM_TRY(fm_file_hash(hash, paths->item[i]));
-            FM_TRY(fm_json_set(e, "hash", fm_json_new_str(hash)));
-        }
-    }
-    return FM_OK;
-}
-
 static fm_status fill_manifest(fm_json *doc, const run *r) {
     const fm_synth_settings *o = r->s.o;
     fm_json *v = fm_json_new_array();
-    FM_TRY(fm_json_set(doc, "format", fm_json_new_str("fathom-data")));
-    FM_TRY(fm_json_set(doc, "version", fm_json_new_int(1)));
-    FM_TRY(fm_json_set(doc, "program", fm_json_new_str("fathom " FATHOM_VERSION)));
     FM_TRY(fm_json_set(doc, "seed", fm_json_new_int(o->seed)));
-    FM_TRY(fm_json_set(doc, "rows", fm_json_new_int(r->s.n_rows)));
     FM_TRY(fm_json_set(doc, "inputs", v));
-    FM_TRY(inputs_json(v, &o->input));
-    FM_TRY(inputs_json(v, &o->seeds));
+    FM_TRY(fm_files_json(v, (const char *const *)o->input.item, o->input.n));
+    FM_TRY(fm_files_json(v, (const char *const *)o->seeds.item, o->seeds.n));
     FM_TRY(fm_json_set(doc, "model", fm_json_new_str(r->s.model)));
     fm_json *options = fm_json_new_object();
     FM_TRY(fm_json_set(doc, "options", options));
@@ -483,29 +446,15 @@ static fm_status fill_manifest(fm_json *doc, const run *r) {
     FM_TRY(fm_json_set(result, "prompt_tokens", fm_json_new_int(r->report.prompt_tokens)));
     FM_TRY(fm_json_set(result, "completion_tokens", fm_json_new_int(r->report.completion_tokens)));
     FM_TRY(fm_json_set(result, "cost", fm_json_new_num(r->report.cost)));
-    FM_TRY(tallies_json(result, "reasons", &r->s.dropped));
-    return tallies_json(result, "counts", &r->s.counts);
+    FM_TRY(fm_tallies_json(result, "reasons", &r->s.dropped));
+    return fm_tallies_json(result, "counts", &r->s.counts);
 }
 
 static fm_status finish(run *r, char **manifest) {
-    fm_json *doc = fm_json_new_object(), *files = NULL;
+    fm_json *doc = fm_json_new_object();
     fm_str text = {0};
-    char path[4096];
-    fm_status s = fm_out_finish(r->out, &files);
-    if (s == FM_OK) {
-        s = fm_json_set(doc, "output", files);
-    }
-    s = s == FM_OK ? fill_manifest(doc, r) : s;
-    s = s == FM_OK ? fm_json_dump(&text, doc, 2) : s;
-    if (s == FM_OK) {
-        fm_str_putc(&text, '\n');
-        s = fm_str_check(&text);
-    }
-    int k = snprintf(path, sizeof path, "%s.manifest.json", r->s.o->output);
-    if (s == FM_OK && (k < 0 || (size_t)k >= sizeof path)) {
-        s = fm_error_set(FM_ERR_ARGUMENT, __FILE__, __LINE__, "the output path is too long");
-    }
-    s = s == FM_OK ? fm_file_write_atomic(path, text.data, text.len) : s;
+    fm_status s = fill_manifest(doc, r);
+    s = s == FM_OK ? fm_rows_out_finish(&r->out, doc, &text) : s;
     if (s == FM_OK && manifest) {
         *manifest = fm_str_take(&text);
     }
@@ -545,12 +494,10 @@ static void deinit(run *r) {
         fm_free(r->s.prompt[i]);
     }
     fm_synth_seen_free(&r->s.seen);
-    fm_recs_free(&r->s.batch);
     fm_tallies_free(&r->s.dropped);
     fm_tallies_free(&r->s.counts);
     fm_pool_free(r->pool);
-    fm_out_pieces_free(&r->pieces);
-    fm_out_free(r->out, true);
+    fm_rows_out_close(&r->out);
     fm_records_close(r->in);
     fm_journal_close(r->journal);
     fm_openai_free(r->client);

@@ -70,7 +70,7 @@ struct fm_synth {
     fm_str *pool;                /* examples for prompts: JSON objects; first the seeds, then what was made */
     size_t n_pool, n_seeds, pool_cap;
     fm_synth_seen seen;
-    fm_recs batch; /* rows of the round */
+    fm_recs *batch; /* rows of the round */
     fm_tallies dropped, counts;
     int64_t n_rows, n_dropped;
 };

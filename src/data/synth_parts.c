@@ -175,7 +175,7 @@ static fm_status judge(fm_synth *s, fm_sv instruction, fm_sv answer, const char 
 }
 
 static fm_status put_origin(fm_synth *s, const fm_synth_item *it, fm_rec *r) {
-    fm_bump *a = &s->batch.arena;
+    fm_bump *a = &s->batch->arena;
     FM_TRY(fm_rec_set_text(a, r, "task", s->task->name, strlen(s->task->name)));
     FM_TRY(fm_rec_set_text(a, r, "model", s->model, strlen(s->model)));
     if (it->file) {
@@ -204,20 +204,20 @@ fm_status fm_synth_chat_row(fm_synth *s, const fm_synth_item *it, fm_sv messages
         return FM_OK;
     }
     FM_TRY(fm_synth_seen_add(&s->seen, instruction));
-    FM_TRY(fm_recs_add(&s->batch, &r));
-    FM_TRY(fm_rec_set_json(&s->batch.arena, r, "messages", messages.ptr, messages.len));
+    FM_TRY(fm_recs_add(s->batch, &r));
+    FM_TRY(fm_rec_set_json(&s->batch->arena, r, "messages", messages.ptr, messages.len));
     s->n_rows++;
     return put_origin(s, it, r);
 }
 
 fm_status fm_synth_row(fm_synth *s, const fm_synth_item *it, const char *column, const fm_sv *text) {
     fm_rec *r = NULL;
-    fm_bump *a = &s->batch.arena;
+    fm_bump *a = &s->batch->arena;
     const char *json = fm_bump_copy(a, it->row.data, it->row.len);
     if (!json) {
         FM_FAIL(FM_ERR_NO_MEMORY, "cannot hold a row");
     }
-    FM_TRY(fm_recs_add(&s->batch, &r));
+    FM_TRY(fm_recs_add(s->batch, &r));
     FM_TRY(fm_rec_parse_json(a, r, json, it->row.len));
     s->n_rows++;
     if (text) {

@@ -61,6 +61,11 @@ def answer(prompt):
         if "WRONGTURN" in prompt:
             turns = turns[1:]
         return 200, json.dumps(turns), {}, "length" if "LONG" in prompt else "stop"
+    if "Mark every piece" in prompt:
+        return 200, lines({"text": "Ann", "label": "PER"}, {"text": "Oslo", "label": "LOC"}, {"text": "Ann", "label": "PER"},
+                          {"text": "nowhere", "label": "LOC"}, {"text": "Ann", "label": "XXX"}), {}, "stop"
+    if "of these labels fits" in prompt:
+        return 200, "The label is: positive." if "good" in prompt.split("Text:")[1] else "negative", {}, "stop"
     if "Translate" in prompt:
         text = prompt.split("\n\n", 1)[1]
         return 200, ("F:" + text if "into German" in prompt else text.replace("F:", "B:")), {}, "stop"
