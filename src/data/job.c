@@ -17,7 +17,7 @@
 
 const fm_option fm_job_option_rows[] = {
     ROW("input", FM_OPT_LIST, input, NULL, 0, 0, NULL, "i|in", "IN",
-        "files, folders, glob patterns or - for stdin; plain, gzip or zstd"),
+        "files, folders, glob patterns or - for stdin; plain, gzip, zstd, bzip2, or in tar and zip archives"),
     ROW("output", FM_OPT_STR, output, NULL, 0, 0, NULL, "o|out", "OUT",
         "file (.parquet, or .jsonl, .csv, .tsv, each also .gz or .zst), folder, or - for stdout"),
     ROW("format", FM_OPT_STR, format, "auto", 0, 0, NULL, NULL, "NAME",
@@ -419,6 +419,7 @@ fm_status fm_job_resolve(fm_data_job *j) {
 fm_reader_options fm_job_reader_options(const fm_data_job *j) {
     const fm_job_options *o = j->o;
     return (fm_reader_options){
+        .format = o->format,
         .text_column = o->text_column ? o->text_column : "text",
         .text_template = o->text_template,
         .record_path = o->record_path,

@@ -1,6 +1,7 @@
 /* JSON text into records: see json_rows.h. */
 #include "data/json_rows.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -37,35 +38,77 @@ static fm_status one(fm_recs *b, fm_sv v, char first, int64_t line, const fm_rea
     return s;
 }
 
-/* Goes down the path; false when a part of it is missing. */
-static fm_status descend(fm_sv *v, const char *path, bool *found) {
-    *found = true;
-    while (path && *path) {
-        char name[256];
-        size_t n = strcspn(path, ".");
-        if (n >= sizeof name) {
-            FM_FAIL(FM_ERR_CONFIG, "record path: a name is longer than %zu bytes", sizeof name - 1);
-        }
-        memcpy(name, path, n);
-        name[n] = '\0';
-        path += n + (path[n] == '.');
-        if (strcmp(name, "$") == 0) {
-            continue;
-        }
-        const char *const names[1] = {name};
-        fm_json_value got;
-        FM_TRY(fm_jsonl_scan(v->ptr, v->len, names, 1, &got));
-        if (got.kind != FM_JSON_OBJECT && got.kind != FM_JSON_ARRAY && got.kind != FM_JSON_STRING) {
-            *found = false;
-            return FM_OK;
-        }
-        *v = got.raw;
-        if (got.kind == FM_JSON_STRING) { /* with its quotes */
-            v->ptr--;
-            v->len += 2;
+/* Everything a path leads to. A path is names with dots between them, each with `[*]` behind it for every item of an
+ * array or `[3]` for one ("$.data.items[*].notes"); what stands at its end is a row, or when it is an array, its items
+ * are. */
+typedef struct walk {
+    fm_recs *b;
+    int64_t line, n_found;
+    const fm_reader_options *o;
+} walk;
+
+static fm_sv with_quotes(const fm_json_value *v) {
+    bool string = v->kind == FM_JSON_STRING;
+    return (fm_sv){v->raw.ptr - string, v->raw.len + 2 * (size_t)string};
+}
+
+static fm_status descend(walk *w, fm_sv v, const char *path);
+
+/* `[*]`, `[]` or `[3]` at the front of path. */
+static fm_status descend_items(walk *w, fm_sv v, const char *path) {
+    size_t n = strcspn(path, "]");
+    bool all = n == 1 || (n == 2 && path[1] == '*');
+    if (path[n] != ']' || (!all && strspn(path + 1, "0123456789") != n - 1) || n > 12) {
+        fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "record path: '%s' is no part of an array", path);
+        return fm_error_hint("such as data.items[*].notes, or items[0]");
+    }
+    bool array = *v.ptr == '[';
+    long long wanted = all ? -1 : atoll(path + 1);
+    fm_json_value item;
+    for (long long i = 0; array && fm_jsonl_next(&v, &item); i++) {
+        if (all || i == wanted) {
+            FM_TRY(descend(w, with_quotes(&item), path + n + 1));
         }
     }
     return FM_OK;
+}
+
+static fm_status descend(walk *w, fm_sv v, const char *path) {
+    fm_json_value item;
+    path += *path == '.';
+    if (!*path) {
+        w->n_found++;
+        if (*v.ptr != '[') {
+            return one(w->b, v, *v.ptr, w->line, w->o);
+        }
+        while (fm_jsonl_next(&v, &item)) {
+            fm_sv raw = with_quotes(&item);
+            FM_TRY(one(w->b, raw, *raw.ptr, w->line, w->o));
+        }
+        return FM_OK;
+    }
+    if (*path == '[') {
+        return descend_items(w, v, path);
+    }
+    char name[256];
+    size_t n = strcspn(path, ".[");
+    if (n >= sizeof name) {
+        FM_FAIL(FM_ERR_CONFIG, "record path: a name is longer than %zu bytes", sizeof name - 1);
+    }
+    memcpy(name, path, n);
+    name[n] = '\0';
+    if (strcmp(name, "$") == 0) {
+        return descend(w, v, path + n);
+    }
+    if (*v.ptr != '{') {
+        return FM_OK;
+    }
+    const char *const names[1] = {name};
+    FM_TRY(fm_jsonl_scan(v.ptr, v.len, names, 1, &item));
+    if (item.kind != FM_JSON_OBJECT && item.kind != FM_JSON_ARRAY && item.kind != FM_JSON_STRING) {
+        return FM_OK;
+    }
+    return descend(w, with_quotes(&item), path + n);
 }
 
 fm_status fm_json_rows(fm_recs *b, const char *text, size_t n, int64_t line, const fm_reader_options *o) {
@@ -83,27 +126,12 @@ fm_status fm_json_rows(fm_recs *b, const char *text, size_t n, int64_t line, con
     if (!o->record_path) {
         return one(b, v, *v.ptr, line, o);
     }
-    bool found;
-    fm_status s = descend(&v, o->record_path, &found);
-    if (s == FM_ERR_DATA) {
-        return fm_recs_reject(b, line, "broken JSON", fm_error_get().message, whole);
+    const char *why, *at;
+    fm_json_value checked;
+    if (fm_jsonl_value(&checked, v.ptr, v.ptr + v.len, &why, &at) == NULL) {
+        return fm_recs_reject(b, line, "broken JSON", why, whole);
     }
-    FM_TRY(s);
-    if (!found) {
-        return fm_recs_reject(b, line, "nothing at the record path", NULL, whole);
-    }
-    if (*v.ptr != '[') {
-        return one(b, v, *v.ptr, line, o);
-    }
-    fm_json_value item;
-    fm_sv rest = v;
-    while (fm_jsonl_next(&rest, &item)) {
-        fm_sv raw = item.raw;
-        if (item.kind == FM_JSON_STRING) {
-            raw.ptr--;
-            raw.len += 2;
-        }
-        FM_TRY(one(b, raw, *raw.ptr, line, o));
-    }
-    return FM_OK;
+    walk w = {b, line, 0, o};
+    FM_TRY(descend(&w, v, o->record_path));
+    return w.n_found ? FM_OK : fm_recs_reject(b, line, "nothing at the record path", NULL, whole);
 }

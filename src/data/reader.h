@@ -14,6 +14,7 @@
 #define FM_READER_BLOCK ((size_t)1 << 20)
 
 typedef struct fm_reader_options {
+    const char *format;        /* of files inside archives; NULL or "auto": by their names */
     const char *text_column;   /* column that holds a text document ("text") */
     const char *text_template; /* NULL, or "{title}\n{body}": makes text_column from columns */
     const char *record_path;   /* NULL, or where the records are ("data.items", "//article") */
@@ -39,7 +40,8 @@ typedef struct fm_reader_def {
     bool (*is_mine)(const char *path); /* NULL, or looks at the file or folder itself */
 } fm_reader_def;
 
-const fm_reader_def *fm_reader_at(size_t i); /* NULL behind the last */
+extern const fm_reader_def fm_reader_archive; /* reads what other readers read */
+const fm_reader_def *fm_reader_at(size_t i);  /* NULL behind the last */
 /* By name ("auto": by file name, then content). FM_ERR_CONFIG for an unknown name. */
 FM_MUST_CHECK fm_status fm_reader_find(const fm_reader_def **out, const char *name, const char *path);
 /* True when a file of this name is read when it lies in an input folder. */

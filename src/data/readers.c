@@ -61,8 +61,9 @@ fm_status fm_reader_find(const fm_reader_def **out, const char *name, const char
         const char *names[FM_ARRAY_LEN(table)];
         for (size_t i = 0; i < FM_ARRAY_LEN(table); i++) {
             names[i] = table[i]->name;
-            if (strcmp(name, table[i]->name) == 0) {
-                *out = table[i];
+            if (strcmp(name, table[i]->name) == 0) { /* of what an archive holds, when it is one */
+                bool inside = !table[i]->is_dir && has_suffix(path, fm_reader_archive.suffixes);
+                *out = inside ? &fm_reader_archive : table[i];
                 return FM_OK;
             }
         }

@@ -73,6 +73,43 @@ run 0 "$fathom" data clean -i "$tmp/gbk.txt" -o -
 has out '{"text":"你好，这是一个很好的句子。"}'
 has err "GB18030"
 run 2 "$fathom" data clean -i "$tmp/gbk.txt" -o - --encoding gb18031
+# Archives: the files inside by their names or by --format; rejected rows name them; a bomb is set aside.
+mkdir "$tmp/in"
+cp "$tmp/a.jsonl" "$tmp/in/a.jsonl"
+cp "$tmp/c.csv" "$tmp/in/c.csv"
+cp "$tmp/a.jsonl" "$tmp/in/rows.dat"
+tar -C "$tmp" -cf "$tmp/in.tar" in
+run 0 "$fathom" data convert -i "$tmp/in.tar" -o "$tmp/tar.jsonl" --rejects "$tmp/bad.jsonl"
+[ "$(grep -c . "$tmp/tar.jsonl")" -eq 8 ] || die "the archive gave $(grep -c . "$tmp/tar.jsonl") rows, expected 8"
+has bad.jsonl '"member":"in/a.jsonl","line":3'
+run 0 "$fathom" data convert -i "$tmp/in.tar" -o "$tmp/tar2.jsonl" --threads 1 --rejects "$tmp/bad.jsonl"
+same "$tmp/tar.jsonl" "$tmp/tar2.jsonl"
+stdin="$tmp/in.tar" run 0 "$fathom" data convert -i - -o - --format archive --quiet
+same "$tmp/out" "$tmp/tar.jsonl"
+gzip -c "$tmp/in.tar" > "$tmp/in.tar.gz"
+run 0 "$fathom" data convert -i "$tmp/in.tar.gz" -o - --format jsonl --quiet
+has out '"text":"short"'
+if command -v python3 > /dev/null; then
+    python3 - "$tmp" <<'P'
+import sys, zipfile
+with zipfile.ZipFile(sys.argv[1] + "/bomb.zip", "w", zipfile.ZIP_DEFLATED) as z:
+    z.writestr("a.jsonl", '{"text":"good"}\n')
+    z.writestr("b.jsonl", b" " * 100_000_000)
+P
+    run 0 "$fathom" data convert -i "$tmp/bomb.zip" -o "$tmp/bomb.jsonl" --rejects "$tmp/bad.jsonl"
+    has bomb.jsonl good
+    has bad.jsonl "more than 500 times its size"
+fi
+# Paths into nested JSON.
+echo '{"a":{"b":[{"t":[{"x":1},{"x":2}]},{"t":[]},{"t":{"x":3}}]}}' > "$tmp/n.jsonl"
+for p in 'a.b[*].t' '$.a.b[].t[*]'; do
+    run 0 "$fathom" data convert -i "$tmp/n.jsonl" -o - --quiet --record-path "$p"
+    has out '{"x":2}'
+done
+run 0 "$fathom" data convert -i "$tmp/n.jsonl" -o - --quiet --record-path 'a.b[2].t'
+[ "$(cat "$tmp/out")" = '{"x":3}' ] || die "a path with an index gave $(cat "$tmp/out")"
+run 3 "$fathom" data convert -i "$tmp/n.jsonl" -o - --quiet --record-path 'a.c'
+run 2 "$fathom" data convert -i "$tmp/n.jsonl" -o - --quiet --record-path 'a.b[x]'
 # sample: exactly so many, of each class; the same for any number of threads.
 run 0 "$fathom" data sample -i "$tmp/many.jsonl" -o "$tmp/s1.jsonl" --rows 50 --by label --threads 1
 [ "$(grep -c . "$tmp/s1.jsonl")" -eq 150 ] || die "expected 150 rows"

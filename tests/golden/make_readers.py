@@ -8,6 +8,7 @@ The versions that wrote them are in versions.txt beside them.
 import base64
 import datetime
 import decimal
+import gzip
 import json
 import os
 import sys
@@ -290,7 +291,44 @@ def sqlite():
     rows("notes.sqlite", [dict(zip(("id", "body", "score", "raw", "n"), map(shown, r))) for r in data])
 
 
-makers = {"parquet": parquet, "html": html, "warc": warc, "xml": xml, "sqlite": sqlite}
+def archive():
+    """A tar of pax and GNU headers and a zip, with files of several formats, unknown ones, folders and links."""
+    import io
+    import tarfile
+    import zipfile
+    long = "d" * 90 + "/" + "e" * 90 + "/long.jsonl"
+    files = [("a.jsonl", b'{"id":1,"text":"one"}\n{"id":2\n{"id":3,"text":"\xe4\xb8\xad"}\n'), ("t/b.csv", b'id,text\n4,"a ""b"""\n'), ("t/skip.xyz", b"no"),
+             (long, b'{"id":5}\n'), ("t/empty.jsonl", b""), ("\u4e2d.txt", b"A text.\n")]
+    want = {"a.jsonl": [{"id": 1, "text": "one"}, "!broken JSON", {"id": 3, "text": "\u4e2d"}], "t/b.csv": [{"id": "4", "text": 'a "b"'}],
+            long: [{"id": 5}], "\u4e2d.txt": [{"text": "A text."}]}
+    packed = io.BytesIO()
+    for i, (name, data) in enumerate(files):
+        part = io.BytesIO()
+        with tarfile.open(fileobj=part, mode="w", format=tarfile.GNU_FORMAT if i % 2 else tarfile.PAX_FORMAT) as t:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            t.addfile(info, io.BytesIO(data))
+            if i == 1:
+                for kind, target in ((tarfile.DIRTYPE, ""), (tarfile.SYMTYPE, "a.jsonl")):
+                    info = tarfile.TarInfo("t/other%s.csv" % kind.decode())
+                    info.type, info.linkname = kind, target
+                    t.addfile(info)
+            end = t.offset
+        packed.write(part.getvalue()[:end])
+    packed.write(b"\0" * 1024)
+    with open(os.path.join(out, "mixed.tar.gz"), "wb") as f:
+        f.write(gzip.compress(packed.getvalue(), mtime=0))
+    rows("mixed.tar.gz", sum((want.get(n, []) for n, _ in files), []))
+    with zipfile.ZipFile(os.path.join(out, "mixed.zip"), "w") as z:
+        for i, (name, data) in enumerate(files):
+            z.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED if i % 2 == 0 else zipfile.ZIP_STORED)
+        z.writestr(zipfile.ZipInfo("x.bz2.csv"), b"id\n6\n", zipfile.ZIP_BZIP2)
+        z.writestr(zipfile.ZipInfo("folder/"), b"")
+    want["x.bz2.csv"] = ["!the file inside the archive cannot be read"]
+    rows("mixed.zip", sum((want.get(n, []) for n in sorted([n for n, _ in files] + ["x.bz2.csv"], key=str.encode)), []))
+
+
+makers = {"archive": archive, "parquet": parquet, "html": html, "warc": warc, "xml": xml, "sqlite": sqlite}
 for name, make in makers.items():
     if len(sys.argv) < 2 or sys.argv[1] == name:
         make()

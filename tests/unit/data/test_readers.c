@@ -34,6 +34,8 @@ static const sample samples[] = {
     {.file = "nested.arrow"},
     {.file = "types.arrow"},
     {.file = "types_lz4.feather"},
+    {.file = "mixed.tar.gz"},
+    {.file = "mixed.zip"},
 };
 
 static fm_reader_options options_of(const sample *s) {
