@@ -159,6 +159,9 @@ static void clean(cleaner *k, const char *p, size_t n) {
             p += some;
             after_text = true;
         }
+        while (end - p >= 3 && (unsigned char)*p >= 0xE4 && (unsigned char)*p <= 0xE9) {
+            p += 3; /* U+4000..U+9FFF: nothing of what is looked for below */
+        }
         if (p > run) {
             put(k, run, (size_t)(p - run));
             if (p == end) {
@@ -204,53 +207,103 @@ static bool stays_nfc(uint32_t c) {
     return q->combining_class == 0 && !second && (q->decomp_seqindex == UINT16_MAX || q->decomp_type != 0);
 }
 
-/* The quick check of UAX #15: no character of the text can change under NFC. */
-static bool is_nfc_quickly(const char *p, size_t n) {
-    const unsigned char *u = (const unsigned char *)p, *end = u + n;
-    while (u < end) {
-        if (end - u >= 8) {
+/* The first character from p on that may change under NFC, or end. *stable: the last one before it that begins anew
+ * whatever stands before it (the quick check of UAX #15). */
+static const char *first_unsure(const char *p, const char *end, const char **stable) {
+    const unsigned char *u = (const unsigned char *)p, *stop = (const unsigned char *)end, *last = u;
+    while (u < stop) {
+        if (stop - u >= 8) {
             uint64_t w;
             memcpy(&w, u, 8);
             if ((w & EACH(0x80)) == 0) {
                 u += 8;
+                last = u - 1;
                 continue;
             }
         }
+        int k;
+        uint32_t c;
         if (*u < 0x80) {
-            u++;
+            k = 1;
         } else if (*u < 0xCC) { /* two bytes, below U+0300 */
-            u += 2;
+            k = 2;
         } else if (*u >= 0xE4 && *u <= 0xE9) { /* U+4000..U+9FFF */
-            u += 3;
-        } else {
-            uint32_t c;
-            int k = fm_utf8_decode(&c, (const char *)u, (const char *)end);
-            if (k == 0 || !stays_nfc(c)) {
-                return false;
-            }
-            u += k;
+            k = 3;
+        } else if ((k = fm_utf8_decode(&c, (const char *)u, end)) == 0 || !stays_nfc(c)) {
+            break;
         }
+        last = u;
+        u += k;
     }
-    return true;
+    *stable = (const char *)last;
+    return (const char *)u;
 }
 
-static fm_status normalise(const clean_options *o, fm_sv *text, char **owned) {
-    *owned = NULL;
-    if (o->form == NF_NONE || (o->form == NF_NFC && is_nfc_quickly(text->ptr, text->len))) {
+/* Behind the characters from p on that may change, at the next one that begins anew. */
+static const char *end_of_unsure(const char *p, const char *end) {
+    while (p < end) {
+        uint32_t c = (unsigned char)*p;
+        int k = c < 0x80 ? 1 : fm_utf8_decode(&c, p, end);
+        if (k == 0 || c < 0x300 || stays_nfc(c)) {
+            break;
+        }
+        p += k;
+    }
+    return p;
+}
+
+#define PIECE 1024 /* characters that are normalised without an allocation */
+
+static fm_status put_normal(fm_str *out, const char *p, size_t n, utf8proc_option_t how) {
+    utf8proc_int32_t piece[PIECE];
+    utf8proc_ssize_t k = utf8proc_decompose((const utf8proc_uint8_t *)p, (utf8proc_ssize_t)n, piece, PIECE, how);
+    if (k >= 0 && k < PIECE) {
+        k = utf8proc_reencode(piece, k, how);
+        if (k >= 0) {
+            fm_str_append(out, (const char *)piece, (size_t)k);
+        }
+    } else if (k >= 0) {
+        utf8proc_uint8_t *all;
+        k = utf8proc_map((const utf8proc_uint8_t *)p, (utf8proc_ssize_t)n, &all, how);
+        if (k >= 0) {
+            fm_str_append(out, (const char *)all, (size_t)k);
+            free(all);
+        }
+    }
+    if (k < 0) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "cannot normalise a text of %zu bytes: %s", n, utf8proc_errmsg(k));
+    }
+    return FM_OK;
+}
+
+/* *text in its normal form; *owned is its storage when it is new. Of NFC only what may change is worked on: a piece
+ * from a character that begins anew to the next one has the same form alone. */
+static fm_status normalise(const clean_options *o, fm_sv *text, fm_str *owned) {
+    utf8proc_option_t how = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
+    if (o->form == NF_NONE) {
         return FM_OK;
     }
-    utf8proc_option_t how = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
     if (o->form == NF_NFKC) {
-        how |= UTF8PROC_COMPAT;
+        FM_TRY(put_normal(owned, text->ptr, text->len, how | UTF8PROC_COMPAT));
+    } else {
+        const char *p = text->ptr, *end = p + text->len;
+        while (p < end) {
+            const char *from, *unsure = first_unsure(p, end, &from);
+            if (unsure == end && p == text->ptr) {
+                return FM_OK;
+            }
+            if (unsure == end) {
+                from = end;
+            }
+            const char *next = unsure < end ? end_of_unsure(unsure, end) : end;
+            next = next == unsure && unsure < end ? unsure + 1 : next; /* no UTF-8: does not happen in cells */
+            fm_str_append(owned, p, (size_t)(from - p));
+            FM_TRY(from < end ? put_normal(owned, from, (size_t)(next - from), how) : FM_OK);
+            p = next;
+        }
     }
-    utf8proc_uint8_t *out;
-    utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)text->ptr, (utf8proc_ssize_t)text->len, &out, how);
-    if (n < 0) {
-        FM_FAIL(FM_ERR_NO_MEMORY, "cannot normalise a text of %zu bytes: %s", text->len, utf8proc_errmsg(n));
-    }
-    *owned = (char *)out;
-    text->ptr = *owned;
-    text->len = (size_t)n;
+    FM_TRY(fm_str_check(owned));
+    *text = (fm_sv){owned->data ? owned->data : "", owned->len};
     return FM_OK;
 }
 
@@ -262,20 +315,22 @@ static fm_status clean_row(fm_step_ctx *x, fm_rec *r) {
         return FM_OK;
     }
     fm_sv text = cell->text;
-    char *owned;
-    FM_TRY(normalise(o, &text, &owned));
-    bool normal = owned && (text.len != cell->text.len || memcmp(text.ptr, cell->text.ptr, text.len) != 0);
+    fm_str owned = {0};
+    fm_status s = normalise(o, &text, &owned);
+    bool normal = owned.len && (text.len != cell->text.len || memcmp(text.ptr, cell->text.ptr, text.len) != 0);
     /* A small letter may be longer than its capital by a byte or two. */
-    cleaner k = {.o = o, .out = fm_bump_alloc(x->arena, text.len * (o->lowercase ? 3 : 1) + 1)};
-    if (!k.out) {
-        free(owned);
-        FM_FAIL(FM_ERR_NO_MEMORY, "cannot clean a text of %zu bytes", text.len);
+    cleaner k = {.o = o, .out = s == FM_OK ? fm_bump_alloc(x->arena, text.len * (o->lowercase ? 3 : 1) + 1) : NULL};
+    if (s == FM_OK && !k.out) {
+        s = fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "cannot clean a text of %zu bytes", text.len);
     }
-    clean(&k, text.ptr, text.len);
-    if (!o->spaces) {
-        flush_blanks(&k);
+    if (s == FM_OK) {
+        clean(&k, text.ptr, text.len);
+        if (!o->spaces) {
+            flush_blanks(&k);
+        }
     }
-    free(owned);
+    fm_str_free(&owned);
+    FM_TRY(s);
     if (k.n == cell->text.len && memcmp(k.out, cell->text.ptr, k.n) == 0) {
         return FM_OK;
     }
