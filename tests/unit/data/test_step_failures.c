@@ -17,6 +17,7 @@ static const char *const mark[] = {"action", "mark", NULL};
 static const char *const against[] = {"against", eval_path, NULL};
 static const char *const set[] = {"set", "min_doc_words=3,min_num_sentences=1", NULL};
 static const char *const pseudonym[] = {"action", "pseudonym", "key_file", key_path, "names", names_path, NULL};
+static const char *const domain[] = {"target", eval_path, "rows", "5", NULL};
 static const char *const report[] = {"action", "report", NULL};
 
 static const struct {
