@@ -25,6 +25,8 @@ typedef struct fm_serve_options {
     int max_connections;            /* 4096 */
     int read_timeout_s;             /* longest time for a client to send a request, 60 */
     const char *content_filter;     /* rules for what comes in and goes out (docs/serving.md), or NULL */
+    const char *admin_key_file;     /* keys of /admin/ routes, which are not there without it */
+    int listen_fd;                  /* an open, listening socket in place of host and port; 0 = none */
     const char *run_as;             /* root becomes this user once it listens; NULL = no change */
     bool no_page;                   /* no web page at / */
     bool runs;                      /* who may use the API may read the registry of runs */
@@ -41,6 +43,13 @@ FM_API const char *fm_serve_name(const fm_serve *s);
 FM_API fm_engine *fm_serve_engine(fm_serve *s);
 /* Takes no new requests; returns when what runs is done, or after so many seconds. True when all was done. */
 FM_API bool fm_serve_drain(fm_serve *s, double seconds);
+/* The socket it listens on, for a process that takes over. */
+FM_API int fm_serve_listen_fd(const fm_serve *s);
+/* An administrator asked for a reload since the last call. */
+FM_API bool fm_serve_reload_asked(fm_serve *s);
+/* Another process has the socket now: those who are connected are still served, each connection ends behind its next
+ * answer. Returns when all are gone, or after so many seconds; idle ones are given five at most. */
+FM_API bool fm_serve_handover(fm_serve *s, double seconds);
 FM_API void fm_serve_free(fm_serve *s);
 
 #ifdef __cplusplus

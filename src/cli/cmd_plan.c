@@ -103,8 +103,9 @@ const cli_command cli_cmd_plan = {
     .about = "Tensor memory is exact: the run's own code computes it on a device without memory. Time comes from "
              "timing real\n"
              "steps on made-up tokens for some seconds (5; --calibrate=0 leaves it out).",
-    .examples = "fathom plan recipes/pretrain-26m-model.yaml\nfathom plan preset=7b cutoff_len=2048 --calibrate=0\nfathom "
-                "plan preset=100m max_memory=4GB",
+    .examples =
+        "fathom plan recipes/pretrain-26m-model.yaml\nfathom plan preset=7b cutoff_len=2048 --calibrate=0\nfathom "
+        "plan preset=100m max_memory=4GB",
     .options = fm_train_options,
     .run = run,
 };

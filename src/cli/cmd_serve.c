@@ -3,10 +3,11 @@
 #include <time.h>
 
 #include "cli/cli.h"
+#include "cli/handover.h"
 #include "fathom/serve.h"
 
 typedef struct serve_args {
-    char *filter, *user;
+    char *filter, *user, *admin_key_file;
     bool no_page, runs;
     char *host, *alias, *api_key_file, *tls_cert, *tls_key, *cors_origins, *dtype, *kv_dtype;
     fm_strlist adapter;
@@ -145,6 +146,11 @@ static const fm_option table[] = {
      FIELD(api_key_file),
      .metavar = "FILE",
      .help = "Keys, one a line, with names and limits; requests need one of them then."},
+    {.key = "admin_key_file",
+     .type = FM_OPT_STR,
+     FIELD(admin_key_file),
+     .metavar = "FILE",
+     .help = "Keys of administrators, who may add adapters and reload; without it nobody may."},
     {.key = "tls_cert", .type = FM_OPT_STR, FIELD(tls_cert), .metavar = "FILE", .help = "Certificate chain (PEM)."},
     {.key = "tls_key", .type = FM_OPT_STR, FIELD(tls_key), .metavar = "FILE", .help = "Its private key (PEM)."},
     {.key = "cors_origins",
@@ -240,7 +246,27 @@ static fm_status add_adapters(fm_serve *s, const fm_strlist *list) {
     return FM_OK;
 }
 
-static fm_status serve(const serve_args *a, const char *path) {
+/* Until a signal, or until another process has taken over: then true. */
+static bool wait_for_end(fm_serve *s) {
+    handover_watch();
+    handover_ready();
+    while (!fm_cancelled()) {
+        handover_state state = handover_poll();
+        if (state == HANDOVER_DONE) {
+            return true;
+        }
+        bool asked = fm_serve_reload_asked(s), signalled = handover_asked();
+        if (state == HANDOVER_NONE && (asked || signalled)) {
+            (void)handover_begin(fm_serve_listen_fd(s));
+        }
+        (void)nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+    }
+    handover_cancel();
+    return false;
+}
+
+/* *rc: exit status when all went well. */
+static fm_status serve(int *rc, const serve_args *a, const char *path) {
     fm_model *m = NULL, *draft = NULL;
     fm_serve *s = NULL;
     fm_model_options mo = {.size = sizeof mo, .dtype = a->dtype, .threads = (int)a->threads};
@@ -259,6 +285,8 @@ static fm_status serve(const serve_args *a, const char *path) {
                           .read_timeout_s = (int)a->read_timeout,
                           .content_filter = a->filter,
                           .run_as = a->user,
+                          .admin_key_file = a->admin_key_file,
+                          .listen_fd = handover_inherited(),
                           .no_page = a->no_page,
                           .runs = a->runs,
                           .engine = {.size = sizeof o.engine,
@@ -281,19 +309,21 @@ static fm_status serve(const serve_args *a, const char *path) {
     }
     st = st == FM_OK ? fm_serve_new(&s, m, &o) : st;
     st = st == FM_OK ? add_adapters(s, &a->adapter) : st;
+    bool replaced = false;
     if (st == FM_OK) {
         announce(s, a);
-        while (!fm_cancelled()) {
-            (void)nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
-        }
-        cli_say("ending: no new requests, %lld s for those that run", (long long)a->drain);
-        if (!fm_serve_drain(s, (double)a->drain)) {
+        replaced = wait_for_end(s);
+        cli_say(replaced ? "replaced: %lld s for those who are connected"
+                         : "ending: no new requests, %lld s for those that run",
+                (long long)a->drain);
+        if (!(replaced ? fm_serve_handover : fm_serve_drain)(s, (double)a->drain)) {
             cli_say("warning: some requests were cut off");
         }
     }
     fm_serve_free(s);
     fm_model_close(m);
     fm_model_close(draft);
+    *rc = replaced ? handover_wait() : 0;
     return st;
 }
 
@@ -307,8 +337,8 @@ static int run(const cli_command *cmd, int argc, char **argv) {
     }
     int rc = argc > 128 ? cli_usage(cmd, "too many arguments") : cli_parse(cmd, argc, argv, &a, pos, &n, 1, 1);
     if (rc < 0) {
-        s = serve(&a, pos[0]);
-        rc = s == FM_OK ? 0 : cli_fail(s);
+        s = serve(&rc, &a, pos[0]);
+        rc = s == FM_OK ? rc : cli_fail(s);
     }
     fm_options_free(&a, table);
     return rc;

@@ -559,6 +559,29 @@ static void *watch(void *arg) {
 
 /* ---- server ---------------------------------------------------------------------------------- */
 
+static void find_port(fm_server *s) {
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } at = {.v6 = {0}};
+    socklen_t len = sizeof at;
+    if (getsockname(s->listen_fd, &at.any, &len) == 0) {
+        s->port = ntohs(at.any.sa_family == AF_INET6 ? at.v6.sin6_port : at.v4.sin_port);
+    }
+}
+
+static fm_status take_over(fm_server *s, int fd) {
+    int listens = 0;
+    socklen_t len = sizeof listens;
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) != 0 || !listens) {
+        FM_FAIL(FM_ERR_ARGUMENT, "file %d is no listening socket", fd);
+    }
+    s->listen_fd = fd;
+    find_port(s);
+    return FM_OK;
+}
+
 static fm_status listen_on(fm_server *s, const char *host, int port) {
     char service[16];
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *list = NULL;
@@ -588,15 +611,7 @@ static fm_status listen_on(fm_server *s, const char *host, int port) {
                            strerror(error));
         return error == EADDRINUSE ? fm_error_hint("another program has this port; choose one with --port") : FM_ERR_IO;
     }
-    union {
-        struct sockaddr any;
-        struct sockaddr_in v4;
-        struct sockaddr_in6 v6;
-    } at = {.v6 = {0}};
-    socklen_t len = sizeof at;
-    if (getsockname(s->listen_fd, &at.any, &len) == 0) {
-        s->port = ntohs(at.any.sa_family == AF_INET6 ? at.v6.sin6_port : at.v4.sin_port);
-    }
+    find_port(s);
     return FM_OK;
 }
 
@@ -635,7 +650,7 @@ fm_status fm_server_start(fm_server **out, const fm_server_options *o) {
     s->listen_fd = -1;
     atomic_init(&s->stopping, false);
     pthread_mutex_init(&s->lock, NULL);
-    fm_status st = listen_on(s, o->host, o->port);
+    fm_status st = o->listen_fd > 0 ? take_over(s, o->listen_fd) : listen_on(s, o->host, o->port);
     st = st == FM_OK ? start_daemon(s, o) : st;
     if (st == FM_OK && pthread_create(&s->watcher, NULL, watch, s) != 0) {
         mhd.MHD_stop_daemon(s->daemon);
@@ -652,6 +667,20 @@ fm_status fm_server_start(fm_server **out, const fm_server_options *o) {
     }
     *out = s;
     return FM_OK;
+}
+
+int fm_server_listen_fd(const fm_server *s) {
+    return s->listen_fd;
+}
+
+int fm_server_connections(fm_server *s) {
+    int n = 0;
+    pthread_mutex_lock(&s->lock);
+    for (const waiting *w = s->waiting; w; w = w->next) {
+        n++;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return n;
 }
 
 int fm_server_port(const fm_server *s) {

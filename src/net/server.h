@@ -19,6 +19,7 @@ typedef struct fm_exchange fm_exchange;
 typedef struct fm_server_options {
     const char *host;       /* "127.0.0.1", "::", a name */
     int port;               /* 0: any free one */
+    int listen_fd;          /* a listening socket to take over in place of these; 0 = none */
     const char *cert, *key; /* PEM text for TLS, or NULL */
     size_t max_body;        /* bytes; a longer body is refused before it is read when its length is announced */
     size_t max_unsent;      /* bytes of an answer that may wait for a slow client; then the connection is closed */
@@ -33,6 +34,8 @@ typedef struct fm_server_options {
 /* FM_ERR_UNSUPPORTED when libmicrohttpd is not there; FM_ERR_IO when the address is taken. Strings are copied. */
 FM_MUST_CHECK fm_status fm_server_start(fm_server **out, const fm_server_options *o);
 int fm_server_port(const fm_server *s);
+int fm_server_listen_fd(const fm_server *s); /* -1 when it listens no longer */
+int fm_server_connections(fm_server *s);
 void fm_server_stop_listening(fm_server *s); /* what is open goes on */
 int fm_server_open(fm_server *s);            /* exchanges not yet answered or sent */
 /* Closes what is open. Exchanges that are kept stay valid, what they send goes nowhere. */

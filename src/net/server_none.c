@@ -10,6 +10,14 @@ fm_status fm_server_start(fm_server **out, const fm_server_options *o) {
     (void)fm_error_set(FM_ERR_UNSUPPORTED, __FILE__, __LINE__, "this build has no HTTP server");
     return fm_error_hint("install libmicrohttpd-dev and build again");
 }
+int fm_server_listen_fd(const fm_server *s) {
+    FM_UNUSED(s);
+    return -1;
+}
+int fm_server_connections(fm_server *s) {
+    FM_UNUSED(s);
+    return 0;
+}
 int fm_server_port(const fm_server *s) {
     FM_UNUSED(s);
     return 0;

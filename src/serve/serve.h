@@ -35,9 +35,12 @@ struct fm_serve {
     double default_temperature, default_top_p, default_repetition_penalty;
     int64_t default_top_k;
     int64_t created;
-    atomic_bool draining;
-    atomic_ullong serial; /* of requests; makes ids and seeds */
-    uint64_t secret;      /* seeds differ between starts */
+    fm_keys *admins;                    /* of /admin/ routes, or NULL */
+    atomic_bool draining, handing_over; /* handing_over: answers close their connections */
+    atomic_bool reload;                 /* was asked for */
+    atomic_int admin_jobs;              /* threads of administrators */
+    atomic_ullong serial;               /* of requests; makes ids and seeds */
+    uint64_t secret;                    /* seeds differ between starts */
     pthread_mutex_t log_lock;
 };
 
@@ -62,6 +65,7 @@ void fm_call_release(fm_call *c);
 typedef struct fm_route {
     const char *method, *path; /* several paths: separated by '|'; one that ends in "*" takes all that begin so */
     bool open;                 /* needs no key, and is served while draining */
+    bool admin;                /* takes keys of administrators alone */
     bool body_optional;        /* a POST without one has {}; text may be in the query */
     /* FM_OK: answered, or kept and answered later. Else the error record is the answer. */
     fm_status (*handle)(fm_call *c);

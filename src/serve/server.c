@@ -226,7 +226,12 @@ static bool admit(fm_call *c) {
     fm_serve *s = c->s;
     const char *peer = fm_exchange_peer(c->x);
     c->client = fm_hash64(peer, strlen(peer), 0);
-    if (!s->keys || c->route->open) {
+    fm_keys *keys = c->route->admin ? s->admins : s->keys;
+    if (c->route->admin && !keys) {
+        fm_reply_error(c, 404, NULL, NULL, "there is no such path");
+        return false;
+    }
+    if (!keys || c->route->open) {
         return true;
     }
     const char *auth = fm_exchange_header(c->x, "Authorization"), *key = NULL;
@@ -234,14 +239,18 @@ static bool admit(fm_call *c) {
         key = auth + 7;
     }
     key = key ? key : fm_exchange_header(c->x, "X-Api-Key");
-    c->key = key ? fm_keys_find(s->keys, key) : NULL;
-    if (!c->key) {
+    fm_key *found = key ? fm_keys_find(keys, key) : NULL;
+    if (!found) {
         fm_exchange_add_header(c->x, "WWW-Authenticate", "Bearer");
         fm_reply_error(c, 401, NULL, "invalid_api_key",
                        key ? "the API key is not known here" : "an API key is needed: Authorization: Bearer KEY");
         return false;
     }
-    c->client = (uint64_t)fm_key_index(s->keys, c->key);
+    if (c->route->admin) {
+        return true;
+    }
+    c->key = found;
+    c->client = (uint64_t)fm_key_index(keys, c->key);
     double wait = 0;
     if (!fm_key_take(s->keys, c->key, fm_now(), &wait)) {
         char after[32];
@@ -358,6 +367,9 @@ static void dispatch(fm_call *c) {
     const char *path = fm_exchange_path(c->x), *method = fm_exchange_method(c->x);
     bool other;
     add_cors(c);
+    if (atomic_load(&c->s->handing_over)) {
+        fm_exchange_add_header(c->x, "Connection", "close");
+    }
     if (strcmp(method, "OPTIONS") == 0) {
         fm_reply_text(c, 204, "text/plain", "", 0);
         return;
@@ -438,6 +450,7 @@ static fm_status listen_with(fm_serve *s, const fm_serve_options *o) {
     }
     fm_server_options h = {.host = o->host ? o->host : "127.0.0.1",
                            .port = o->port,
+                           .listen_fd = o->listen_fd,
                            .cert = cert,
                            .key = key,
                            .max_body = (size_t)o->max_body,
@@ -467,6 +480,9 @@ static fm_status start(fm_serve *s, const fm_serve_options *o) {
     FM_TRY(fm_grammars_new(&s->grammars));
     if (o->api_key_file) {
         FM_TRY(fm_keys_load(&s->keys, o->api_key_file));
+    }
+    if (o->admin_key_file) {
+        FM_TRY(fm_keys_load(&s->admins, o->admin_key_file));
     }
     if (o->content_filter && *o->content_filter) {
         FM_TRY(fm_screen_load(&s->screen, o->content_filter));
@@ -541,11 +557,38 @@ bool fm_serve_drain(fm_serve *s, double seconds) {
     return false;
 }
 
+int fm_serve_listen_fd(const fm_serve *s) {
+    return fm_server_listen_fd(s->http);
+}
+
+bool fm_serve_reload_asked(fm_serve *s) {
+    return atomic_exchange(&s->reload, false);
+}
+
+bool fm_serve_handover(fm_serve *s, double seconds) {
+    double begin = fm_now(), idle = FM_MIN(5.0, seconds);
+    atomic_store(&s->handing_over, true);
+    fm_server_stop_listening(s->http);
+    while (fm_now() < begin + seconds) {
+        fm_engine_stats st;
+        fm_engine_get_stats(&st, s->e);
+        bool busy = st.running + st.waiting > 0 || fm_server_open(s->http) > 0;
+        if (!busy && (fm_server_connections(s->http) == 0 || fm_now() > begin + idle)) {
+            return true;
+        }
+        (void)nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+    }
+    return false;
+}
+
 void fm_serve_free(fm_serve *s) {
     if (!s) {
         return;
     }
     atomic_store(&s->draining, true);
+    while (atomic_load(&s->admin_jobs) > 0) {
+        (void)nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+    }
     fm_server_free(s->http); /* first: its requests use the engine; what the engine still sends goes nowhere */
     fm_engine_free(s->e);
     fm_text_batcher_free(s->texts);
@@ -553,6 +596,7 @@ void fm_serve_free(fm_serve *s) {
     fm_grammars_free(s->grammars);
     fm_screen_free(s->screen);
     fm_keys_free(s->keys);
+    fm_keys_free(s->admins);
     fm_free(s->cors);
     pthread_mutex_destroy(&s->metrics.lock);
     pthread_mutex_destroy(&s->log_lock);
