@@ -69,6 +69,26 @@ FM_API bool fm_check_config_is_chat(const fm_check_config *c);
 FM_API FM_MUST_CHECK fm_status fm_data_check_chat(fm_check_report *out, const fm_check_config *c, fm_bad_row_fn fn,
                                                   fm_shown_row_fn shown, void *user);
 
+/* A test set drawn from rows and frozen (docs/data.md). */
+typedef struct fm_freeze_options {
+    size_t size;
+    const char *const *input; /* [n_input] files, folders, globs */
+    size_t n_input;
+    const char *format;   /* NULL = by name and content */
+    const char *output;   /* test set, JSONL; must not exist. OUTPUT.frozen.json is written beside it */
+    const char *rest;     /* the other rows without those that ask the same, or NULL */
+    const char *topic;    /* column whose values get their shares, or NULL */
+    const char *question; /* column of what a row asks, NULL = the usual ones */
+    int64_t rows;         /* to draw, 0 = all */
+    uint64_t seed;
+} fm_freeze_options;
+typedef struct fm_freeze_report {
+    size_t size;
+    int64_t n_rows, n_test, n_rest, n_duplicates;
+    char hash[33]; /* of the test set */
+} fm_freeze_report;
+FM_API FM_MUST_CHECK fm_status fm_data_freeze(fm_freeze_report *out, const fm_freeze_options *o);
+
 typedef struct fm_pack_report {
     size_t size;
     int64_t n_files, n_rows, n_bad, n_documents, n_tokens, n_bytes, n_shards, n_cut, n_split, n_dropped, n_eval_tokens,

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "data/frozen.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "eval/task.h"
@@ -190,8 +191,10 @@ static fm_status load(fm_eval *e, fm_eval_table *t, const fm_strlist *paths, con
     o.columns = o.n_columns > 0 ? columns : NULL;
     o.subject = task ? task->subject : NULL;
     for (size_t i = 0; i < paths->n; i++) {
+        FM_TRY(fm_frozen_verify(paths->item[i], e->frozen[0] ? (char[33]){0} : e->frozen));
         FM_TRY(fm_eval_table_load(t, paths->item[i], &o));
     }
+    FM_TRY(one && paths->n == 0 ? fm_frozen_verify(one, e->frozen) : FM_OK);
     return one && paths->n == 0 ? fm_eval_table_load(t, one, &o) : FM_OK;
 }
 

@@ -337,6 +337,7 @@ static fm_status fill(fm_json *o, fm_eval *e, const fm_eval_scores *s, const fm_
     FM_TRY(set_str(o, "task", e->task->name));
     FM_TRY(set_str(o, "model", c->model));
     FM_TRY(set_str(o, "adapter", c->adapter));
+    FM_TRY(e->frozen[0] ? set_str(o, "frozen", e->frozen) : FM_OK);
     FM_TRY(set_int(o, "n_rows", (int64_t)e->n_rows));
     FM_TRY(set_int(o, "n_truncated", s->n_truncated));
     FM_TRY(set_num(o, "confidence", c->bootstrap > 0 ? c->confidence : (double)NAN));

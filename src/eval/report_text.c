@@ -135,7 +135,9 @@ static fm_status render(fm_str *s, const fm_json *j) {
                   *c = fm_json_get(j, "compare");
     const char *task = fm_json_str(fm_json_get(j, "task"), NULL), *model = fm_json_str(fm_json_get(j, "model"), NULL);
     int64_t n = fm_json_int(fm_json_get(j, "n_rows"), 0), cut = fm_json_int(fm_json_get(j, "n_truncated"), 0);
-    fm_str_printf(s, "%s of %s\n\n", task ? task : "", model ? model : "");
+    const char *frozen = fm_json_str(fm_json_get(j, "frozen"), NULL);
+    fm_str_printf(s, "%s of %s%s%s\n\n", task ? task : "", model ? model : "", frozen ? ", frozen test set " : "",
+                  frozen ? frozen : "");
     pad(s, "", t.width);
     fm_str_printf(s, " %8s", "rows");
     FM_TRY(fm_json_each((fm_json *)(uintptr_t)t.columns, put_name, &t));

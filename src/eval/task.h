@@ -104,6 +104,7 @@ struct fm_eval {
     const fm_eval_config *cfg;
     const fm_eval_task *task;
     fm_eval_table table, shots;
+    char frozen[33]; /* hash of the frozen test set that is scored (data/frozen.h), or "" */
     fm_bump arena;
     fm_template *chat; /* of the model that is asked, or NULL: plain prompts */
     fm_eval_row *row;

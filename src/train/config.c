@@ -121,6 +121,8 @@ static const fm_option table[] = {
     {"curriculum_mode", FM_OPT_ENUM, F(curriculum_by_weights), "levels", 0, 0, "levels|weights", NULL, NULL,
      "weights: rows of all levels from the start, drawn by weights that move from easy to hard up to the last of "
      "curriculum_levels, or (without: three levels) over the whole run"},
+    {"frozen_tests", FM_OPT_LIST, F(frozen_tests), NULL, 0, 0, NULL, NULL, "FILE",
+     "test sets of `fathom data freeze` whose rows are refused in dataset, besides those in its folder"},
     {"earlier_dataset", FM_OPT_LIST, F(earlier_dataset), NULL, 0, 0, NULL, NULL, "NAME=DIR",
      "rows that the model knew before: their loss is measured before and after (OUTPUT/forgetting.json)"},
     {"replay_dataset", FM_OPT_LIST, F(replay_dataset), NULL, 0, 0, NULL, NULL, "DIR",

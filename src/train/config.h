@@ -42,7 +42,7 @@ struct fm_train_config {
     double val_size;
     int64_t cutoff_len;
     bool shuffle, verify_data;
-    fm_strlist earlier_dataset, replay_dataset;
+    fm_strlist earlier_dataset, replay_dataset, frozen_tests;
     double ewc_lambda, replay_ratio, replay_weight, replay_temperature;
     int64_t ewc_samples;
     char *ewc_fisher, *replay_model;

@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "data/frozen.h"
 #include "train/difficulty.h"
 #include "train/tasks.h"
 
@@ -185,6 +186,16 @@ static fm_status check_kind(const fm_trainer *r, const char *dir) {
     return FM_OK;
 }
 
+/* Rows that a frozen test set has are not learned. */
+static fm_status check_frozen(const fm_trainer *r, const fm_strlist *list) {
+    const fm_train_config *c = r->cfg;
+    fm_task_files by_task;
+    FM_TRY(fm_tasks_split(&by_task, list));
+    fm_status s = fm_frozen_check(r->choice.objective->several ? &by_task.files : list, &c->frozen_tests, NULL);
+    fm_task_files_free(&by_task);
+    return s;
+}
+
 /* The folder that holds a dataset: the one named, or the packed form of what was named. */
 static fm_status resolve(fm_trainer *r, const fm_strlist *list, double val_size, const char *name,
                          const fm_json *labels, char *dir, size_t cap) {
@@ -200,6 +211,10 @@ static fm_status resolve(fm_trainer *r, const fm_strlist *list, double val_size,
                          list->item[i], list->n);
             return fm_error_hint("pack all files together: fathom data pack -i A B ...");
         }
+    }
+    bool learned = strcmp(name, "data") == 0 || strcmp(name, "replay") == 0;
+    if (!packed && learned) {
+        FM_TRY(check_frozen(r, list));
     }
     if (!packed && r->choice.objective->examples) {
         return make_examples(r, list, val_size, name, labels, dir, cap);

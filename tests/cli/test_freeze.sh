@@ -1,0 +1,39 @@
+#!/bin/sh
+# A frozen test set: drawn by topic, kept apart from training whatever its spelling, refused when it changes.
+set -eu
+. "$(dirname "$0")/lib.sh"
+cd "$tmp"
+gzip -dc "$top/recipes/data/medquad.1.jsonl.gz" > rows.jsonl
+sed -n 1p rows.jsonl | sed 's/"question": "/"question": "  /; s/What/WHAT/' >> rows.jsonl # asks the same in another spelling
+mkdir -p test
+run 0 "$fathom" data freeze rows.jsonl -o test/test.jsonl --rest train.jsonl --rows 40 --topic qtype --json
+[ "$(number out test)" = 40 ] || die "drawn: $(number out test), expected 40"
+[ "$(wc -l < test/test.jsonl)" = 40 ] || die "the test set has another number of rows"
+[ $(($(number out test) + $(number out rest) + $(number out duplicates))) = 201 ] || die "rows were lost"
+# Each topic has its share, to a row for each of the four lengths.
+for t in $(sed 's/.*"qtype": "\([a-z ]*\)".*/\1/' rows.jsonl | tr ' ' '.' | sort -u); do
+    all=$(grep -c "\"qtype\": *\"$t\"" rows.jsonl) drawn=$(grep -c "\"qtype\": *\"$t\"" test/test.jsonl || true)
+    [ "$drawn" -ge $((all / 5 - 4)) ] && [ "$drawn" -le $((all / 5 + 4)) ] || die "$t: $drawn of $all drawn"
+done
+run 1 "$fathom" data freeze rows.jsonl -o test/test.jsonl
+has err 'exists'
+
+gzip -dc "$top/recipes/data/state_of_the_union.train.jsonl.gz" | head -n 2 > corpus.jsonl
+run 0 "$fathom" tokenizer train -i corpus.jsonl -o tok --vocab-size 600
+train="stage=sft params=200k train_from_scratch=true tokenizer=tok template=chatml cutoff_len=512 long_rows=drop max_steps=2 per_device_train_batch_size=2 measure_mfu=false"
+# shellcheck disable=SC2086
+run 3 "$fathom" train $train dataset=rows.jsonl frozen_tests=test/test.jsonl output_dir=a
+has err 'training rows ask what a frozen test set asks'
+has err 'rows.jsonl:'
+# The manifest is found beside the rows too.
+cp rows.jsonl test/more.jsonl
+# shellcheck disable=SC2086
+run 3 "$fathom" train $train dataset=test/more.jsonl output_dir=a
+# shellcheck disable=SC2086
+run 0 "$fathom" train $train dataset=train.jsonl frozen_tests=test/test.jsonl eval_dataset=test/test.jsonl output_dir=b
+run 0 "$fathom" eval --model b --task qa --data test/test.jsonl --max-samples 2 --max-new-tokens 4 --json
+has out '"frozen": "'
+sed -i '1s/question/Question/' test/test.jsonl
+run 3 "$fathom" eval --model b --task qa --data test/test.jsonl --max-samples 2 --json
+has err 'was frozen with hash'
+finish
