@@ -42,9 +42,7 @@ format-check:
 
 # The sources built once per instruction set are left out: their functions are macros of it.
 tidy: configure-asan
-	@git ls-files 'src/*.c' | grep -v /simd/ | xargs -P $(JOBS) -n 4 clang-tidy -p $(BUILD)-asan --quiet 2> $(BUILD)-asan/tidy.err \
-	    || { cat $(BUILD)-asan/tidy.err; exit 1; }
-	@echo "clang-tidy: ok"
+	@JOBS=$(JOBS) sh tools/tidy.sh $(BUILD)-asan $$(git ls-files 'src/*.c' | grep -v /simd/)
 
 configure-asan:
 	@tools/install-deps.sh check

@@ -22,7 +22,7 @@ static bool left_out(const case_values *cv, int ci, int d) {
     for (int i = 0; i < cv->cs->n_in; i++) {
         total += cv->numel[i];
     }
-    return test_quick() && total > 4000 && ci % N_DTYPES != d;
+    return test_quick() && total > 1000 && ci % N_DTYPES != d;
 }
 
 static bool run_or_fail(place *p, case_fn fn, bool backward, result *r, const char *where) {
