@@ -5,7 +5,7 @@ set -eu
 d=$tmp/d
 mkdir "$d"
 limit=$((1536 * 1024)) # KiB of addresses: sanitizers need more than there is
-case $(nm "$fathom" 2> /dev/null | grep -c __asan_init) in 0 | '') ;; *) limit=unlimited ;; esac
+case $(nm "$fathom" 2> /dev/null | grep -c "__[at]san_init") in 0 | '') ;; *) limit=unlimited ;; esac
 # try ROWS FILE [OPTION...]: so many good rows; 3 when there is none. What else there is was set aside with a reason.
 try() {
     rows=$1

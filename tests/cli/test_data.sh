@@ -199,4 +199,26 @@ printf '%s\n' '{"text":"the cat number 3 sat on the mat and the dog lay by the d
 run 0 "$fathom" data perplexity -i "$tmp/say.jsonl" -o - --quiet --model "$tmp/cats.ngram" --min-fluency 0.01
 has out "the cat number 3"
 hasnt out zebra
+# Interrupted in the middle: the state is kept, the same command goes on from it, and the bytes are the same.
+cp "$tmp/many.jsonl" "$tmp/large.jsonl"
+for i in 1 2 3 4 5 6 7 8; do
+    cat "$tmp/large.jsonl" "$tmp/large.jsonl" > "$tmp/twice.jsonl"
+    mv "$tmp/twice.jsonl" "$tmp/large.jsonl"
+done
+run 0 "$fathom" data clean -i "$tmp/large.jsonl" -o "$tmp/full.jsonl" --overwrite --lowercase
+for delay in 0.1 0.05 0.2 0.02 0.4 0.01 0.8; do
+    rm -f "$tmp"/part.jsonl*
+    "$fathom" data clean -i "$tmp/large.jsonl" -o "$tmp/part.jsonl" --lowercase > /dev/null 2>&1 &
+    sleep $delay
+    kill -INT $! 2> /dev/null || true
+    wait $! || true
+    [ ! -e "$tmp/part.jsonl.state.json" ] || break
+done
+[ -e "$tmp/part.jsonl.state.json" ] || die "no run was caught in the middle"
+[ ! -e "$tmp/part.jsonl" ] || die "an interrupted run left output under its final name"
+run 0 "$fathom" data clean -i "$tmp/large.jsonl" -o "$tmp/part.jsonl" --lowercase
+has err "going on where the interrupted run stopped"
+same "$tmp/full.jsonl" "$tmp/part.jsonl"
+[ ! -e "$tmp/part.jsonl.state.json" ] || die "the state is left"
+has part.jsonl.manifest.json '"rows_in": 768000'
 finish
