@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fine-tuning figures: interleaved runs of fathom (plain pretraining, SFT, SFT with LoRA) and Hugging Face Trainer on one model and one set of rows.
+"""Fine-tuning figures: interleaved runs of fathom (plain pretraining, SFT, SFT with LoRA, LoRA over nf4) and Hugging Face Trainer on one model and one set of rows.
 
   bench/peers/sft_pairs.py FATHOM PYTHON MODEL ROWS.jsonl [--pairs 3] [--batch 8] [--steps 8] [--dtype bf16] [--no-trainer]
 
@@ -37,7 +37,8 @@ with open(a.rows, encoding="utf-8") as f, open(tmp + "/text.jsonl", "w", encodin
     for line in f:
         g.write(json.dumps({"text": "\n".join(m["content"] for m in json.loads(line)["messages"])}) + "\n")
 n_rows = sum(1 for _ in open(a.rows, encoding="utf-8"))
-KINDS = {"pt": ["stage=pt", "dataset=" + tmp + "/text.jsonl", "tokenizer=" + a.model], "sft": ["stage=sft", "dataset=" + a.rows], "lora": ["stage=sft", "dataset=" + a.rows, "finetuning_type=lora"]}
+KINDS = {"pt": ["stage=pt", "dataset=" + tmp + "/text.jsonl", "tokenizer=" + a.model], "sft": ["stage=sft", "dataset=" + a.rows], "lora": ["stage=sft", "dataset=" + a.rows, "finetuning_type=lora"],
+         "qlora": ["stage=sft", "dataset=" + a.rows, "finetuning_type=lora", "quantization_bit=4"]}
 
 
 def seconds(kind, steps):
@@ -80,7 +81,7 @@ rows_per_step = n_rows / windows() * a.batch
 for i, name in enumerate(("wall", "processor")):
     m = {k: statistics.median(x[i] for x in v) for k, v in runs.items() if v}
     tokens = a.batch * a.cutoff
-    print(f"{name} time: pt {tokens / m['pt']:.0f} tokens/s, sft {tokens / m['sft']:.0f} ({m['pt'] / m['sft']:.2f} of pt), lora {tokens / m['lora']:.0f} ({m['sft'] / m['lora']:.2f} of full)", end="")
+    print(f"{name} time: pt {tokens / m['pt']:.0f} tokens/s, sft {tokens / m['sft']:.0f} ({m['pt'] / m['sft']:.2f} of pt), lora {tokens / m['lora']:.0f} ({m['sft'] / m['lora']:.2f} of full), nf4 {tokens / m['qlora']:.0f}", end="")
     if "trainer" in m:
         print(f"; rows/s: sft {rows_per_step / m['sft']:.2f}, Trainer {1 / m['trainer']:.2f} ({m['trainer'] * rows_per_step / m['sft']:.2f}x)", end="")
     print()

@@ -17,6 +17,10 @@ fm_tensor *fm_embedding_(fm_ctx *c, fm_tensor *w, fm_tensor *ids);
 fm_tensor *fm_linear_(fm_ctx *c, fm_tensor *x, fm_tensor *w, fm_tensor *b);
 #define fm_linear(c, ...) fm_linear_(FM_HERE(c), __VA_ARGS__)
 
+/* y [..,N] + x [..,K] w^T in the storage of y, for a narrow x (an adapter): no second product is held. */
+fm_tensor *fm_linear_add_(fm_ctx *c, fm_tensor *y, fm_tensor *x, fm_tensor *w);
+#define fm_linear_add(c, ...) fm_linear_add_(FM_HERE(c), __VA_ARGS__)
+
 /* Norms over the last dimension; w, b [dim]. */
 fm_tensor *fm_rmsnorm_(fm_ctx *c, fm_tensor *x, fm_tensor *w, float eps);
 #define fm_rmsnorm(c, ...) fm_rmsnorm_(FM_HERE(c), __VA_ARGS__)

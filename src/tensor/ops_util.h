@@ -68,6 +68,10 @@ FM_MUST_CHECK fm_status fm_dwrite_end(fm_ctx *c, fm_dwrite *w);
 FM_MUST_CHECK fm_status fm_dtake(fm_ctx *c, fm_node *n, int o, fm_temp *t);
 FM_MUST_CHECK fm_status fm_dgive(fm_ctx *c, fm_node *n, int i, fm_temp *t);
 
+/* Gradients of y = x w^T (out 0) for inputs i_x, which wants one, and i_w: dx = dy w and dw = dy^T x. */
+FM_MUST_CHECK fm_status fm_linear_dx(fm_ctx *c, fm_node *n, int i_x, int i_w);
+FM_MUST_CHECK fm_status fm_linear_dw(fm_ctx *c, fm_node *n, int i_x, int i_w);
+
 /* sum, mean and sum_all: y[r] = scale * sum_j x[r,j]. */
 typedef struct fm_reduce_attr {
     bool all, mean; /* one row of everything; scale 1/dim */

@@ -62,6 +62,10 @@ BAD(linear_ce_w, fm_linear_ce(c, f32(c, 2, 2, 3, 0), f32(c, 2, 5, 4, 0), i32(c, 
                               &(fm_loss_options){.ignore_index = -100, .scale = 1}, NULL))
 BAD(linear_ce_targets, fm_linear_ce(c, f32(c, 2, 3, 4, 0), f32(c, 2, 5, 4, 0), i32(c, 2, targets_ok),
                                     &(fm_loss_options){.ignore_index = -100, .scale = 1}, NULL))
+BAD(linear_add_rows, fm_linear_add(c, f32(c, 2, 2, 3, 0), f32(c, 2, 4, 5, 0), f32(c, 2, 3, 5, 0)))
+BAD(linear_add_w, fm_linear_add(c, f32(c, 2, 2, 3, 0), f32(c, 2, 2, 5, 0), f32(c, 2, 4, 5, 0)))
+BAD(dora_magnitude, fm_dora_scale(c, f32(c, 2, 2, 3, 0), f32(c, 1, 2, 0, 0), f32(c, 1, 3, 0, 0), NULL))
+BAD(dora_inverse, fm_dora_scale(c, f32(c, 2, 2, 3, 0), f32(c, 1, 3, 0, 0), bf16(c, 1, 3, 0, 0), NULL))
 BAD(affine_w, fm_affine(c, f32(c, 2, 2, 3, 0), f32(c, 1, 2, 0, 0), NULL))
 static fm_tensor *split_sum(fm_ctx *c) {
     fm_tensor *out[2];
@@ -110,6 +114,10 @@ static const struct {
     const char *text[3]; /* parts of the message */
 } bad[] = {
     {"linear k", linear_k, FM_ERR_SHAPE, {"linear", "input w: expected [*,3] f32", "found [4,5] f32"}},
+    {"linear_add rows", linear_add_rows, FM_ERR_SHAPE, {"linear_add", "expected 2 rows", "found 4"}},
+    {"linear_add w", linear_add_w, FM_ERR_SHAPE, {"linear_add", "input w: expected [3,5] f32", "found [4,5] f32"}},
+    {"dora_scale magnitude", dora_magnitude, FM_ERR_SHAPE, {"dora_scale", "input magnitude", "found [2]"}},
+    {"dora_scale inverse", dora_inverse, FM_ERR_DTYPE, {"dora_scale", "input inverse", "bf16"}},
     {"linear dtype", linear_dtype, FM_ERR_DTYPE, {"linear", "input w: expected [*,3] f32", "found [4,3] bf16"}},
     {"linear bias", linear_bias, FM_ERR_SHAPE, {"linear", "input b: expected [4] f32", "found [3] f32"}},
     {"linear ids", linear_ids, FM_ERR_DTYPE, {"linear", "input x: expected [..] float", "found [2] i32"}},

@@ -42,10 +42,10 @@ static fm_status forward(fm_ctx *c, fm_node *n) {
     return fm_weight_product(c, w, &a, x->dtype);
 }
 
-/* dx [m,k] (+)= dy [m,n] w [n,k]. The product adds only into the accumulation type, so a narrower dx goes through a
- * temporary when it holds something already. */
-static fm_status backward_x(fm_ctx *c, fm_node *n) {
-    const fm_tensor *x = n->in[0], *w = n->in[1];
+/* The product adds only into the accumulation type, so a narrower dx goes through a temporary when it holds something
+ * already. */
+fm_status fm_linear_dx(fm_ctx *c, fm_node *n, int i_x, int i_w) {
+    const fm_tensor *x = n->in[i_x], *w = n->in[i_w];
     fm_dwrite dx = {0};
     fm_matmul_args a = {
         .m = fm_rows(x),
@@ -62,9 +62,9 @@ static fm_status backward_x(fm_ctx *c, fm_node *n) {
     FM_TRY(fm_weight_numbers(c, w, x->dtype, &a.b));
     bool direct = x->dtype == fm_dtype_acc(x->dtype);
     if (direct) {
-        FM_TRY(fm_din(c, n, 0, &a.c, &a.accumulate));
+        FM_TRY(fm_din(c, n, i_x, &a.c, &a.accumulate));
     } else {
-        FM_TRY(fm_dwrite_begin(c, n, 0, &dx));
+        FM_TRY(fm_dwrite_begin(c, n, i_x, &dx));
         a.c = dx.data;
     }
     fm_status s = fm_op_run(c, FM_K_matmul, x->dtype, &a);
@@ -75,31 +75,34 @@ static fm_status backward_x(fm_ctx *c, fm_node *n) {
     return direct ? FM_OK : fm_dwrite_end(c, &dx);
 }
 
+fm_status fm_linear_dw(fm_ctx *c, fm_node *n, int i_x, int i_w) {
+    const fm_tensor *x = n->in[i_x], *w = n->in[i_w];
+    int64_t rows = fm_rows(x);
+    if (rows == 0) { /* a product over no rows writes nothing */
+        void *dw;
+        return fm_dweight_add(c, n, i_w, &dw);
+    }
+    fm_matmul_args a = {
+        .m = w->dim[0],
+        .n = w->dim[1],
+        .k = rows,
+        .a = fm_dout(c, n, 0),
+        .lda = w->dim[0],
+        .trans_a = true,
+        .b = fm_data(c, x),
+        .ldb = w->dim[1],
+        .ldc = w->dim[1],
+        .c_dtype = fm_dtype_acc(x->dtype),
+    };
+    FM_TRY(fm_dweight(c, n, i_w, &a.c, &a.accumulate));
+    return fm_op_run(c, FM_K_matmul, x->dtype, &a);
+}
+
 static fm_status backward(fm_ctx *c, fm_node *n) {
     const fm_tensor *x = n->in[0], *w = n->in[1];
     int64_t rows = fm_rows(x);
-    if (fm_wants(n, 0)) {
-        FM_TRY(backward_x(c, n));
-    }
-    if (fm_wants(n, 1) && rows == 0) { /* a product over no rows writes nothing */
-        void *dw;
-        FM_TRY(fm_dweight_add(c, n, 1, &dw));
-    } else if (fm_wants(n, 1)) {
-        fm_matmul_args a = {
-            .m = w->dim[0],
-            .n = w->dim[1],
-            .k = rows,
-            .a = fm_dout(c, n, 0),
-            .lda = w->dim[0],
-            .trans_a = true,
-            .b = fm_data(c, x),
-            .ldb = w->dim[1],
-            .ldc = w->dim[1],
-            .c_dtype = fm_dtype_acc(x->dtype),
-        };
-        FM_TRY(fm_dweight(c, n, 1, &a.c, &a.accumulate));
-        FM_TRY(fm_op_run(c, FM_K_matmul, x->dtype, &a));
-    }
+    FM_TRY(fm_wants(n, 0) ? fm_linear_dx(c, n, 0, 1) : FM_OK);
+    FM_TRY(fm_wants(n, 1) ? fm_linear_dw(c, n, 0, 1) : FM_OK);
     if (fm_wants(n, 2) && rows == 0) {
         void *db;
         FM_TRY(fm_dweight_add(c, n, 2, &db));
@@ -216,18 +219,22 @@ const fm_op fm_op_linear = {
     .n_cases = (int)FM_ARRAY_LEN(cases),
 };
 
+/* A x, scaled. */
+static fm_tensor *lower(fm_ctx *c, fm_tensor *x, const fm_lora *l) {
+    return fm_scale(c, fm_linear(c, x, fm_leaf(c, l->a), NULL), (double)l->scale);
+}
+
 /* As PEFT computes it: dropout leaves W x as it is and falls on what is added to it. */
 static fm_tensor *dora(fm_ctx *c, fm_tensor *x, fm_tensor *w, fm_tensor *b, const fm_lora *l) {
-    fm_tensor *dropped = l->dropout > 0 ? fm_dropout(c, x, l->dropout, l->stream) : x;
+    fm_tensor *dropped = l->dropout > 0 ? fm_dropout(c, x, l->dropout, l->stream) : x, *rest = NULL;
     fm_tensor *base = fm_apply(c, &fm_op_linear, 2, 3, (fm_tensor *[]){dropped, w, NULL}, NULL, 0, NULL);
-    fm_tensor *low = fm_scale(c, fm_linear(c, dropped, fm_leaf(c, l->a), NULL), (double)l->scale);
-    fm_tensor *sum = fm_add(c, base, fm_linear(c, low, fm_leaf(c, l->b), NULL));
-    fm_tensor *y = fm_dora_scale(c, sum, fm_leaf(c, l->magnitude), fm_dora_inverse(c, w, l), b);
-    if (dropped == x) {
-        return y;
+    if (dropped != x) {
+        fm_tensor *whole = fm_apply(c, &fm_op_linear, 2, 3, (fm_tensor *[]){x, w, NULL}, NULL, 0, NULL);
+        rest = fm_add(c, whole, fm_scale(c, base, -1)); /* before the base becomes the sum */
     }
-    fm_tensor *whole = fm_apply(c, &fm_op_linear, 2, 3, (fm_tensor *[]){x, w, NULL}, NULL, 0, NULL);
-    return fm_add(c, y, fm_add(c, whole, fm_scale(c, base, -1)));
+    fm_tensor *sum = fm_linear_add(c, base, lower(c, dropped, l), fm_leaf(c, l->b));
+    fm_tensor *y = fm_dora_scale(c, sum, fm_leaf(c, l->magnitude), fm_dora_inverse(c, w, l), b);
+    return dropped == x ? y : fm_add(c, y, rest);
 }
 
 /* y += scale B A x in the rows of each part. */
@@ -267,7 +274,6 @@ fm_tensor *fm_linear_(fm_ctx *c, fm_tensor *x, fm_tensor *w, fm_tensor *b) {
     if (!l || !y) {
         return y;
     }
-    fm_tensor *low = l->dropout > 0 ? fm_dropout(c, x, l->dropout, l->stream) : x;
-    low = fm_scale(c, fm_linear(c, low, fm_leaf(c, l->a), NULL), (double)l->scale);
-    return fm_add(c, y, fm_linear(c, low, fm_leaf(c, l->b), NULL));
+    fm_tensor *dropped = l->dropout > 0 ? fm_dropout(c, x, l->dropout, l->stream) : x;
+    return fm_linear_add(c, y, lower(c, dropped, l), fm_leaf(c, l->b));
 }
