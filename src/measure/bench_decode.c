@@ -105,7 +105,8 @@ static fm_status rounds(const job *j, fm_model *m, fm_session *s, const fm_exec 
     return limit_of(j, m, x, limit);
 }
 
-static fm_status measure(const job *j, fm_model *m, const char *name) {
+static fm_status measure(void *arg, fm_model *m, const char *name) {
+    const job *j = arg;
     fm_session *s = NULL;
     fm_exec x = {.pool = m->pool};
     double limit = 0, best = 0;
@@ -133,32 +134,9 @@ static fm_status measure(const job *j, fm_model *m, const char *name) {
     return FM_OK;
 }
 
-static fm_status one_shape(void *arg, const char *item) {
-    const job *j = arg;
-    fm_dtype dtype[2];
-    int n = fm_bench_dtypes(j->o, dtype);
-    for (int i = 0; i < n; i++) {
-        fm_model *m = NULL;
-        FM_TRY(fm_bench_model(&m, fm_bench_preset(item), dtype[i], j->o));
-        fm_status s = measure(j, m, fm_bench_preset(item));
-        fm_model_close(m);
-        FM_TRY(s);
-    }
-    return FM_OK;
-}
-
 static fm_status run_either(const fm_bench_options *o, fm_bench_fn fn, void *user, bool prefill) {
     job j = {.o = o, .fn = fn, .user = user, .prefill = prefill};
-    if (o->model) {
-        fm_model *m = NULL;
-        fm_model_options mo = {.size = sizeof mo, .dtype = "auto", .threads = (int)o->threads};
-        FM_TRY(fm_model_open(&m, o->model, &mo));
-        const char *slash = strrchr(o->model, '/');
-        fm_status s = measure(&j, m, slash && slash[1] ? slash + 1 : o->model);
-        fm_model_close(m);
-        return s;
-    }
-    return fm_bench_each(o->shape, one_shape, &j);
+    return fm_bench_models(o, measure, &j);
 }
 
 static fm_status run_decode(const fm_bench_options *o, fm_bench_fn fn, void *user) {

@@ -50,3 +50,37 @@ fm_status fm_bench_each(const char *list, fm_status (*fn)(void *arg, const char 
     }
     return FM_OK;
 }
+
+typedef struct models {
+    const fm_bench_options *o;
+    fm_bench_model_fn fn;
+    void *arg;
+} models;
+
+static fm_status one_shape(void *arg, const char *item) {
+    const models *j = arg;
+    fm_dtype dtype[2];
+    int n = fm_bench_dtypes(j->o, dtype);
+    for (int i = 0; i < n; i++) {
+        fm_model *m = NULL;
+        FM_TRY(fm_bench_model(&m, fm_bench_preset(item), dtype[i], j->o));
+        fm_status s = j->fn(j->arg, m, fm_bench_preset(item));
+        fm_model_close(m);
+        FM_TRY(s);
+    }
+    return FM_OK;
+}
+
+fm_status fm_bench_models(const fm_bench_options *o, fm_bench_model_fn fn, void *arg) {
+    models j = {.o = o, .fn = fn, .arg = arg};
+    if (!o->model) {
+        return fm_bench_each(o->shape, one_shape, &j);
+    }
+    fm_model *m = NULL;
+    fm_model_options mo = {.size = sizeof mo, .dtype = "auto", .threads = (int)o->threads};
+    FM_TRY(fm_model_open(&m, o->model, &mo));
+    const char *slash = strrchr(o->model, '/');
+    fm_status s = fn(arg, m, slash && slash[1] ? slash + 1 : o->model);
+    fm_model_close(m);
+    return s;
+}

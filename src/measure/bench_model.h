@@ -12,4 +12,8 @@ FM_MUST_CHECK fm_status fm_bench_model(fm_model **out, const char *name, fm_dtyp
 /* Calls fn for each item of a comma-separated list, until one fails. */
 FM_MUST_CHECK fm_status fm_bench_each(const char *list, fm_status (*fn)(void *arg, const char *item), void *arg);
 
+/* Calls fn with the model of o->model, or with each of o->shape in each of o->dtype. */
+typedef fm_status (*fm_bench_model_fn)(void *arg, fm_model *m, const char *name);
+FM_MUST_CHECK fm_status fm_bench_models(const fm_bench_options *o, fm_bench_model_fn fn, void *arg);
+
 #endif

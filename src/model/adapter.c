@@ -15,11 +15,15 @@ void fm_adapter_free(fm_adapter *a) {
         return;
     }
     for (int i = 0; i < a->n && a->weight; i++) {
-        a->weight[i]->lora = NULL;
+        if (a->weight[i]->lora == &a->lora[i]) { /* one that stands apart is not to be seen by others */
+            a->weight[i]->lora = NULL;
+        }
         fm_dora_free(a->lora[i].dora);
     }
     for (int i = 0; i < a->n_whole && a->replaced; i++) {
-        a->replaced[i]->instead = NULL;
+        if (a->replaced[i]->instead == a->whole[i]) {
+            a->replaced[i]->instead = NULL;
+        }
     }
     if (a->m && a->m->adapter == a) {
         a->m->adapter = NULL;

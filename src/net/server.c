@@ -18,6 +18,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -86,6 +87,7 @@ typedef struct waiting {
     int fd;
     double since; /* 0: a request is being answered */
     bool cut;
+    int gone; /* rounds in which it was seen closed */
 } waiting;
 
 struct fm_server {
@@ -503,6 +505,29 @@ static void cut_slow(fm_server *s) {
     pthread_mutex_unlock(&s->lock);
 }
 
+/* A client that went away in the middle of its request: its end came together with what it had sent, so no new event
+ * tells libmicrohttpd of it, and the connection would stay until the time limit. Seen twice, with nothing left to read,
+ * it is cut. */
+static void cut_gone(fm_server *s) {
+    pthread_mutex_lock(&s->lock);
+    for (waiting *w = s->waiting; w; w = w->next) {
+        struct pollfd p = {.fd = w->fd, .events = POLLRDHUP};
+        int unread = 0;
+        if (w->cut || w->since <= 0) {
+            w->gone = 0;
+            continue;
+        }
+        bool over = poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR)) &&
+                    ioctl(w->fd, FIONREAD, &unread) == 0 && unread == 0;
+        w->gone = over ? w->gone + 1 : 0;
+        if (w->gone > 1) {
+            w->cut = true;
+            (void)shutdown(w->fd, SHUT_RDWR);
+        }
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
 /* ---- clients that go away while their connection rests --------------------------------------- */
 
 #define WATCH_AT_ONCE 256
@@ -553,6 +578,7 @@ static void *watch(void *arg) {
         (void)poll(NULL, 0, WATCH_MS);
         watch_round(s);
         cut_slow(s);
+        cut_gone(s);
     }
     return NULL;
 }
