@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "../../quick.h"
 #include "train_fixture.h"
 
 /* Everything that could make a resumed run differ: dropout, accumulation, shuffling over several epochs, evaluation. */
@@ -69,7 +70,7 @@ static void kill_and_resume(const char *precision, bool more) {
     const char *const points[] = {"step.done:2",  "ckpt.begin:2",    "ckpt.model:2",  "ckpt.optimizer:2",
                                   "ckpt.state:2", "ckpt.complete:2", "ckpt.rename:2", "ckpt.renamed:2",
                                   "ckpt.done:3",  "step.done:7",     "final.model"};
-    for (size_t i = 0; i < FM_ARRAY_LEN(points); i += more ? 4 : 1) { /* fp16 is slow here */
+    for (size_t i = 0; i < FM_ARRAY_LEN(points); i += more || test_quick() ? 4 : 1) { /* fp16 is slow here */
         fx_clean();
         int status = run_child(points[i], set);
         if (!WIFSIGNALED(status)) {
