@@ -102,7 +102,7 @@ typedef struct fm_engine_stats {
     size_t size; /* sizeof(fm_engine_stats) */
     int32_t running, waiting;
     int32_t blocks, blocks_used, block_tokens;
-    int64_t kv_bytes;
+    int64_t kv_bytes, work_bytes;                 /* of the cache; of a pass, when it was planned */
     int64_t prefix_queries, prefix_hits;          /* tokens of prompts, of these found in the cache */
     int64_t drafts, draft_tokens, draft_accepted; /* passes of a sequence with guesses, guesses, right ones */
     int64_t preemptions, prompt_tokens, generation_tokens, passes, pass_tokens;

@@ -208,11 +208,17 @@ static void on_access(void *user, const char *line) {
 static void announce(fm_serve *s, const serve_args *a) {
     char kv[48];
     fm_engine_stats st;
-    fm_engine_get_stats(&st, fm_serve_engine(s));
+    fm_engine *e = fm_serve_engine(s);
+    fm_engine_get_stats(&st, e);
     if (st.blocks > 0) {
-        cli_say("context %lld tokens, %lld at once in %s of KV cache",
-                (long long)fm_engine_ctx_size(fm_serve_engine(s)), (long long)st.blocks * st.block_tokens,
-                cli_bytes(kv, sizeof kv, (double)st.kv_bytes));
+        char weights[48] = "?", work[48];
+        fm_model_info info;
+        if (fm_model_get_info(&info, fm_engine_model(e)) == FM_OK) {
+            (void)cli_bytes(weights, sizeof weights, (double)info.serve_bytes);
+        }
+        cli_say("context %lld tokens; memory: weights %s, KV cache %s (%lld tokens), a pass %s",
+                (long long)fm_engine_ctx_size(e), weights, cli_bytes(kv, sizeof kv, (double)st.kv_bytes),
+                (long long)st.blocks * st.block_tokens, cli_bytes(work, sizeof work, (double)st.work_bytes));
     }
     const char *v6 = strchr(a->host, ':');
     /* Printed when requests are taken: scripts wait for this line. */

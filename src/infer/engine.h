@@ -102,6 +102,7 @@ struct fm_engine {
     fm_lora_mix mix;     /* of this pass; parts [parallel] */
     int32_t *mix_rows;   /* [batch_tokens] */
     int32_t draft_max;
+    int64_t work_bytes;
     int64_t preemptions, prefix_queries, prefix_hits;
 };
 

@@ -130,6 +130,7 @@ fm_status fm_engine_plan_ctx(fm_engine *e, const fm_engine_adapter *more) {
     FM_TRY(fm_ctx_new(&made, &o));
     fm_ctx_free(e->c);
     e->c = made;
+    e->work_bytes = o.arena_bytes;
     fm_ctx_set_pack(e->c, true);
     return FM_OK;
 }
@@ -173,6 +174,7 @@ fm_status fm_engine_prepare(fm_engine *e, const fm_engine_options *o) {
     e->stats.block_tokens = e->block_tokens;
     e->stats.kv_bytes = fm_kv_cache_bytes(e->kv);
     FM_TRY(fm_engine_plan_ctx(e, NULL));
+    e->stats.work_bytes = e->work_bytes;
     return fm_drafter_new(&e->drafter, e, o);
 }
 
