@@ -24,8 +24,9 @@ static const struct {
     const char *step;
     const char *const *options;
 } runs[] = {
-    {"dedup", longest}, {"dedup-lines", none},  {"minhash", mark},   {"decontaminate", against},
-    {"quality", set},   {"privacy", pseudonym}, {"privacy", report}, {"strip-words", none},
+    {"dedup", longest},   {"dedup-lines", none},  {"minhash", mark},   {"decontaminate", against},
+    {"quality", set},     {"privacy", pseudonym}, {"privacy", report}, {"strip-words", none},
+    {"repetition", mark}, {"domain", domain},
 };
 
 static fm_status run(int variant, uint64_t *sum) {
