@@ -212,7 +212,7 @@ static void mistakes(void **state) {
     assert_int_equal(run_step(&out, NULL, "perplexity", "{\"text\":\"a\"}\n", 13, none), FM_ERR_CONFIG);
     const char *const limits[] = {"model", model_path, "max", "4", NULL};
     assert_int_equal(run_step(&out, NULL, "perplexity",
-                              "{\"text\":\"a b c\"}\n{\"text\":\"c c c\"}\n{\"text\":\" \"}\n", 49, limits),
+                              "{\"text\":\"a b c\"}\n{\"text\":\"c c c\"}\n{\"text\":\" \"}\n", 48, limits),
                      FM_OK);
     assert_non_null(strstr(out, "\"a b c\""));
     assert_null(strstr(out, "c c c"));
