@@ -34,6 +34,9 @@ FM_API FM_MUST_CHECK fm_status fm_eval_run(const fm_eval_config *cfg, char **jso
 /* The same object as a table for people (fm_string_free). */
 FM_API FM_MUST_CHECK fm_status fm_eval_text(char **out, const char *json);
 
+/* Lets data steps use models (data perplexity --model DIR). Call it once, before fm_data_run. */
+FM_API void fm_data_use_models(void);
+
 #ifdef __cplusplus
 }
 #endif

@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 #include "cli/data_job.h"
 #include "fathom/data.h"
+#include "fathom/evaluate.h"
 
 static void print_report(const fm_data_report *r, const char *manifest) {
     char bytes[32], rows[32];
@@ -33,6 +34,7 @@ int cli_data_job(fm_data_job *job) {
     char *manifest = NULL;
     memset(&r, 0, sizeof r);
     r.size = sizeof r;
+    fm_data_use_models();
     fm_status s = fm_data_run(&r, &manifest, job);
     if (s == FM_OK && !cli_flags.quiet) {
         print_report(&r, manifest);

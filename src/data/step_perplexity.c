@@ -1,9 +1,13 @@
-/* perplexity: how expected each row's text is to an n-gram model. */
+/* perplexity: how expected each row's text is to an n-gram model, or to a language model. */
+#include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/mem.h"
+#include "data/models.h"
 #include "data/ngram.h"
 #include "data/step.h"
 
@@ -15,7 +19,7 @@ typedef struct perplexity_options {
 static const fm_option rows[] = {
     FM_STEP_COLUMN(perplexity_options),
     {"model", FM_OPT_STR, offsetof(perplexity_options, model), NULL, 0, 0, NULL, NULL, "FILE",
-     "n-gram model (fathom data ngram)"},
+     "n-gram model (fathom data ngram), or a folder with a language model, or its GGUF file"},
     {"into", FM_OPT_STR, offsetof(perplexity_options, into), "perplexity", 0, 0, NULL, NULL, "NAME",
      "column for the perplexity (null for a text without words); empty = none"},
     {"fluency_into", FM_OPT_STR, offsetof(perplexity_options, fluency_into), NULL, 0, 0, NULL, NULL, "NAME",
@@ -29,28 +33,67 @@ static const fm_option rows[] = {
     FM_STEP_OPTIONS_END,
 };
 
-static fm_status perplexity_open(fm_step *s) {
-    const perplexity_options *o = s->opt;
-    fm_ngram *m = NULL;
+typedef struct state {
+    fm_ngram *ngram; /* or */
+    void *model;
+    const fm_data_models *models;
+    pthread_mutex_t lock; /* a model computes one row at a time, with all threads */
+} state;
+
+static bool is_model(const char *path) {
+    size_t n = strlen(path);
+    return fm_path_is_dir(path) || (n > 5 && strcmp(path + n - 5, ".gguf") == 0);
+}
+
+static fm_status open_model(fm_step *step) {
+    const perplexity_options *o = step->opt;
+    state *s = step->state;
+    s->models = fm_data_get_models();
+    if (!s->models) {
+        FM_FAIL(FM_ERR_STATE, "perplexity: this program gave data steps no models (fm_data_use_models)");
+    }
+    if (o->fluency_into || o->min_fluency > 0) {
+        FM_FAIL(FM_ERR_CONFIG, "perplexity: only n-gram models know what is usual (fluency)");
+    }
+    return s->models->open(&s->model, o->model, step->env->n_threads);
+}
+
+static fm_status perplexity_open(fm_step *step) {
+    const perplexity_options *o = step->opt;
     if (!o->model) {
         fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "perplexity needs a model");
         return fm_error_hint("train one with: fathom data ngram -i GOOD_TEXT -o good.ngram; then --model good.ngram");
     }
-    FM_TRY(fm_ngram_open(&m, o->model));
-    s->state = m;
-    if ((o->fluency_into || o->min_fluency > 0) && fm_ngram_fluency(m, 1) < 0) {
-        fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__,
-                     "'%s' does not know what is usual: it was made without rows "
-                     "held out, or of fewer than 100 of them",
-                     o->model);
+    state *s = step->state = fm_calloc(1, sizeof *s);
+    if (!s) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate a step");
+    }
+    pthread_mutex_init(&s->lock, NULL);
+    if (is_model(o->model)) {
+        return open_model(step);
+    }
+    FM_TRY(fm_ngram_open(&s->ngram, o->model));
+    if ((o->fluency_into || o->min_fluency > 0) && fm_ngram_fluency(s->ngram, 1) < 0) {
+        fm_error_set(
+            FM_ERR_CONFIG, __FILE__, __LINE__,
+            "'%s' does not know what is usual: it was made without rows held out, or of fewer than 100 of them",
+            o->model);
         return fm_error_hint("train it with more rows, or with a smaller hold_out");
     }
     return FM_OK;
 }
 
-static void perplexity_close(fm_step *s) {
-    fm_ngram_close(s->state);
-    s->state = NULL;
+static void perplexity_close(fm_step *step) {
+    state *s = step->state;
+    if (s) {
+        fm_ngram_close(s->ngram);
+        if (s->model) {
+            s->models->close(s->model);
+        }
+        pthread_mutex_destroy(&s->lock);
+        fm_free(s);
+        step->state = NULL;
+    }
 }
 
 static fm_status local_new(fm_step *s, void **out) {
@@ -70,16 +113,30 @@ static void local_free(fm_step *s, void *data) {
     }
 }
 
+static fm_status score(fm_step_ctx *x, fm_ngram_score *out, fm_sv text) {
+    state *k = x->step->state;
+    double nats = 0;
+    if (k->ngram) {
+        return fm_ngram_score_text(k->ngram, out, x->local, text);
+    }
+    *out = (fm_ngram_score){0};
+    pthread_mutex_lock(&k->lock);
+    fm_status s = k->models->loss(k->model, text, &nats, &out->n_units);
+    pthread_mutex_unlock(&k->lock);
+    out->log10_p = -nats / log(10);
+    return s;
+}
+
 static fm_status perplexity_row(fm_step_ctx *x, fm_rec *r) {
     const perplexity_options *o = x->step->opt;
-    const fm_ngram *m = x->step->state;
+    const state *k = x->step->state;
     fm_ngram_score s;
     fm_cell *c;
     FM_TRY(fm_step_text(x, r, o->column, &c));
     if (!c) {
         return FM_OK;
     }
-    FM_TRY(fm_ngram_score_text(m, &s, x->local, c->text));
+    FM_TRY(score(x, &s, c->text));
     FM_TRY(fm_step_count(x, "units", s.n_units));
     FM_TRY(fm_step_count(x, "units not in the model", s.n_unknown));
     if (s.n_units == 0) {
@@ -87,7 +144,7 @@ static fm_status perplexity_row(fm_step_ctx *x, fm_rec *r) {
         FM_TRY(o->fluency_into ? fm_rec_set_null(x->arena, r, o->fluency_into) : FM_OK);
         return o->max > 0 || o->min > 0 || o->min_fluency > 0 ? fm_step_drop(x, r, "no words", NULL) : FM_OK;
     }
-    double perplexity = fm_ngram_perplexity(&s), fluency = fm_ngram_fluency(m, perplexity);
+    double perplexity = fm_ngram_perplexity(&s), fluency = k->ngram ? fm_ngram_fluency(k->ngram, perplexity) : 0;
     FM_TRY(o->into ? fm_rec_set_float(x->arena, r, o->into, perplexity) : FM_OK);
     FM_TRY(o->fluency_into ? fm_rec_set_float(x->arena, r, o->fluency_into, fluency) : FM_OK);
     const char *reason = o->max > 0 && perplexity > o->max                ? "perplexity too high"
@@ -104,13 +161,14 @@ static fm_status perplexity_row(fm_step_ctx *x, fm_rec *r) {
 
 const fm_step_def fm_step_perplexity = {
     .name = "perplexity",
-    .help = "perplexity and fluency of each row by an n-gram model; drops what is out of bounds",
+    .help = "perplexity and fluency of each row by an n-gram or any other model; drops what is out of bounds",
     .about =
         "The model says by itself what a unit is (words, or characters for Chinese). Perplexity is over all units and\n"
         "line ends of a row. For a share of the rows instead of a limit, let the step outliers cut the column\n"
         "perplexity at a percentile.",
     .examples = "fathom data perplexity -i web.jsonl -o scored.jsonl --model wiki.ngram\n"
                 "fathom data perplexity -i web.jsonl -o good.jsonl --model wiki.ngram --max 1000 --min 20\n"
+                "fathom data perplexity -i web.jsonl -o scored.jsonl --model out/small-model\n"
                 "fathom data perplexity -i zh.jsonl -o good.jsonl --model zh.ngram --fluency-into fluency "
                 "--min-fluency 0.02",
     .options = rows,

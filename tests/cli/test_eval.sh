@@ -20,6 +20,12 @@ has out '"name":"ceval"'
 run 0 "$fathom" eval --model one --task ppl --data "$data/held.txt"
 has out bits_per_byte
 has out 'disjoint windows'
+# The same model judges rows of data.
+printf '%s\n' '{"text":"My fellow Americans, the state of our union is strong."}' '{"text":"zq#x 8%%kk ~~ qqjx vvv"}' > judged.jsonl
+run 0 "$fathom" data perplexity -i judged.jsonl -o scored.jsonl --model one
+[ "$(grep -c '"perplexity":[0-9]' scored.jsonl)" = 2 ] || die "rows without a perplexity"
+run 2 "$fathom" data perplexity -i judged.jsonl -o no.jsonl --model one --min-fluency 0.1
+has err "only n-gram models"
 # A configuration file, overridden; the second model; rows.
 printf 'model: one\ntask: mc\ndata: %s\nslice_by: [length, topic]\nbootstrap: 50\n' "$data/mc.jsonl" > eval.yaml
 run 0 "$fathom" eval eval.yaml compare=two rows_output=rows.jsonl max_samples=10

@@ -13,6 +13,7 @@
 
 #include "base/file.h"
 #include "base/rng.h"
+#include "data/models.h"
 #include "eval/likelihood.h"
 #include "eval/task.h"
 #include "../failures.h"
@@ -507,15 +508,66 @@ static void test_memory(void **state) {
     failures_check(&(failures_work){.name = "eval", .run = failing_run, .n_variants = 3});
 }
 
+/* What data steps get from models: the sum that logits of the same tokens give, in pieces where the context is short.
+ */
+static void test_data_models(void **state) {
+    static const char *const names[] = {"plain", "bos", "short"};
+    (void)state;
+    fm_data_use_models();
+    const fm_data_models *k = fm_data_get_models();
+    char text[2000] = "";
+    for (int i = 0; strlen(text) < 400; i++) {
+        snprintf(text + strlen(text), sizeof text - strlen(text), "Sentence %d of a text, and 中文. ", i * 7);
+    }
+    for (size_t i = 0; i < FM_ARRAY_LEN(names); i++) {
+        void *judge;
+        fm_model *m;
+        const fm_tokenizer *t;
+        fm_tokens got = {0};
+        fm_model_options o = {.size = sizeof o, .threads = 2};
+        double nats, want = 0;
+        int64_t n;
+        assert_int_equal(k->open(&judge, sub(names[i]), 2), FM_OK);
+        assert_int_equal(fm_model_open(&m, sub(names[i]), &o), FM_OK);
+        assert_int_equal(fm_model_tokenizer(&t, m), FM_OK);
+        assert_int_equal(fm_tokenizer_encode(&got, t, text, strlen(text), NULL), FM_OK);
+        int32_t all[1024], len = 0, piece = strcmp(names[i], "short") == 0 ? 96 : 512, pieces = 0;
+        if (fm_tokenizer_bos(t) >= 0) {
+            all[len++] = fm_tokenizer_bos(t);
+        }
+        assert_true(got.n > 100 && got.n < 500);
+        memcpy(all + len, got.ids, got.n * sizeof *all);
+        len += (int32_t)got.n;
+        for (int32_t at = 0; at + 1 < len; at += piece - 1, pieces++) {
+            bool greedy;
+            const fm_ll_seq cont = {all + at + 1, FM_MIN(piece, len - at) - 1};
+            const fm_ll_item item = {.context = all + at, .n_context = 1, .cont = &cont, .n_cont = 1};
+            want -= direct(m, &item, 0, &greedy);
+        }
+        assert_true((pieces > 1) == (piece == 96));
+        assert_int_equal(k->loss(judge, fm_sv_of(text), &nats, &n), FM_OK);
+        assert_int_equal(n, len - 1);
+        assert_true(fabs(nats - want) < 1e-5 * want);
+        assert_int_equal(k->loss(judge, fm_sv_of(""), &nats, &n), FM_OK);
+        assert_true(n == 0 && nats == 0);
+        fm_tokens_free(&got);
+        fm_model_close(m);
+        k->close(judge);
+    }
+    void *judge;
+    assert_int_not_equal(k->open(&judge, "/nowhere/at/all", 1), FM_OK);
+    assert_null(judge);
+}
+
 int main(int argc, char **argv) {
     if (argc == 3 && strcmp(argv[1], "--write") == 0) {
         write_all(argv[2]);
         return 0;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_likelihood), cmocka_unit_test(test_golden), cmocka_unit_test(test_filters),
-        cmocka_unit_test(test_bootstrap),  cmocka_unit_test(test_slices), cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_likelihood), cmocka_unit_test(test_golden),      cmocka_unit_test(test_filters),
+        cmocka_unit_test(test_bootstrap),  cmocka_unit_test(test_slices),      cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_memory),     cmocka_unit_test(test_data_models),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,0 +1,19 @@
+/* Models for data steps. Layers with models lie above this one: they give these functions (fm_data_use_models). */
+#ifndef FM_DATA_MODELS_H
+#define FM_DATA_MODELS_H
+
+#include "base/str.h"
+
+typedef struct fm_data_models {
+    /* A model that continues texts. */
+    fm_status (*open)(void **out, const char *path, int n_threads);
+    /* Sum of -ln p of a text's tokens and how many they are; a text longer than the model's context is cut into pieces
+     * that do not see each other. One thread at a time. */
+    fm_status (*loss)(void *model, fm_sv text, double *nats, int64_t *n_tokens);
+    void (*close)(void *model);
+} fm_data_models;
+
+void fm_data_set_models(const fm_data_models *m); /* outlives all steps; before any runs */
+const fm_data_models *fm_data_get_models(void);   /* NULL: none were given */
+
+#endif
