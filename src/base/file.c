@@ -83,7 +83,8 @@ fm_status fm_file_read(char **out, size_t *n, const char *path, size_t max_bytes
     return FM_OK;
 }
 
-static fm_status write_all(int fd, const char *p, size_t n, const char *path) {
+fm_status fm_write_all(int fd, const void *data, size_t n, const char *path) {
+    const char *p = data;
     while (n) {
         ssize_t k = write(fd, p, n);
         if (k < 0 && errno == EINTR) {
@@ -93,6 +94,23 @@ static fm_status write_all(int fd, const char *p, size_t n, const char *path) {
             IO_FAIL("write", path);
         }
         p += k;
+        n -= (size_t)k;
+    }
+    return FM_OK;
+}
+
+fm_status fm_pwrite_all(int fd, const void *data, size_t n, int64_t at, const char *path) {
+    const char *p = data;
+    while (n) {
+        ssize_t k = pwrite(fd, p, n, (off_t)at);
+        if (k < 0 && errno == EINTR) {
+            continue;
+        }
+        if (k <= 0) {
+            IO_FAIL("write", path);
+        }
+        p += k;
+        at += k;
         n -= (size_t)k;
     }
     return FM_OK;
@@ -154,7 +172,7 @@ fm_status fm_file_write_atomic(const char *path, const void *data, size_t n) {
     if (fd < 0) {
         IO_FAIL("create", tmp);
     }
-    fm_status s = write_all(fd, data, n, tmp);
+    fm_status s = fm_write_all(fd, data, n, tmp);
     if (s == FM_OK && fsync(fd) != 0) {
         s = io_fail(__LINE__, "sync", tmp);
     }

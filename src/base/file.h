@@ -12,6 +12,10 @@
 /* Whole file into a NUL-terminated buffer (fm_free). max_bytes 0 = no limit. */
 FM_MUST_CHECK fm_status fm_file_read(char **out, size_t *n, const char *path, size_t max_bytes);
 
+/* All n bytes to a descriptor; at an offset. path is for the message. */
+FM_MUST_CHECK fm_status fm_write_all(int fd, const void *p, size_t n, const char *path);
+FM_MUST_CHECK fm_status fm_pwrite_all(int fd, const void *p, size_t n, int64_t at, const char *path);
+
 /* Writes path.tmp, fsyncs, renames over path, fsyncs the folder. Old content stays on failure. */
 FM_MUST_CHECK fm_status fm_file_write_atomic(const char *path, const void *data, size_t n);
 

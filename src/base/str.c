@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/error.h"
 #include "base/mem.h"
@@ -19,6 +20,17 @@ fm_sv fm_sv_of(const char *cstr) {
 bool fm_sv_eq(fm_sv a, const char *cstr) {
     size_t n = strlen(cstr);
     return a.len == n && (n == 0 || memcmp(a.ptr, cstr, n) == 0);
+}
+
+fm_sv fm_sv_trim(fm_sv s) {
+    while (s.len && (*s.ptr == ' ' || (*s.ptr >= '\t' && *s.ptr <= '\r'))) {
+        s.ptr++;
+        s.len--;
+    }
+    while (s.len && (s.ptr[s.len - 1] == ' ' || (s.ptr[s.len - 1] >= '\t' && s.ptr[s.len - 1] <= '\r'))) {
+        s.len--;
+    }
+    return s;
 }
 
 void fm_str_free(fm_str *s) {
@@ -243,6 +255,15 @@ const char *fm_format_duration(char *buf, size_t cap, double seconds) {
         } else {
             snprintf(buf, cap, "%lldm %02llds", m, (long long)(s % 60));
         }
+    }
+    return buf;
+}
+
+const char *fm_format_utc(char *buf, size_t cap, int64_t unix_ms) {
+    time_t t = (time_t)(unix_ms / 1000);
+    struct tm tm;
+    if (!gmtime_r(&t, &tm) || strftime(buf, cap, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0) {
+        buf[0] = '\0';
     }
     return buf;
 }

@@ -25,6 +25,7 @@ typedef struct fm_str {
 
 fm_sv fm_sv_of(const char *cstr);
 bool fm_sv_eq(fm_sv a, const char *cstr);
+fm_sv fm_sv_trim(fm_sv s); /* without blanks and line ends around it (ASCII) */
 void fm_str_free(fm_str *s);
 void fm_str_clear(fm_str *s); /* keeps the storage */
 void fm_str_append(fm_str *s, const char *p, size_t n);
@@ -44,6 +45,8 @@ int fm_nearest_name(const char *name, const char *const *names, int n);
 const char *fm_format_bytes(char *buf, size_t cap, double bytes);
 const char *fm_format_count(char *buf, size_t cap, double n);
 const char *fm_format_duration(char *buf, size_t cap, double seconds);
+/* "2026-11-21T13:00:00Z" of milliseconds since 1970. */
+const char *fm_format_utc(char *buf, size_t cap, int64_t unix_ms);
 
 /* "6GB", "512MiB", "1.5g", "4096" -> bytes (GB = 1e9, GiB = 2^30). */
 FM_MUST_CHECK fm_status fm_parse_bytes(int64_t *out, const char *s);

@@ -192,26 +192,18 @@ void fm_append_close(fm_append *a) {
 }
 
 fm_status fm_append_write(fm_append *a, const char *p, size_t n) {
-    size_t done = 0;
     if (a->fd < 0) { /* the last change of files failed */
         FM_TRY(open_file(a, a->at.file + 1, true));
     }
     if (a->at.bytes == 0) {
         a->first_s = fm_now();
     }
-    while (done < n) {
-        ssize_t k = write(a->fd, p + done, n - done);
-        if (k < 0 && errno == EINTR) {
-            continue;
+    fm_status s = fm_write_all(a->fd, p, n, a->dir);
+    if (s != FM_OK) {
+        if (ftruncate(a->fd, a->at.bytes) != 0 || lseek(a->fd, a->at.bytes, SEEK_SET) < 0) {
+            return fm_error_context("the last row could not be taken back");
         }
-        if (k <= 0) {
-            fm_status s = io_failed(a->dir);
-            if (ftruncate(a->fd, a->at.bytes) != 0 || lseek(a->fd, a->at.bytes, SEEK_SET) < 0) {
-                return fm_error_context("the last row could not be taken back");
-            }
-            return s;
-        }
-        done += (size_t)k;
+        return s;
     }
     a->at.bytes += (int64_t)n;
     return FM_OK;

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -15,6 +14,7 @@
 #include "base/mem.h"
 #include "data/crawl_run.h"
 #include "data/html_rows.h"
+#include "data/manifest.h"
 #include "io/html.h"
 
 #define O(name) offsetof(fm_crawl_options, name)
@@ -231,16 +231,10 @@ static fm_status run_threads(crawl *c) {
 
 /* The manifest of the folder, in the form that data runs carry along. */
 static fm_status write_manifest(const crawl *c, const fm_crawl_result *r) {
-    char path[4096], when[32];
-    time_t now = (time_t)(fm_unix_ms() / 1000);
-    struct tm tm;
+    char path[4096];
     fm_json *doc = fm_json_new_object(), *inputs = fm_json_new_array(), *counts = fm_json_new_object();
     fm_str text = {0};
-    strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
-    fm_status s = fm_json_set(doc, "format", fm_json_new_str("fathom-data"));
-    s = s == FM_OK ? fm_json_set(doc, "version", fm_json_new_int(1)) : s;
-    s = s == FM_OK ? fm_json_set(doc, "program", fm_json_new_str("fathom " FATHOM_VERSION)) : s;
-    s = s == FM_OK ? fm_json_set(doc, "made", fm_json_new_str(when)) : s;
+    fm_status s = fm_manifest_begin(doc);
     s = s == FM_OK ? fm_json_set(doc, "rows", fm_json_new_int(r->n_pages)) : s;
     for (size_t i = 0; i < c->n_seeds && i < 1000 && s == FM_OK; i++) {
         fm_json *e = fm_json_new_object();

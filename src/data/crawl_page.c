@@ -109,9 +109,7 @@ static void member(fm_str *row, const char *name, const char *p, size_t n) {
 
 static void put_json(fm_crawl_page *out, const char *url, int depth, const fm_html_page *page, const char *licence) {
     char when[32];
-    time_t now = (time_t)(fm_unix_ms() / 1000);
-    struct tm tm;
-    strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
+    fm_format_utc(when, sizeof when, fm_unix_ms());
     fm_str *row = &out->row;
     fm_str_putc(row, '{');
     member(row, "url", url, strlen(url));

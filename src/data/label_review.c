@@ -38,9 +38,7 @@ static fm_status take(void *arg, fm_records *in, const fm_rec *row) {
         return fm_tally_add(&k->v.refused, why, 1);
     }
     char when[32];
-    time_t now = (time_t)(fm_unix_ms() / 1000);
-    struct tm tm;
-    (void)strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
+    fm_format_utc(when, sizeof when, fm_unix_ms());
     fm_str_putc(&k->lines, '{');
     put_cell(&k->lines, "task_id", fm_rec_get(row, "task_id"));
     put_cell(&k->lines, "annotation_id", fm_rec_get(row, "annotation_id"));

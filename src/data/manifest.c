@@ -2,7 +2,6 @@
  * carried along inside it, so that a dataset knows its whole history. */
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -75,13 +74,10 @@ fm_status fm_manifest_outputs(fm_json *doc, fm_json *files_take, int64_t rows) {
 
 fm_status fm_manifest_begin(fm_json *doc) {
     char when[32];
-    time_t now = (time_t)(fm_unix_ms() / 1000);
-    struct tm tm;
-    strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
     FM_TRY(fm_json_set(doc, "format", fm_json_new_str("fathom-data")));
     FM_TRY(fm_json_set(doc, "version", fm_json_new_int(1)));
     FM_TRY(fm_json_set(doc, "program", fm_json_new_str("fathom " FATHOM_VERSION)));
-    return fm_json_set(doc, "made", fm_json_new_str(when));
+    return fm_json_set(doc, "made", fm_json_new_str(fm_format_utc(when, sizeof when, fm_unix_ms())));
 }
 
 static fm_status input_json(fm_json *list, const fm_run *r, size_t i, bool first_of_dir) {

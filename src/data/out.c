@@ -298,21 +298,6 @@ fm_status fm_out_encode(const fm_out *o, const fm_recs *b, fm_out_pieces *pieces
 
 /* ---- ordered side ----------------------------------------------------------------------------- */
 
-static fm_status write_all(const out_file *f, const char *p, size_t n) {
-    while (n) {
-        ssize_t k = write(f->fd, p, n);
-        if (k < 0 && errno == EINTR) {
-            continue;
-        }
-        if (k < 0) {
-            FM_FAIL(FM_ERR_IO, "cannot write '%s': %s", f->tmp, strerror(errno));
-        }
-        p += k;
-        n -= (size_t)k;
-    }
-    return FM_OK;
-}
-
 /* dir/name.jsonl.gz and part "train": dir/name.train.jsonl.gz. In a folder: train.jsonl, or train-00000.jsonl when
  * there are shards; the main part is called data. */
 static fm_status name_file(const fm_out *o, fm_str *s, const char *part, int64_t shard) {
@@ -395,7 +380,7 @@ static fm_status open_file(fm_out *o, const char *part, int64_t shard, out_file 
         fm_pqw_begin(f->parquet, &head);
         fm_status s = fm_str_check(&head);
         if (s == FM_OK) {
-            s = write_all(f, head.data, head.len);
+            s = fm_write_all(f->fd, head.data, head.len, f->tmp);
             f->bytes += (int64_t)head.len;
         }
         fm_str_free(&head);
@@ -408,7 +393,7 @@ static fm_status open_file(fm_out *o, const char *part, int64_t shard, out_file 
             s = fm_pack_bytes(&packed, o->packing, 0, head.data, head.len);
         }
         if (s == FM_OK) {
-            s = write_all(f, packed.data, packed.len);
+            s = fm_write_all(f->fd, packed.data, packed.len, f->tmp);
             f->bytes += (int64_t)packed.len;
         }
         fm_str_free(&head);
@@ -424,7 +409,7 @@ static fm_status write_group(out_file *f, bool last) {
     fm_str s = {0};
     fm_status st = last ? fm_pqw_footer(f->parquet, &s) : fm_pqw_group(f->parquet, &s);
     if (st == FM_OK) {
-        st = write_all(f, s.data ? s.data : "", s.len);
+        st = fm_write_all(f->fd, s.data ? s.data : "", s.len, f->tmp);
         f->bytes += (int64_t)s.len;
     }
     fm_str_free(&s);
@@ -475,7 +460,7 @@ fm_status fm_out_write(fm_out *o, const fm_recs *b, const fm_out_pieces *pieces)
         if (f->parquet) {
             FM_TRY(write_pages(o, f, p));
         } else {
-            FM_TRY(write_all(f, s->data ? s->data : "", s->len));
+            FM_TRY(fm_write_all(f->fd, s->data ? s->data : "", s->len, f->tmp));
             f->bytes += (int64_t)s->len;
         }
         f->rows += p->n_rows;

@@ -3,10 +3,10 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "data/manifest.h"
 
 fm_status fm_rows_out_open(fm_rows_out *w, const char *path, bool overwrite) {
     *w = (fm_rows_out){.path = path};
@@ -48,19 +48,13 @@ fm_status fm_rows_out_copy(fm_rows_out *w, fm_rec **out, const fm_rec *row) {
 }
 
 fm_status fm_rows_out_finish(fm_rows_out *w, fm_json *doc, fm_str *text) {
-    char path[4096], when[32];
-    time_t now = (time_t)(fm_unix_ms() / 1000);
-    struct tm tm;
+    char path[4096];
     fm_json *files = NULL;
     fm_str own = {0};
     FM_TRY(fm_rows_out_flush(w, 0));
     FM_TRY(fm_out_finish(w->out, &files));
     FM_TRY(fm_json_set(doc, "output", files));
-    (void)strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
-    FM_TRY(fm_json_set(doc, "format", fm_json_new_str("fathom-data")));
-    FM_TRY(fm_json_set(doc, "version", fm_json_new_int(1)));
-    FM_TRY(fm_json_set(doc, "program", fm_json_new_str("fathom " FATHOM_VERSION)));
-    FM_TRY(fm_json_set(doc, "made", fm_json_new_str(when)));
+    FM_TRY(fm_manifest_begin(doc));
     FM_TRY(fm_json_set(doc, "rows", fm_json_new_int(w->n_rows)));
     int k = snprintf(path, sizeof path, "%s.manifest.json", w->path);
     if (k < 0 || (size_t)k >= sizeof path) {

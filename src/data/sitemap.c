@@ -8,23 +8,12 @@
 #include "io/stream.h"
 #include "io/xml.h"
 
-static fm_sv trim(fm_sv s) {
-    while (s.len && (unsigned char)*s.ptr <= ' ') {
-        s.ptr++;
-        s.len--;
-    }
-    while (s.len && (unsigned char)s.ptr[s.len - 1] <= ' ') {
-        s.len--;
-    }
-    return s;
-}
-
 static fm_status read_lines(const char *p, size_t n, fm_sitemap_fn fn, void *user) {
     int64_t count = 0;
     for (size_t at = 0; at < n && count < FM_SITEMAP_MAX_URLS;) {
         const char *nl = memchr(p + at, '\n', n - at);
         size_t k = nl ? (size_t)(nl - p) : n;
-        fm_sv url = trim((fm_sv){p + at, k - at});
+        fm_sv url = fm_sv_trim((fm_sv){p + at, k - at});
         if (url.len > 7 && memcmp(url.ptr, "http", 4) == 0) {
             FM_TRY(fn(user, url, false));
             count++;
@@ -60,7 +49,7 @@ static fm_status read_elements(fm_xml_file *x, fm_str *text, fm_sitemap_fn fn, v
             if (in_loc == depth) {
                 in_loc = 0;
                 FM_TRY(fm_str_check(text));
-                fm_sv url = trim((fm_sv){text->data, text->len});
+                fm_sv url = fm_sv_trim((fm_sv){text->data, text->len});
                 if (url.len) {
                     FM_TRY(fn(user, url, list));
                     count++;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/mem.h"
 
 #define FIRST_RECORDS ((size_t)1 << 12)
@@ -118,21 +119,11 @@ static fm_status sort_memory(fm_sorter *s) {
     return FM_OK;
 }
 
-static fm_status write_all(fm_sorter *s, const char *p, size_t n) {
-    while (n) {
-        ssize_t k = pwrite(s->fd, p, n, s->bytes);
-        if (k < 0 && errno == EINTR) {
-            continue;
-        }
-        if (k <= 0) {
-            fm_error_set(FM_ERR_IO, __FILE__, __LINE__, "cannot write the temporary file '%s': %s", s->path,
-                         strerror(errno));
-            return fm_error_hint("sorting needs room for a few bytes of each row beside the output");
-        }
-        p += k;
-        n -= (size_t)k;
-        s->bytes += k;
+static fm_status append(fm_sorter *s, const char *p, size_t n) {
+    if (fm_pwrite_all(s->fd, p, n, s->bytes, s->path) != FM_OK) {
+        return fm_error_hint("sorting needs room for a few bytes of each row beside the output");
     }
+    s->bytes += (int64_t)n;
     return FM_OK;
 }
 
@@ -148,7 +139,7 @@ static fm_status write_run(fm_sorter *s) {
     FM_TRY(fm_grow(&p, &s->runs_cap, s->n_runs + 1, sizeof *s->run));
     s->run = p;
     off_t at = s->bytes;
-    FM_TRY(write_all(s, (const char *)s->rec, s->n * s->width));
+    FM_TRY(append(s, (const char *)s->rec, s->n * s->width));
     s->run[s->n_runs++] = (run){.at = at, .end = s->bytes};
     s->n = 0;
     return FM_OK;

@@ -35,26 +35,15 @@ fm_status fm_synth_fill(fm_str *messages, const char *template_, const char *con
 
 /* ---- answers ---------------------------------------------------------------------------------- */
 
-static fm_sv trim(fm_sv t) {
-    while (t.len && (unsigned char)*t.ptr <= ' ') {
-        t.ptr++;
-        t.len--;
-    }
-    while (t.len && (unsigned char)t.ptr[t.len - 1] <= ' ') {
-        t.len--;
-    }
-    return t;
-}
-
 fm_sv fm_synth_answer(const char *text) {
     const char *end = strstr(text, "</think>");
-    return trim(fm_sv_of(end ? end + strlen("</think>") : text));
+    return fm_sv_trim(fm_sv_of(end ? end + strlen("</think>") : text));
 }
 
 fm_sv fm_synth_member(const fm_json *object, const char *key) {
     size_t n = 0;
     const char *p = fm_json_is_object(object) ? fm_json_str(fm_json_get(object, key), &n) : NULL;
-    return p ? trim((fm_sv){p, n}) : (fm_sv){"", 0};
+    return p ? fm_sv_trim((fm_sv){p, n}) : (fm_sv){"", 0};
 }
 
 typedef struct finder {

@@ -7,17 +7,6 @@
 
 #define MAX_CHOICES 26
 
-static fm_sv trim(fm_sv t) {
-    while (t.len > 0 && (t.ptr[0] == ' ' || (t.ptr[0] >= '\t' && t.ptr[0] <= '\r'))) {
-        t.ptr++;
-        t.len--;
-    }
-    while (t.len > 0 && (t.ptr[t.len - 1] == ' ' || (t.ptr[t.len - 1] >= '\t' && t.ptr[t.len - 1] <= '\r'))) {
-        t.len--;
-    }
-    return t;
-}
-
 static fm_status at_row(const fm_eval_entry *in, const char *what, const char *hint) {
     (void)fm_error_set(FM_ERR_DATA, __FILE__, __LINE__, "%s:%lld: %s", in->file, (long long)in->rec->line, what);
     return fm_error_hint("%s", hint);
@@ -94,7 +83,7 @@ static fm_status read_choices(fm_eval *e, const fm_eval_entry *in, fm_sv *out, i
 /* A letter, a number from answer_base on, or the text of a choice. */
 static fm_status read_gold(const fm_eval *e, const fm_eval_entry *in, const fm_cell *c, const fm_sv *choice, int32_t n,
                            int32_t *gold) {
-    fm_sv t = trim(c->text);
+    fm_sv t = fm_sv_trim(c->text);
     int64_t v = -1;
     double number;
     char what[160];
@@ -102,7 +91,7 @@ static fm_status read_gold(const fm_eval *e, const fm_eval_entry *in, const fm_c
         v = (t.ptr[0] | 32) - 'a';
     }
     for (int32_t i = 0; v < 0 && c->kind == FM_CELL_TEXT && i < n; i++) {
-        fm_sv one = trim(choice[i]);
+        fm_sv one = fm_sv_trim(choice[i]);
         v = one.len == t.len && memcmp(one.ptr, t.ptr, t.len) == 0 ? i : -1;
     }
     if (v < 0 && fm_cell_number(c, &number) && number == (double)(int64_t)number) {
@@ -145,7 +134,7 @@ static fm_status read_row(fm_eval *e, mc_row *r, const fm_eval_entry *in) {
         return at_row(in, !q ? "the row has no question" : "the row has no answer",
                       "keys question, choices and answer name the columns");
     }
-    q->text = trim(q->text);
+    q->text = fm_sv_trim(q->text);
     r->question = q->text;
     FM_TRY(read_choices(e, in, r->choice, &r->n));
     FM_TRY(read_gold(e, in, a, r->choice, r->n, &r->gold));

@@ -16,17 +16,6 @@ void fm_http_message_free(fm_http_message *m) {
     memset(m, 0, sizeof *m);
 }
 
-static fm_sv trim(fm_sv s) {
-    while (s.len && (*s.ptr == ' ' || *s.ptr == '\t')) {
-        s.ptr++;
-        s.len--;
-    }
-    while (s.len && (s.ptr[s.len - 1] == ' ' || s.ptr[s.len - 1] == '\t' || s.ptr[s.len - 1] == '\r')) {
-        s.len--;
-    }
-    return s;
-}
-
 static void put_lower(fm_str *out, fm_sv s) {
     fm_str_clear(out);
     for (size_t i = 0; i < s.len; i++) {
@@ -38,7 +27,7 @@ static void put_lower(fm_str *out, fm_sv s) {
 /* "text/html; charset=gbk" */
 static void content_type(fm_http_message *m, fm_sv v) {
     const char *semi = memchr(v.ptr, ';', v.len);
-    put_lower(&m->mime, trim((fm_sv){v.ptr, semi ? (size_t)(semi - v.ptr) : v.len}));
+    put_lower(&m->mime, fm_sv_trim((fm_sv){v.ptr, semi ? (size_t)(semi - v.ptr) : v.len}));
     for (size_t i = 0; i + 8 < v.len; i++) {
         if (strncasecmp(v.ptr + i, "charset=", 8) == 0) {
             fm_sv c = {v.ptr + i + 8, 0};
@@ -115,7 +104,7 @@ static const char *read_head(fm_http_message *m, head *h, const char *p, const c
     bool first = true;
     while (p < end) {
         const char *nl = memchr(p, '\n', (size_t)(end - p));
-        fm_sv l = trim((fm_sv){p, (size_t)((nl ? nl : end) - p)});
+        fm_sv l = fm_sv_trim((fm_sv){p, (size_t)((nl ? nl : end) - p)});
         p = nl ? nl + 1 : end;
         if (l.len == 0) {
             return p;
@@ -125,8 +114,8 @@ static const char *read_head(fm_http_message *m, head *h, const char *p, const c
         if (!colon) {
             continue;
         }
-        fm_sv name = trim((fm_sv){l.ptr, (size_t)(colon - l.ptr)});
-        fm_sv value = trim((fm_sv){colon + 1, l.len - (size_t)(colon + 1 - l.ptr)});
+        fm_sv name = fm_sv_trim((fm_sv){l.ptr, (size_t)(colon - l.ptr)});
+        fm_sv value = fm_sv_trim((fm_sv){colon + 1, l.len - (size_t)(colon + 1 - l.ptr)});
         if (name.len == 12 && strncasecmp(name.ptr, "Content-Type", 12) == 0) {
             content_type(m, value);
         } else if (name.len == 16 && strncasecmp(name.ptr, "Content-Encoding", 16) == 0) {

@@ -147,24 +147,6 @@ static fm_status make_header(fm_str *out, const fm_st_writer *w, item *const *it
     return FM_OK;
 }
 
-static fm_status write_at(int fd, const char *name, int64_t at, const void *data, int64_t n) {
-    const char *p = data;
-    while (n > 0) {
-        ssize_t k = pwrite(fd, p, (size_t)FM_MIN(n, (int64_t)1 << 30), at);
-        if (k < 0 && errno == EINTR) {
-            continue;
-        }
-        if (k <= 0) {
-            fm_error_set(FM_ERR_IO, __FILE__, __LINE__, "cannot write '%s': %s", name, strerror(errno));
-            return errno == ENOSPC ? fm_error_hint("free some space on the disk") : FM_ERR_IO;
-        }
-        p += k;
-        at += k;
-        n -= k;
-    }
-    return FM_OK;
-}
-
 static fm_status temp_path(char *buf, size_t cap, const fm_st_writer *w, const shard *s) {
     char name[300];
     snprintf(name, sizeof name, "%s.tmp", s->name);
@@ -193,7 +175,7 @@ static fm_status begin_shard(fm_st_writer *w, size_t k, item *const *items, size
         status = fm_error_set(FM_ERR_IO, __FILE__, __LINE__, "cannot set the size of '%s': %s", path, strerror(errno));
     }
     if (status == FM_OK) {
-        status = write_at(s->fd, path, 0, header.data, (int64_t)header.len);
+        status = fm_pwrite_all(s->fd, header.data, header.len, 0, path);
     }
     fm_str_free(&header);
     return status;
@@ -293,7 +275,7 @@ fm_status fm_st_writer_put(fm_st_writer *w, const char *name, int64_t offset, co
                 (long long)offset, (long long)(offset + n), (long long)t->bytes);
     }
     const shard *s = &w->shards[t->shard];
-    FM_TRY(write_at(s->fd, s->name, s->header_size + t->offset + offset, data, n));
+    FM_TRY(fm_pwrite_all(s->fd, data, (size_t)n, s->header_size + t->offset + offset, s->name));
     t->written += n;
     return FM_OK;
 }

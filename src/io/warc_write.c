@@ -10,9 +10,7 @@ void fm_warc_put(fm_str *out, const char *type, const char *url, int64_t unix_ms
                  const char *p, size_t n) {
     static const char *const hex = "0123456789abcdef";
     char when[32], digest[65], id[37];
-    time_t t = (time_t)(unix_ms / 1000);
-    struct tm tm;
-    strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&t, &tm));
+    fm_format_utc(when, sizeof when, unix_ms);
     fm_sha sha;
     fm_sha1_init(&sha);
     fm_sha_update(&sha, p, n);

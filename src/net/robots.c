@@ -41,17 +41,6 @@ typedef struct parser {
     bool after_agents; /* the last line of a group named an agent: the next agent belongs to the same group */
 } parser;
 
-static fm_sv trim(fm_sv s) {
-    while (s.len && (*s.ptr == ' ' || *s.ptr == '\t')) {
-        s.ptr++;
-        s.len--;
-    }
-    while (s.len && (s.ptr[s.len - 1] == ' ' || s.ptr[s.len - 1] == '\t')) {
-        s.len--;
-    }
-    return s;
-}
-
 static bool is(fm_sv key, const char *name) {
     return key.len == strlen(name) && strncasecmp(key.ptr, name, key.len) == 0;
 }
@@ -135,8 +124,8 @@ static fm_status add_line(parser *p, fm_sv line) {
     if (!colon) {
         return FM_OK;
     }
-    fm_sv key = trim((fm_sv){line.ptr, (size_t)(colon - line.ptr)});
-    fm_sv v = trim((fm_sv){colon + 1, line.len - (size_t)(colon + 1 - line.ptr)});
+    fm_sv key = fm_sv_trim((fm_sv){line.ptr, (size_t)(colon - line.ptr)});
+    fm_sv v = fm_sv_trim((fm_sv){colon + 1, line.len - (size_t)(colon + 1 - line.ptr)});
     if (is(key, "user-agent")) {
         int kind = agent_kind(v, p->agent);
         p->whose = p->after_agents ? p->whose | kind : kind;

@@ -61,11 +61,9 @@ void fm_call_done(fm_call *c, int code) {
         return;
     }
     char when[32];
-    time_t t = time(NULL);
-    struct tm tm;
     fm_str line = {0};
-    strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&t, &tm));
-    fm_str_printf(&line, "{\"time\":\"%s\",\"id\":\"%s\",\"client\":", when, c->id);
+    fm_str_printf(&line, "{\"time\":\"%s\",\"id\":\"%s\",\"client\":", fm_format_utc(when, sizeof when, fm_unix_ms()),
+                  c->id);
     const char *who = c->key ? fm_key_name(c->key) : fm_exchange_peer(c->x), *path = fm_exchange_path(c->x);
     fm_str_json(&line, who, strlen(who));
     fm_str_puts(&line, ",\"method\":");

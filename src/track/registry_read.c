@@ -30,14 +30,10 @@ static fm_status nest_item(fm_json *array, fm_json **out) {
 
 static fm_status set_time(fm_json *o, const char *key, const fm_sql_value *ms) {
     char when[40];
-    struct tm tm;
     if (ms->kind != FM_SQL_INT) {
         return FM_OK;
     }
-    time_t t = (time_t)(ms->i / 1000);
-    gmtime_r(&t, &tm);
-    strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &tm);
-    return fm_json_set(o, key, fm_json_new_str(when));
+    return fm_json_set(o, key, fm_json_new_str(fm_format_utc(when, sizeof when, ms->i)));
 }
 
 /* ---- which run --------------------------------------------------------------------------------- */

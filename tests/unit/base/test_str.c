@@ -190,10 +190,23 @@ static void test_utf8(void **state) {
                      6);
 }
 
+static void test_trim_and_time(void **state) {
+    (void)state;
+    char buf[32];
+    fm_sv s = fm_sv_trim(fm_sv_of(" \t\r\na b\v\f\n "));
+    assert_true(fm_sv_eq(s, "a b"));
+    assert_int_equal(fm_sv_trim(fm_sv_of(" \n ")).len, 0);
+    assert_int_equal(fm_sv_trim((fm_sv){NULL, 0}).len, 0);
+    assert_string_equal(fm_format_utc(buf, sizeof buf, 0), "1970-01-01T00:00:00Z");
+    assert_string_equal(fm_format_utc(buf, sizeof buf, 951782399999), "2000-02-28T23:59:59Z");
+    assert_string_equal(fm_format_utc(buf, 4, 0), "");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_build),  cmocka_unit_test(test_json_string), cmocka_unit_test(test_nearest),
-        cmocka_unit_test(test_format), cmocka_unit_test(test_parse),       cmocka_unit_test(test_utf8),
+        cmocka_unit_test(test_trim_and_time), cmocka_unit_test(test_build),  cmocka_unit_test(test_json_string),
+        cmocka_unit_test(test_nearest),       cmocka_unit_test(test_format), cmocka_unit_test(test_parse),
+        cmocka_unit_test(test_utf8),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
