@@ -2,14 +2,20 @@
 #ifndef FM_DATA_MODELS_H
 #define FM_DATA_MODELS_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "base/str.h"
 
 typedef struct fm_data_models {
-    /* A model that continues texts. */
-    fm_status (*open)(void **out, const char *path, int n_threads);
+    /* continues: FM_ERR_CONFIG for a model that does not predict the next token. */
+    fm_status (*open)(void **out, const char *path, int n_threads, bool continues);
     /* Sum of -ln p of a text's tokens and how many they are; a text longer than the model's context is cut into pieces
      * that do not see each other. One thread at a time. */
     fm_status (*loss)(void *model, fm_sv text, double *nats, int64_t *n_tokens);
+    /* One vector of a text (its beginning, where it is longer than the context), until the next call; *n 0 for a text
+     * without tokens. One thread at a time. */
+    fm_status (*embed)(void *model, fm_sv text, const float **out, int32_t *n);
     void (*close)(void *model);
 } fm_data_models;
 

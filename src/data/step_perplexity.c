@@ -55,7 +55,7 @@ static fm_status open_model(fm_step *step) {
     if (o->fluency_into || o->min_fluency > 0) {
         FM_FAIL(FM_ERR_CONFIG, "perplexity: only n-gram models know what is usual (fluency)");
     }
-    return s->models->open(&s->model, o->model, step->env->n_threads);
+    return s->models->open(&s->model, o->model, step->env->n_threads, true);
 }
 
 static fm_status perplexity_open(fm_step *step) {

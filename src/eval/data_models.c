@@ -15,27 +15,33 @@ typedef struct judge {
     fm_tokens ids;
     int32_t target[PIECE];
     float loss[PIECE];
+    float *vector; /* [d_model] */
 } judge;
 
 static void judge_close(void *model) {
     judge *j = model;
     if (j) {
         fm_tokens_free(&j->ids);
+        fm_free(j->vector);
         fm_model_close(j->m);
         fm_free(j);
     }
 }
 
-static fm_status prepare(judge *j, const char *path) {
+static fm_status prepare(judge *j, const char *path, bool continues) {
     FM_TRY(fm_model_tokenizer(&j->t, j->m));
-    if (!fm_model_generates(j->m)) {
+    if (continues && !fm_model_generates(j->m)) {
         FM_FAIL(FM_ERR_CONFIG, "the model %s does not predict the next token", path);
+    }
+    j->vector = fm_calloc((size_t)j->m->cfg.d_model, sizeof *j->vector);
+    if (!j->vector) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for a vector of %d numbers", (int)j->m->cfg.d_model);
     }
     j->piece = (int32_t)FM_MAX(2, FM_MIN((int64_t)PIECE, j->m->cfg.max_position));
     return FM_OK;
 }
 
-static fm_status judge_open(void **out, const char *path, int n_threads) {
+static fm_status judge_open(void **out, const char *path, int n_threads, bool continues) {
     fm_model_options o = {.size = sizeof o, .threads = n_threads};
     judge *j = fm_calloc(1, sizeof *j);
     *out = NULL;
@@ -44,7 +50,7 @@ static fm_status judge_open(void **out, const char *path, int n_threads) {
     }
     fm_status s = fm_model_open(&j->m, path, &o);
     if (s == FM_OK) {
-        s = prepare(j, path);
+        s = prepare(j, path, continues);
     }
     if (s != FM_OK) {
         judge_close(j);
@@ -80,7 +86,25 @@ static fm_status judge_loss(void *model, fm_sv text, double *nats, int64_t *n_to
     return FM_OK;
 }
 
+static fm_status judge_embed(void *model, fm_sv text, const float **out, int32_t *n) {
+    judge *j = model;
+    const fm_encode_options o = {.size = sizeof o, .add_special = true};
+    j->ids.n = 0;
+    *n = 0;
+    *out = j->vector;
+    FM_TRY(fm_tokenizer_encode(&j->ids, j->t, text.ptr, text.len, &o));
+    if (j->ids.n == 0) {
+        return FM_OK;
+    }
+    const int32_t offsets[2] = {0, (int32_t)FM_MIN((int64_t)j->ids.n, (int64_t)j->m->cfg.max_position)};
+    const fm_texts t = {.size = sizeof t, .ids = j->ids.ids, .offsets = offsets, .n = 1};
+    FM_TRY(fm_model_embed(j->m, &t, NULL, j->vector));
+    *n = (int32_t)j->m->cfg.d_model;
+    return FM_OK;
+}
+
 void fm_data_use_models(void) {
-    static const fm_data_models models = {.open = judge_open, .loss = judge_loss, .close = judge_close};
+    static const fm_data_models models = {
+        .open = judge_open, .loss = judge_loss, .embed = judge_embed, .close = judge_close};
     fm_data_set_models(&models);
 }

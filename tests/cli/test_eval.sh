@@ -26,6 +26,10 @@ run 0 "$fathom" data perplexity -i judged.jsonl -o scored.jsonl --model one
 [ "$(grep -c '"perplexity":[0-9]' scored.jsonl)" = 2 ] || die "rows without a perplexity"
 run 2 "$fathom" data perplexity -i judged.jsonl -o no.jsonl --model one --min-fluency 0.1
 has err "only n-gram models"
+sed 's/}$/,"label":"a"}/; 2s/"a"}/"b"}/; 1p' judged.jsonl > labelled.jsonl
+run 0 "$fathom" data embed -i labelled.jsonl -o vectors.jsonl --model one
+run 0 "$fathom" data balance -i vectors.jsonl -o even.jsonl --method smote --numeric embedding
+[ "$(grep -c '"label":"b"' even.jsonl)" = 2 ] || die "no vector was made for the small class"
 # A configuration file, overridden; the second model; rows.
 printf 'model: one\ntask: mc\ndata: %s\nslice_by: [length, topic]\nbootstrap: 50\n' "$data/mc.jsonl" > eval.yaml
 run 0 "$fathom" eval eval.yaml compare=two rows_output=rows.jsonl max_samples=10

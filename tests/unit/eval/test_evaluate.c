@@ -527,7 +527,7 @@ static void test_data_models(void **state) {
         fm_model_options o = {.size = sizeof o, .threads = 2};
         double nats, want = 0;
         int64_t n;
-        assert_int_equal(k->open(&judge, sub(names[i]), 2), FM_OK);
+        assert_int_equal(k->open(&judge, sub(names[i]), 2, true), FM_OK);
         assert_int_equal(fm_model_open(&m, sub(names[i]), &o), FM_OK);
         assert_int_equal(fm_model_tokenizer(&t, m), FM_OK);
         assert_int_equal(fm_tokenizer_encode(&got, t, text, strlen(text), NULL), FM_OK);
@@ -550,12 +550,25 @@ static void test_data_models(void **state) {
         assert_true(fabs(nats - want) < 1e-5 * want);
         assert_int_equal(k->loss(judge, fm_sv_of(""), &nats, &n), FM_OK);
         assert_true(n == 0 && nats == 0);
+        const float *v;
+        float own[1024];
+        int32_t width;
+        const fm_encode_options special = {.size = sizeof special, .add_special = true};
+        got.n = 0;
+        assert_int_equal(fm_tokenizer_encode(&got, t, text, strlen(text), &special), FM_OK);
+        const int32_t offsets[2] = {0, (int32_t)FM_MIN((int64_t)got.n, (int64_t)m->cfg.max_position)};
+        const fm_texts one = {.size = sizeof one, .ids = got.ids, .offsets = offsets, .n = 1};
+        assert_int_equal(k->embed(judge, fm_sv_of(text), &v, &width), FM_OK);
+        assert_int_equal(width, m->cfg.d_model);
+        assert_true(width <= 1024);
+        assert_int_equal(fm_model_embed(m, &one, NULL, own), FM_OK);
+        assert_memory_equal(v, own, (size_t)width * sizeof *v);
         fm_tokens_free(&got);
         fm_model_close(m);
         k->close(judge);
     }
     void *judge;
-    assert_int_not_equal(k->open(&judge, "/nowhere/at/all", 1), FM_OK);
+    assert_int_not_equal(k->open(&judge, "/nowhere/at/all", 1, true), FM_OK);
     assert_null(judge);
 }
 
