@@ -100,7 +100,9 @@ static fm_status ready_multi(void *state, uint32_t *n_values) {
     uint32_t most = 0;
     for (int i = 0; i < k->n; i++) {
         part *p = &k->part[i];
-        if (p->n_seen == 0 && !p->o.labels) {
+        /* With labels given, these rows go beside others that have the task. */
+        bool needed = p->task->needs_scan ? !p->o.labels : !k->o->labels;
+        if (p->n_seen == 0 && needed) {
             fm_error_set(FM_ERR_DATA, __FILE__, __LINE__, "no row is of task %s", k->spec[i].name);
             return fm_error_hint("rows name their task in the column \"%s\"; or give it a file: dataset=%s=FILE",
                                  k->o->task_column ? k->o->task_column : "task", k->spec[i].name);

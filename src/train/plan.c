@@ -66,6 +66,9 @@ static fm_status measure(const fm_plan_input *in, int64_t n, bool recompute, boo
     if (s == FM_OK) {
         *arena = fm_ctx_arena_peak(c);
         *grads = fm_ctx_grad_peak(c);
+        /* Micro-batches of several tasks differ in which heads and how many rows they have: pieces of other sizes come
+         * and go in the region of gradients, which then has gaps that this one pass does not show. */
+        *grads += in->objective->several ? *grads : 0;
     }
     in->model->checkpoint_layers = before;
     in->objective->close(state);

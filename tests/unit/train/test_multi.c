@@ -302,6 +302,28 @@ static void test_goes_on(void **state) {
     fm_model_close(b);
 }
 
+static int n_warnings;
+static void on_log(void *user, fm_log_level level, const char *text) {
+    (void)user;
+    n_warnings += level == FM_LOG_WARN && strstr(text, "memory ran out") != NULL;
+}
+
+/* Windows of one task after windows of another: the memory that was planned holds all of them. */
+static void test_memory(void **state) {
+    (void)state;
+    write_file("who.jsonl", 0, 30, 1U << WHO, NULL);
+    write_file("say.jsonl", 0, 30, 1U << SAY, NULL);
+    write_file("test.jsonl", 60, 64, 1U << WHO, names);
+    n_warnings = 0;
+    fm_log_set_sink(on_log, NULL);
+    const char *const set[] = {
+        "max_steps", "20", "per_device_train_batch_size", "1", "task_weights", "uncertainty", "shuffle", "false", NULL};
+    fm_status s = run("who=cls,say=sft", "who=%s/who.jsonl,say=%s/say.jsonl", set, NULL, NULL);
+    fm_log_set_sink(NULL, NULL);
+    fx_ok(s);
+    assert_int_equal(n_warnings, 0);
+}
+
 static void expect(fm_status want, const char *part, fm_status got) {
     if (got != want || !strstr(fm_error_get().message, part)) {
         fail_msg("%s: %s", fm_status_name(got), fm_error_get().message);
@@ -335,6 +357,7 @@ int main(void) {
         cmocka_unit_test_setup(test_learns, fx_fresh),      cmocka_unit_test_setup(test_weights, fx_fresh),
         cmocka_unit_test_setup(test_uncertainty, fx_fresh), cmocka_unit_test_setup(test_fp16, fx_fresh),
         cmocka_unit_test_setup(test_goes_on, fx_fresh),     cmocka_unit_test_setup(test_refusals, fx_fresh),
+        cmocka_unit_test_setup(test_memory, fx_fresh),
     };
     return cmocka_run_group_tests(tests, fx_setup, fx_teardown);
 }
