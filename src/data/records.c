@@ -156,6 +156,9 @@ size_t fm_records_n_files(const fm_records *r) {
 const char *fm_records_file(const fm_records *r, size_t i) {
     return r->job.file[i].path;
 }
+const char *fm_records_format(const fm_records *r, size_t i) {
+    return r->job.file[i].reader->name;
+}
 size_t fm_records_file_index(const fm_records *r) {
     return r->file;
 }

@@ -27,7 +27,8 @@ int64_t fm_records_n_read(const fm_records *r); /* good and bad */
 int64_t fm_records_n_bad(const fm_records *r);
 size_t fm_records_n_files(const fm_records *r);
 const char *fm_records_file(const fm_records *r, size_t i);
-size_t fm_records_file_index(const fm_records *r); /* of the row given last */
-double fm_records_share(const fm_records *r);      /* of the input's bytes that were read, 0 when they are unknown */
+const char *fm_records_format(const fm_records *r, size_t i); /* name of the reader of file i */
+size_t fm_records_file_index(const fm_records *r);            /* of the row given last */
+double fm_records_share(const fm_records *r); /* of the input's bytes that were read, 0 when they are unknown */
 
 #endif

@@ -56,12 +56,25 @@ has out "was made from the first by"
 has out "step dedup: 400 -> 390 rows"
 run 2 "$fathom" data diff - "$tmp/c.jsonl"
 run 2 "$fathom" data diff "$tmp/c.jsonl"
+# check and pack read what is no plain text too.
+tar -C "$tmp" -czf "$tmp/v1.tar.gz" v1.jsonl
+for f in v1.parquet v1.tar.gz; do
+    run 0 "$fathom" data check "$tmp/$f"
+    has out "1 files, 400 rows"
+    has out ": 0 bad, 0 empty"
+    run 0 "$fathom" data check "$tmp/$f" --text-template '{id}: {none}'
+    has out "400 bad"
+done
 # erase: of files with parts and a rejects file; what was made from it is listed.
 head -c 32 /dev/urandom > "$tmp/key"
 mkdir "$tmp/d"
 run 0 "$fathom" data split -i "$tmp/v1.jsonl" -o "$tmp/d/clean/" --output-format jsonl.gz --shard-bytes 4KB --rejects "$tmp/d/rejects.jsonl"
 run 0 "$fathom" data filter-length -i "$tmp/d/clean/" -o "$tmp/d/short.csv" --max-chars 26 --rejects "$tmp/d/long.jsonl"
 run 0 "$fathom" tokenizer train -i "$tmp/v1.jsonl" -o "$tmp/tok" --vocab-size 300
+for f in v1.jsonl v1.parquet v1.tar.gz; do
+    run 0 "$fathom" data pack -i "$tmp/$f" -t "$tmp/tok" -o "$tmp/packed-$f"
+    same "$tmp/packed-$f/shard-00000.fmt" "$tmp/packed-v1.jsonl/shard-00000.fmt"
+done
 run 0 "$fathom" data pack -i "$tmp/d/short.csv" -t "$tmp/tok" -o "$tmp/d/packed"
 has d/packed/dataset.json '"from"'
 printf 'p42\n' > "$tmp/who"
