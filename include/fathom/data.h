@@ -128,8 +128,8 @@ typedef struct fm_data_report {
     int64_t n_files, n_rows, n_bad, n_out, n_broken_files, n_bytes;
     double seconds;
 } fm_data_report;
-/* Runs a job once. The manifest's JSON (fm_string_free) has counts by step and reason. An interrupted run of row-wise
- * steps over files goes on where it stopped when it is started again. */
+/* Runs a job once. The manifest's JSON (fm_string_free; may be NULL when not wanted) has counts by step and reason. An
+ * interrupted run of row-wise steps over files goes on where it stopped when it is started again. */
 FM_API FM_MUST_CHECK fm_status fm_data_run(fm_data_report *out, char **manifest_json, fm_data_job *job);
 
 /* A manifest as lines for people: rows in and out of each step, and why rows went (fm_string_free). */

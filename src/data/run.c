@@ -359,10 +359,10 @@ fm_status fm_data_run(fm_data_report *out, char **manifest_json, fm_data_job *jo
     char work_dir[4096] = "";
     fm_run r = {.job = job, .started = fm_now()};
     fm_json *manifest = NULL;
-    *manifest_json = NULL;
+    char *text = NULL;
     fm_status s = all(&r, work_dir, sizeof work_dir, &manifest);
     if (s == FM_OK) {
-        s = report(out, &r, manifest, manifest_json);
+        s = report(out, &r, manifest, &text);
     }
     fm_error_record error;
     fm_error_save(&error);
@@ -395,5 +395,10 @@ fm_status fm_data_run(fm_data_report *out, char **manifest_json, fm_data_job *jo
     fm_free(r.step);
     fm_free(r.total);
     fm_error_restore(&error);
+    if (manifest_json) {
+        *manifest_json = text;
+    } else {
+        fm_string_free(text);
+    }
     return s;
 }

@@ -45,7 +45,7 @@ ask 200 /v1/completions '{"prompt":"We","max_tokens":40,"guided_choice":["left",
 sed 's/.*"text":"\([^"]*\)".*/\1/p;d' out | grep -Eqx 'left|right' || die "the choice is not followed"
 ask 200 /v1/completions '{"prompt":"We","max_tokens":40,"grammar":"root ::= \"x\" root | \"y\""}'
 sed 's/.*"text":"\([^"]*\)".*/\1/p;d' out | grep -Eq '^x*(y|$)' || die "the grammar is not followed"
-ask 200 /v1/chat/completions '{"messages":[{"role":"user","content":"Hello"}],"max_tokens":100,"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"object","properties":{"n":{"type":"integer","minimum":5,"maximum":9},"b":{"type":"boolean"}},"required":["n","b"]}}}}'
+ask 200 /v1/chat/completions '{"messages":[{"role":"user","content":"Hello"}],"max_tokens":160,"seed":3,"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"object","properties":{"n":{"type":"integer","minimum":5,"maximum":9},"b":{"type":"boolean"}},"required":["n","b"]}}}}'
 sed 's/.*"content":"\(.*\)","refusal.*/\1/p;d' out | sed 's/\\n/ /g;s/\\t/ /g;s/\\"/"/g' |
     grep -Eqx '[{] *"n": *[5-9], *"b": *(true|false) *[}]' || { cat out >&2; die "the schema is not followed"; }
 # Calls of tools, whole and in pieces.
