@@ -325,9 +325,9 @@ static bool has_column(const fm_tallies *t, const char *name) {
 }
 
 static fm_status side_json(fm_json *o, const diff *d, int side) {
-    fm_json *e = fm_json_new_object(), *names = fm_json_new_array();
-    FM_TRY(fm_json_set(o, side ? "b" : "a", e));
-    FM_TRY(fm_json_set(e, "columns", names));
+    fm_json *e, *names;
+    FM_TRY(fm_json_set(o, side ? "b" : "a", e = fm_json_new_object()));
+    FM_TRY(fm_json_set(e, "columns", names = fm_json_new_array()));
     FM_TRY(fm_json_set(e, "path", fm_json_new_str(d->path[side])));
     FM_TRY(set_int(e, "rows", d->rows[side]));
     FM_TRY(set_int(e, "bad", d->bad[side]));
@@ -342,9 +342,9 @@ static fm_status side_json(fm_json *o, const diff *d, int side) {
 
 static fm_status columns_json(fm_json *o, const diff *d) {
     static const char *const names[] = {"removed", "added"};
-    fm_json *e = fm_json_new_object(), *list = fm_json_new_array();
-    FM_TRY(fm_json_set(o, "columns", e));
-    FM_TRY(fm_json_set(o, "changed_columns", list));
+    fm_json *e, *list;
+    FM_TRY(fm_json_set(o, "columns", e = fm_json_new_object()));
+    FM_TRY(fm_json_set(o, "changed_columns", list = fm_json_new_array()));
     for (int side = 0; side < 2; side++) {
         fm_json *only = fm_json_new_array();
         FM_TRY(fm_json_set(e, names[side], only));

@@ -237,9 +237,9 @@ static fm_status find_files(erase *e) {
     }
     e->manifest = fm_json_new_object();
     FM_TRY(fm_manifest_begin(e->manifest));
-    fm_json *list = fm_json_new_array(), *f = fm_json_new_object();
-    FM_TRY(fm_json_set(e->manifest, "output", list));
-    FM_TRY(fm_json_append(list, f));
+    fm_json *list, *f;
+    FM_TRY(fm_json_set(e->manifest, "output", list = fm_json_new_array()));
+    FM_TRY(fm_json_append(list, f = fm_json_new_object()));
     char hash[33];
     FM_TRY(fm_file_hash(hash, e->dataset));
     FM_TRY(fm_json_set(f, "file", fm_json_new_str(slash ? slash + 1 : e->dataset)));
@@ -392,9 +392,9 @@ static fm_status search(erase *e, fm_json *derived, const char *dir, int depth) 
 }
 
 static fm_status find_derived(erase *e) {
-    fm_json *derived = fm_json_new_array(), *sources = fm_json_new_array();
-    FM_TRY(fm_json_set(e->report, "derived", derived));
-    FM_TRY(fm_json_set(e->report, "sources", sources));
+    fm_json *derived, *sources;
+    FM_TRY(fm_json_set(e->report, "derived", derived = fm_json_new_array()));
+    FM_TRY(fm_json_set(e->report, "sources", sources = fm_json_new_array()));
     const fm_json *inputs = fm_json_get(e->manifest, "inputs");
     for (size_t i = 0; i < fm_json_size(inputs); i++) {
         FM_TRY(fm_json_append(sources, fm_json_new_str(word(fm_json_at(inputs, i), "file"))));

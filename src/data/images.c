@@ -356,16 +356,16 @@ static fm_status put_rows(fm_rows_out *w, const picture *p) {
 }
 
 static fm_status describe(fm_json *doc, const run *r, int64_t n_bad) {
-    fm_json *options = fm_json_new_object(), *bad = fm_json_new_array();
+    fm_json *options, *bad;
     FM_TRY(fm_json_set(doc, "input", fm_json_new_str(r->c->input)));
     FM_TRY(fm_json_set(doc, "pictures", fm_json_new_int((int64_t)r->n - n_bad)));
-    FM_TRY(fm_json_set(doc, "refused", bad));
+    FM_TRY(fm_json_set(doc, "refused", bad = fm_json_new_array()));
     for (size_t i = 0; i < r->n; i++) {
         if (*r->item[i].bad) {
             FM_TRY(fm_json_append(bad, fm_json_new_str(r->item[i].bad)));
         }
     }
-    FM_TRY(fm_json_set(doc, "options", options));
+    FM_TRY(fm_json_set(doc, "options", options = fm_json_new_object()));
     for (const fm_option *row = option_rows; row->key; row++) {
         fm_str text = {0};
         fm_status s = fm_option_text(&text, r->c, row);

@@ -226,13 +226,12 @@ static fm_status copy_steps(fm_json *list, const fm_json *steps) {
 
 fm_status fm_manifest_diff(fm_json **out, const fm_json *a, const fm_json *b) {
     static const char *const keys[] = {"program", "seed"};
-    fm_json *o = *out = fm_json_new_object(), *settings = fm_json_new_array(), *inputs = fm_json_new_array();
-    fm_json *steps = fm_json_new_array();
+    fm_json *o = *out = fm_json_new_object(), *settings, *inputs, *steps;
     FM_TRY(fm_json_set(o, "a", fm_json_new_bool(a != NULL)));
     FM_TRY(fm_json_set(o, "b", fm_json_new_bool(b != NULL)));
-    FM_TRY(fm_json_set(o, "settings", settings));
-    FM_TRY(fm_json_set(o, "inputs", inputs));
-    FM_TRY(fm_json_set(o, "steps", steps));
+    FM_TRY(fm_json_set(o, "settings", settings = fm_json_new_array()));
+    FM_TRY(fm_json_set(o, "inputs", inputs = fm_json_new_array()));
+    FM_TRY(fm_json_set(o, "steps", steps = fm_json_new_array()));
     bool derived = a && b && made_from(a, b);
     FM_TRY(fm_json_set(o, "made_from", fm_json_new_bool(derived)));
     if (derived) {

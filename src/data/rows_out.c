@@ -52,7 +52,11 @@ fm_status fm_rows_out_finish(fm_rows_out *w, fm_json *doc, fm_str *text) {
     fm_json *files = NULL;
     fm_str own = {0};
     FM_TRY(fm_rows_out_flush(w, 0));
-    FM_TRY(fm_out_finish(w->out, &files));
+    fm_status done = fm_out_finish(w->out, &files);
+    if (done != FM_OK) {
+        fm_json_free(files);
+        return done;
+    }
     FM_TRY(fm_json_set(doc, "output", files));
     FM_TRY(fm_manifest_begin(doc));
     FM_TRY(fm_json_set(doc, "rows", fm_json_new_int(w->n_rows)));

@@ -191,9 +191,9 @@ static fm_status set_int(fm_json *o, const char *key, int64_t v) {
 
 static fm_status text_json(fm_json *o, const stats *k) {
     const fm_lengths *l = &k->lengths;
-    fm_json *t = fm_json_new_object(), *list = fm_json_new_array();
-    FM_TRY(fm_json_set(o, "text", t));
-    FM_TRY(fm_json_set(t, "histogram", list));
+    fm_json *t, *list;
+    FM_TRY(fm_json_set(o, "text", t = fm_json_new_object()));
+    FM_TRY(fm_json_set(t, "histogram", list = fm_json_new_array()));
     FM_TRY(fm_json_set(t, "column", fm_json_new_str(k->c->text_column)));
     FM_TRY(set_int(t, "rows", k->text_rows));
     FM_TRY(set_int(t, "bytes", k->text_bytes));

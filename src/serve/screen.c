@@ -188,7 +188,9 @@ static fm_status scan(fm_screen_text *t, fm_screen_spans *spans, bool last, size
     if (fm_screen_computes(t->g, t->output)) {
         FM_TRY(judge(t, spans, last, hold));
     }
-    qsort(spans->item, spans->n, spans->n ? sizeof *spans->item : 1, by_place);
+    if (spans->n > 1) {
+        qsort(spans->item, spans->n, sizeof *spans->item, by_place);
+    }
     for (size_t i = spans->n; i-- > 0;) {
         if (spans->item[i].end > *hold && spans->item[i].at < *hold && !last) {
             *hold = spans->item[i].at;

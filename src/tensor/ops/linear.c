@@ -238,8 +238,7 @@ static fm_tensor *dora(fm_ctx *c, fm_tensor *x, fm_tensor *w, fm_tensor *b, cons
 }
 
 /* y += scale B A x in the rows of each part. */
-static fm_tensor *add_mix(fm_ctx *c, fm_tensor *x, const fm_param *w, fm_tensor *y) {
-    const fm_lora_mix *mix = c->mix;
+static fm_tensor *add_parts(fm_ctx *c, const fm_lora_mix *mix, fm_tensor *x, const fm_param *w, fm_tensor *y) {
     for (int i = 0; i < mix->n_parts; i++) {
         const fm_lora_part *p = &mix->part[i];
         const fm_lora_entry *l = &p->lora[w->index];
@@ -259,6 +258,16 @@ static fm_tensor *add_mix(fm_ctx *c, fm_tensor *x, const fm_param *w, fm_tensor 
             return NULL;
         }
     }
+    return y;
+}
+
+/* Adapters have no adapters: their own products are plain, and their parameters are not the model's, whose index the
+ * tables go by. */
+static fm_tensor *add_mix(fm_ctx *c, fm_tensor *x, const fm_param *w, fm_tensor *y) {
+    const fm_lora_mix *mix = c->mix;
+    c->mix = NULL;
+    y = add_parts(c, mix, x, w, y);
+    c->mix = mix;
     return y;
 }
 
