@@ -60,7 +60,7 @@ tsan:
 	@cmake -S . -B $(BUILD)-tsan $(CLANG) -DCMAKE_BUILD_TYPE=Debug -DFATHOM_SANITIZE=thread > /dev/null
 	@cmake --build $(BUILD)-tsan -j $(JOBS)
 	@FATHOM_TEST_QUICK=1 sh tools/run-tests.sh $(BUILD)-tsan \
-	    '^unit\.(base|cpu|text|data|train|infer)|^ops\.(check|rows)|^cli\.life' 'test_failures|test_kernels_(ref|table)'
+	    '^unit\.(base|cpu|text|data|train|infer)|^ops\.(check|rows)|^cli\.life' 'test_failures|test_kernels_(ref|table)|test_template|test_jinja'
 
 fuzz:
 	@tools/install-deps.sh check
