@@ -245,6 +245,9 @@ bool fm_engine_adapter_name(char *out, size_t cap, fm_engine *e, int i) {
 }
 
 bool fm_engine_has_adapter(fm_engine *e, const char *name) {
+    if (!e) { /* a server of an encoder */
+        return false;
+    }
     pthread_mutex_lock(&e->lock);
     bool found = false;
     for (const fm_engine_adapter *a = e->adapters; a; a = a->next) {

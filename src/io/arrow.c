@@ -103,10 +103,12 @@ static fm_status unpack(reading *r, span in, span *out) {
         *out = in;
         return FM_OK;
     }
-    r->b->held += n;
-    if (n < 0 || n > MAX_BODY || r->b->held > MAX_BODY) {
+    /* No codec packs closer: a byte of LZ4 is at most 255, a block of 128 KiB takes zstd four bytes. */
+    int64_t most = r->codec == 1 ? (int64_t)(in.n / 4 + 1) << 17 : (int64_t)(in.n + 1) * 255;
+    if (n < 0 || n > most || n > MAX_BODY - r->b->held) {
         return damaged(r->a, "a packed buffer of an impossible size");
     }
+    r->b->held += n;
     void *q = r->b->owned;
     FM_TRY(fm_grow(&q, &r->b->owned_cap, r->b->n_owned + 1, sizeof *r->b->owned));
     r->b->owned = q;
