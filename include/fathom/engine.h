@@ -50,8 +50,9 @@ FM_API int64_t fm_engine_ctx_size(const fm_engine *e);
  * attention, with magnitudes, or with whole modules. Any thread. */
 FM_API FM_MUST_CHECK fm_status fm_engine_add_adapter(fm_engine *e, const char *name, const char *dir);
 FM_API FM_MUST_CHECK fm_status fm_engine_remove_adapter(fm_engine *e, const char *name);
+/* e NULL: there is none. */
 FM_API bool fm_engine_has_adapter(fm_engine *e, const char *name);
-/* Name of the i-th into out; false past the last. */
+/* Name of the i-th into out; false past the last. e NULL: there is none. */
 FM_API bool fm_engine_adapter_name(char *out, size_t cap, fm_engine *e, int i);
 
 typedef struct fm_engine_event {

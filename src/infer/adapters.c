@@ -232,6 +232,9 @@ fm_status fm_engine_remove_adapter(fm_engine *e, const char *name) {
 }
 
 bool fm_engine_adapter_name(char *out, size_t cap, fm_engine *e, int i) {
+    if (!e) {
+        return false;
+    }
     pthread_mutex_lock(&e->lock);
     const fm_engine_adapter *a = e->adapters;
     for (; a && i > 0; i--) {
@@ -245,7 +248,7 @@ bool fm_engine_adapter_name(char *out, size_t cap, fm_engine *e, int i) {
 }
 
 bool fm_engine_has_adapter(fm_engine *e, const char *name) {
-    if (!e) { /* a server of an encoder */
+    if (!e) {
         return false;
     }
     pthread_mutex_lock(&e->lock);
