@@ -433,8 +433,8 @@ SPM = {
 def train_spm(corpus, **options):
     import sentencepiece as spm
     out = io.BytesIO()
-    spm.SentencePieceTrainer.train(sentence_iterator=iter(corpus), model_writer=out, minloglevel=2, num_threads=2, hard_vocab_limit=False,
-                                   max_sentence_length=100000, **options)
+    spm.SentencePieceTrainer.train(sentence_iterator=iter(corpus), model_writer=out, minloglevel=2, num_threads=2,
+                                   max_sentence_length=100000, **{"hard_vocab_limit": False, **options})
     return out.getvalue()
 
 
