@@ -51,7 +51,8 @@ static const fm_option rows[] = {
     {F(stride), .type = FM_OPT_INT, .def = "0", .min = 0, .max = 1e9,
      .help = "ppl: tokens a sliding window moves by; 0 = disjoint windows."},
     {F(metrics), .type = FM_OPT_LIST, .metavar = "NAMES",
-     .help = "qa: em, f1, bleu, rouge1, rouge2, rougeL, exact_match_strict, exact_match_flexible."},
+     .help = "qa: em, f1, bleu, rouge1, rouge2, rougeL, exact_match_strict, exact_match_flexible; "
+             "mc: acc, acc_norm, acc_bytes, acc_mutual_info."},
     {F(tokenize), .type = FM_OPT_ENUM, .choices = "default|none|13a|intl|zh|char|word|mixed",
      .help = "qa: how metrics cut texts; default looks at the references (zh and mixed for Chinese)."},
     {F(lowercase), .type = FM_OPT_BOOL, .help = "qa: compare in lower case."},

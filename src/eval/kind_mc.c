@@ -213,14 +213,30 @@ static fm_status prepare(fm_eval *e) {
     return FM_OK;
 }
 
-enum { ACC, ACC_NORM, ACC_BYTES, N_KINDS };
-static const char *const names[N_KINDS] = {"acc", "acc_norm", "acc_bytes"};
+/* ACC_MUTUAL_INFO comes last: it costs a second run of the choices and is there only when asked for. */
+enum { ACC, ACC_NORM, ACC_BYTES, ACC_MUTUAL_INFO, N_KINDS };
+static const char *const names[N_KINDS] = {"acc", "acc_norm", "acc_bytes", "acc_mutual_info"};
+
+static int n_kinds(const fm_eval *e) {
+    return e->wants_bare ? N_KINDS : ACC_MUTUAL_INFO;
+}
+
+static fm_status look_for_mutual_info(fm_eval *e) {
+    fm_sv *want;
+    size_t n;
+    FM_TRY(fm_eval_pick_list(e, &want, &n, &e->cfg->metrics, e->task->metrics));
+    for (size_t i = 0; i < n; i++) {
+        e->wants_bare = e->wants_bare || fm_sv_eq(want[i], names[ACC_MUTUAL_INFO]);
+    }
+    return FM_OK;
+}
 
 static fm_status measures(fm_eval *e) {
-    static const char *const how[N_KINDS] = {"largest sum of log p(choice | question)",
-                                             "largest sum of log p divided by the characters of the choice",
-                                             "largest sum of log p divided by the bytes of the choice"};
-    for (int k = 0; k < N_KINDS; k++) {
+    static const char *const how[N_KINDS] = {
+        "largest sum of log p(choice | question)", "largest sum of log p divided by the characters of the choice",
+        "largest sum of log p divided by the bytes of the choice", "largest log p(choice | question) - log p(choice)"};
+    FM_TRY(look_for_mutual_info(e));
+    for (int k = 0; k < n_kinds(e); k++) {
         fm_measure m = {.n_stats = 2};
         int at;
         snprintf(m.name, sizeof m.name, "%s", names[k]);
@@ -253,14 +269,15 @@ static void requests_free(requests *q) {
 
 /* One item a row; where a continuation would not fit behind the whole context, one item a choice, the context cut from
  * the left. */
-static fm_status encode_row(const fm_eval_encoder *x, requests *q, const fm_eval_row *r, fm_eval_scores *s) {
+static fm_status encode_row(const fm_eval_encoder *x, requests *q, const fm_eval_row *r, fm_sv context,
+                            fm_eval_scores *s) {
     fm_tokens ctx = {0}, cont = {0};
     fm_status st = FM_OK;
     int32_t longest = 0;
     size_t at = 0, first = q->n_cont;
     for (int32_t k = 0; k < r->n_choices && st == FM_OK; k++) {
         ctx.n = cont.n = 0;
-        st = fm_eval_encode_pair(x, r->context, r->choice[k], &ctx, &cont);
+        st = fm_eval_encode_pair(x, context, r->choice[k], &ctx, &cont);
         if (st == FM_OK && (cont.n == 0 || ctx.n == 0)) {
             st = fm_error_set(FM_ERR_DATA, __FILE__, __LINE__, "%s:%lld: choice %d has no tokens of its own", r->file,
                               (long long)r->rec->line, (int)k + 1);
@@ -310,14 +327,16 @@ static double n_characters(fm_sv t) {
     return n > 0 ? (double)n : 1;
 }
 
-/* The first of the largest, as numpy's argmax. */
-static void judge(fm_eval *e, const fm_eval_row *r, const double *logprob, size_t i, fm_eval_scores *s) {
+/* The first of the largest, as numpy's argmax. bare: log p of the choices without their question, or NULL. */
+static void judge(fm_eval *e, const fm_eval_row *r, const double *logprob, const double *bare, size_t i,
+                  fm_eval_scores *s) {
     double best[N_KINDS] = {0}, rival = 0;
     int32_t said[N_KINDS] = {0};
     for (int32_t k = 0; k < r->n_choices; k++) {
         double bytes = r->choice_text[k].len > 0 ? (double)r->choice_text[k].len : 1;
-        double v[N_KINDS] = {logprob[k], logprob[k] / n_characters(r->choice_text[k]), logprob[k] / bytes};
-        for (int j = 0; j < N_KINDS; j++) {
+        double v[N_KINDS] = {logprob[k], logprob[k] / n_characters(r->choice_text[k]), logprob[k] / bytes,
+                             bare ? logprob[k] - bare[k] : 0};
+        for (int j = 0; j < n_kinds(e); j++) {
             if (k == 0 || v[j] > best[j]) {
                 best[j] = v[j];
                 said[j] = k;
@@ -328,7 +347,7 @@ static void judge(fm_eval *e, const fm_eval_row *r, const double *logprob, size_
         }
     }
     double *stats = s->stats + i * (size_t)e->n_stats;
-    for (int j = 0; j < N_KINDS; j++) {
+    for (int j = 0; j < n_kinds(e); j++) {
         stats[2 * j] = said[j] == r->gold;
         stats[2 * j + 1] = 1;
     }
@@ -340,9 +359,11 @@ static fm_status score(fm_eval *e, fm_model *m, fm_eval_scores *s) {
     fm_eval_encoder x;
     requests q = {0};
     size_t n = 0, done = 0;
+    fm_sv bare = {0};
     FM_TRY(fm_eval_encoder_init(&x, m, e->chat != NULL));
+    FM_TRY(e->wants_bare ? fm_eval_bare_context(e, &bare) : FM_OK);
     for (size_t i = 0; i < e->n_rows; i++) {
-        n += (size_t)e->row[i].n_choices;
+        n += (size_t)e->row[i].n_choices * (e->wants_bare ? 2 : 1);
     }
     q.item = fm_calloc(n, sizeof *q.item);
     q.cont = fm_calloc(n, sizeof *q.cont);
@@ -354,8 +375,14 @@ static fm_status score(fm_eval *e, fm_model *m, fm_eval_scores *s) {
         st = fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "no memory for %zu choices", n);
     }
     for (size_t i = 0; i < e->n_rows && st == FM_OK; i++) {
-        st = encode_row(&x, &q, &e->row[i], s);
+        st = encode_row(&x, &q, &e->row[i], e->row[i].context, s);
     }
+    const double *alone = e->wants_bare ? q.logprob + q.n_cont : NULL;
+    int64_t n_truncated = s->n_truncated;
+    for (size_t i = 0; i < e->n_rows && e->wants_bare && st == FM_OK; i++) {
+        st = encode_row(&x, &q, &e->row[i], bare, s);
+    }
+    s->n_truncated = n_truncated; /* of the prompts, not of what stands in for them */
     for (size_t i = 0; i < q.n_items; i++) {
         q.item[i].context = q.ids.ids + q.item_at[i];
     }
@@ -366,7 +393,7 @@ static fm_status score(fm_eval *e, fm_model *m, fm_eval_scores *s) {
     st = st == FM_OK ? fm_likelihood_new(&l, m, (int32_t)e->cfg->batch_tokens) : st;
     st = st == FM_OK ? fm_likelihood_run(l, q.item, q.n_items, "scoring") : st;
     for (size_t i = 0; i < e->n_rows && st == FM_OK; i++) {
-        judge(e, &e->row[i], q.logprob + done, i, s);
+        judge(e, &e->row[i], q.logprob + done, alone ? alone + done : NULL, i, s);
         done += (size_t)e->row[i].n_choices;
     }
     if (l) {

@@ -169,6 +169,20 @@ fm_status fm_eval_context(fm_eval *e, fm_sv *out, const fm_eval_entry *row, fm_s
     return st;
 }
 
+fm_status fm_eval_bare_context(fm_eval *e, fm_sv *out) {
+    static const char turn[] = "[{\"role\":\"user\",\"content\":\"\"}]";
+    fm_str s = {0};
+    *out = (fm_sv){"", 0};
+    if (!e->chat) {
+        return FM_OK;
+    }
+    fm_str_puts(&s, turn);
+    fm_status st = fm_str_check(&s);
+    st = st == FM_OK ? render(e, out, &s) : st;
+    fm_str_free(&s);
+    return st;
+}
+
 /* ---- ids --------------------------------------------------------------------------------------- */
 
 fm_status fm_eval_encoder_init(fm_eval_encoder *x, fm_model *m, bool chat_text) {

@@ -107,6 +107,7 @@ struct fm_eval {
     char frozen[33]; /* hash of the frozen test set that is scored (data/frozen.h), or "" */
     fm_bump arena;
     fm_template *chat; /* of the model that is asked, or NULL: plain prompts */
+    bool wants_bare;   /* mc: the likelihood of choices without their question too */
     fm_eval_row *row;
     size_t n_rows, cap_rows;
     fm_measure measure[FM_MAX_MEASURES];
@@ -137,6 +138,9 @@ const char *fm_eval_delimiter(const fm_eval *e);
 /* description + examples + text, or the same as a chat: system message, turns, generation prompt. */
 FM_MUST_CHECK fm_status fm_eval_context(fm_eval *e, fm_sv *out, const fm_eval_entry *row, fm_sv text,
                                         fm_eval_turn_fn turn);
+
+/* What stands for "no question": nothing, or a chat's empty turn. */
+FM_MUST_CHECK fm_status fm_eval_bare_context(fm_eval *e, fm_sv *out);
 
 /* Ids of contexts and continuations, cut where lm-evaluation-harness cuts: blanks at the end of the context move to the
  * continuation, and the continuation's ids are those of both together behind the context's own. */

@@ -130,7 +130,7 @@ def make_tasks():
     tasks["gsm8k"] = task("fm_gsm8k", gsm, {"test": lines("gsm8k.jsonl"), "train": lines("gsm8k_train.jsonl")})
     tasks["mc"] = task("fm_mc", {
         "output_type": "multiple_choice", "test_split": "test", "doc_to_text": "Question: {{question}}\nAnswer:", "doc_to_choice": "{{choices}}",
-        "doc_to_target": "{{answer}}", "metric_list": [{"metric": m, "aggregation": "mean", "higher_is_better": True} for m in ("acc", "acc_norm", "acc_bytes")],
+        "doc_to_target": "{{answer}}", "metric_list": [{"metric": m, "aggregation": "mean", "higher_is_better": True} for m in ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")],
     }, {"test": lines("mc.jsonl")})
     tasks["ppl"] = task("fm_ppl", {
         "output_type": "loglikelihood_rolling", "test_split": "test", "doc_to_text": "", "doc_to_target": "{{text}}",
@@ -150,6 +150,8 @@ def margins(samples):
     for s in sorted(samples, key=lambda s: s["doc_id"]):
         lp = [r[0][0] if isinstance(r[0], (list, tuple)) else r[0] for r in s["resps"]]
         lp = [float(v) for v in lp]
+        if "acc_mutual_info" in s:
+            lp = lp[:len(lp) // 2]  # the rest is without the question
         gold = int(s["target"]) if not isinstance(s["target"], str) or s["target"].isdigit() else "ABCD".index(s["target"])
         out.append(lp[gold] - max(v for i, v in enumerate(lp) if i != gold))
     return out
@@ -207,9 +209,10 @@ plan = [
     ("bos", mmlu, 0, ACC, ["task", "mmlu", "data", "mmlu", "num_fewshot", "0"]),
     ("short", mmlu, 3, ACC, ["task", "mmlu", "data", "mmlu", "num_fewshot", "3"]),
     ("plain", [tasks["ceval"]], 2, [("acc", "acc"), ("acc_norm", "acc_norm")], ["task", "ceval", "data", "ceval", "num_fewshot", "2"]),
-    ("plain", [tasks["mc"]], 0, [("acc", "acc"), ("acc_norm", "acc_norm"), ("acc_bytes", "acc_bytes")],
-     ["task", "mc", "data", "mc.jsonl", "metrics", "acc,acc_norm,acc_bytes"]),
-    ("bos", [tasks["mc"]], 0, [("acc", "acc"), ("acc_norm", "acc_norm")], ["task", "mc", "data", "mc.jsonl"]),
+    ("plain", [tasks["mc"]], 0, [("acc", "acc"), ("acc_norm", "acc_norm"), ("acc_bytes", "acc_bytes"), ("acc_mutual_info", "acc_mutual_info")],
+     ["task", "mc", "data", "mc.jsonl", "metrics", "acc,acc_norm,acc_bytes,acc_mutual_info"]),
+    ("bos", [tasks["mc"]], 0, [("acc", "acc"), ("acc_norm", "acc_norm"), ("acc_mutual_info", "acc_mutual_info")],
+     ["task", "mc", "data", "mc.jsonl", "metrics", "acc,acc_norm,acc_mutual_info"]),
     ("plain", [tasks["ppl"]], 0, PPL, ["task", "ppl", "data", "held.txt"]),
     ("short", [tasks["ppl"]], 0, PPL, ["task", "ppl", "data", "held.txt"]),
     ("plain", [tasks["gsm8k"]], 2, GSM, ["task", "gsm8k", "data", "gsm8k.jsonl", "fewshot_data", "gsm8k_train.jsonl", "num_fewshot", "2", "max_new_tokens", "40"]),
