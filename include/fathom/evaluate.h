@@ -28,6 +28,7 @@ FM_API const char *fm_eval_task_name(int i, const char **help);
  *   worst       [{file, line, ...}]                       rows with the lowest score first
  *   compare     {model, metrics: {NAME: {value, difference, low, high, p}}, worst: [...]}
  *   efficiency  {seconds, tokens, tokens_per_second, prompt_tokens_reused, peak_memory_bytes, ...}
+ *   findings    [{kind, evidence, advice, changes: [{for, key, from, to}]}]
  *   settings    {KEY: VALUE}                              keys that were not at their default
  * low and high are percentiles of a bootstrap over rows. */
 FM_API FM_MUST_CHECK fm_status fm_eval_run(const fm_eval_config *cfg, char **json);

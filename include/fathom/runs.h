@@ -42,6 +42,13 @@ FM_API FM_MUST_CHECK fm_status fm_registry_show(char **json, fm_registry *r, con
 FM_API FM_MUST_CHECK fm_status fm_registry_compare(char **json, fm_registry *r, const char *const *which, int n);
 /* What list, show and compare gave, as text for people (fm_string_free). */
 FM_API FM_MUST_CHECK fm_status fm_registry_text(char **out, const char *json);
+/* {kind, output_dir, findings: [...]}: what a run's own numbers said at its end. */
+FM_API FM_MUST_CHECK fm_status fm_registry_advice(char **json, fm_registry *r, const char *which);
+/* The folder that a training run wrote (fm_string_free); NULL for other runs. */
+FM_API FM_MUST_CHECK fm_status fm_registry_output(char **dir, fm_registry *r, const char *which);
+/* Writes the configuration of an evaluation with the changes that its findings propose for it as YAML. Training runs
+ * have their checkpoint for that: fm_train_advice_apply. */
+FM_API FM_MUST_CHECK fm_status fm_registry_advice_apply(fm_registry *r, const char *which, const char *path);
 /* A page that needs nothing else: no scripts, no network. Releases with fm_string_free. */
 FM_API FM_MUST_CHECK fm_status fm_registry_html(char **html, fm_registry *r, const char *which);
 /* Forgets the run; its files stay. */

@@ -37,6 +37,7 @@ typedef struct fm_train_event {
     double expert_max_violation;
     const fm_train_metric *metrics; /* [n_metrics] of an evaluation, besides its loss; until the call returns */
     int n_metrics;
+    const char *skipped_rows; /* where the rows of a skipped step stand; or NULL */
 } fm_train_event;
 typedef void (*fm_train_event_fn)(void *user, const fm_train_event *e);
 
@@ -83,8 +84,9 @@ typedef struct fm_advice_change {
     char from[32], to[32];
 } fm_advice_change;
 typedef struct fm_finding {
-    const char *kind; /* "divergence", "overfitting", "underfitting", "memory", "slow" */
+    const char *kind; /* "divergence", "overfitting", "underfitting", "learning curve", "memory", "slow" */
     char evidence[256];
+    char advice[256]; /* what no key does; "" = nothing */
     fm_advice_change change[4];
     int n_changes;
 } fm_finding;
@@ -95,6 +97,8 @@ typedef struct fm_advice {
 } fm_advice;
 /* Reads trainer_log.jsonl and the newest checkpoint of a run's output folder. */
 FM_API FM_MUST_CHECK fm_status fm_train_advise(fm_advice *out, const char *output_dir);
+/* {"findings": [{kind, evidence, advice, changes: [{for, key, from, to}]}]}, released with fm_string_free. */
+FM_API FM_MUST_CHECK fm_status fm_train_advice_json(char **out, const fm_advice *a);
 /* Writes the run's configuration with all changes made into a YAML file, for a new output_dir. */
 FM_API FM_MUST_CHECK fm_status fm_train_advice_apply(const fm_advice *a, const char *output_dir, const char *path);
 

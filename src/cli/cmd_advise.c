@@ -1,11 +1,14 @@
 /* fathom advise */
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cli/cli.h"
+#include "fathom/runs.h"
 #include "fathom/train.h"
 
 typedef struct advise_args {
-    char *apply;
+    char *apply, *registry;
 } advise_args;
 
 static const fm_option table[] = {
@@ -13,73 +16,77 @@ static const fm_option table[] = {
      .type = FM_OPT_STR,
      .offset = offsetof(advise_args, apply),
      .metavar = "FILE.yaml",
-     .help = "Write the run's configuration with these changes; its output_dir gets -advised at the end."},
+     .help = "Write the configuration with these changes; a training run's output_dir gets -advised at the end."},
+    {.key = "registry",
+     .type = FM_OPT_STR,
+     .offset = offsetof(advise_args, registry),
+     .metavar = "FILE",
+     .help = "The registry that RUN is looked up in; else $FATHOM_REGISTRY, else ~/.local/share/fathom/runs.db."},
     {0},
 };
 static const fm_option *options(void) {
     return table;
 }
 
-static void print_json(const fm_advice *a) {
-    printf("{\"findings\":[");
-    for (int i = 0; i < a->n; i++) {
-        const fm_finding *f = &a->finding[i];
-        printf("%s{\"kind\":\"%s\",\"evidence\":", i ? "," : "", f->kind);
-        cli_json_string(stdout, f->evidence);
-        printf(",\"changes\":[");
-        for (int k = 0; k < f->n_changes; k++) {
-            printf("%s{\"key\":\"%s\",\"from\":\"%s\",\"to\":\"%s\"}", k ? "," : "", f->change[k].key,
-                   f->change[k].from, f->change[k].to);
-        }
-        printf("]}");
-    }
-    printf("]}\n");
+static fm_status of_folder(char **json, const char *dir, const char *apply) {
+    fm_advice a = {.size = sizeof a};
+    fm_status s = fm_train_advise(&a, dir);
+    s = s == FM_OK && apply ? fm_train_advice_apply(&a, dir, apply) : s;
+    return s == FM_OK ? fm_train_advice_json(json, &a) : s;
 }
 
-static void print_text(const fm_advice *a) {
-    for (int i = 0; i < a->n; i++) {
-        const fm_finding *f = &a->finding[i];
-        printf("%s\n  %s\n", f->kind, f->evidence);
-        for (int k = 0; k < f->n_changes; k++) {
-            printf("  %s: %s -> %s\n", f->change[k].key, f->change[k].from, f->change[k].to);
-        }
+/* A training run is asked by its folder, as long as that is there: its log may have grown. */
+static fm_status of_run(char **json, const char *which, const advise_args *args) {
+    fm_registry *r = NULL;
+    char *dir = NULL;
+    fm_status s = fm_registry_open(&r, args->registry, false);
+    s = s == FM_OK ? fm_registry_advice(json, r, which) : s;
+    s = s == FM_OK ? fm_registry_output(&dir, r, which) : s;
+    if (s == FM_OK && dir && args->apply) {
+        fm_string_free(*json);
+        *json = NULL;
+        s = of_folder(json, dir, args->apply);
+    } else if (s == FM_OK && args->apply) {
+        s = fm_registry_advice_apply(r, which, args->apply);
     }
-    if (a->n == 0) {
-        printf("nothing to change: no divergence, overfitting, underfitting or lack of memory in its numbers\n");
-    }
+    fm_string_free(dir);
+    fm_registry_close(r);
+    return s;
 }
 
 static int run(const cli_command *cmd, int argc, char **argv) {
     advise_args args = {0};
-    char *pos[64] = {0};
+    char *pos[64] = {0}, *json = NULL, *text = NULL;
+    struct stat st;
     int n = 0;
     int rc = argc > 64 ? cli_usage(cmd, "too many arguments") : cli_parse(cmd, argc, argv, &args, pos, &n, 1, 1);
     if (rc >= 0) {
         return rc;
     }
-    fm_advice a = {.size = sizeof a};
-    fm_status s = fm_train_advise(&a, pos[0]);
-    if (s == FM_OK && args.apply) {
-        s = fm_train_advice_apply(&a, pos[0], args.apply);
-    }
+    const char *which = pos[0] ? pos[0] : ""; /* cli_parse saw to it that it is there */
+    bool folder = strchr(which, '/') || (stat(which, &st) == 0 && S_ISDIR(st.st_mode));
+    fm_status s = folder ? of_folder(&json, which, args.apply) : of_run(&json, which, &args);
+    s = s == FM_OK && !cli_flags.json ? fm_registry_text(&text, json) : s;
     rc = s == FM_OK ? 0 : cli_fail(s);
-    if (rc == 0 && cli_flags.json) {
-        print_json(&a);
-    } else if (rc == 0) {
-        print_text(&a);
+    if (rc == 0 && json) {
+        printf(cli_flags.json ? "%s\n" : "%s", cli_flags.json ? json : text);
     }
+    fm_string_free(text);
+    fm_string_free(json);
     fm_options_free(&args, table);
     return rc;
 }
 
 const cli_command cli_cmd_advise = {
     .name = "advise",
-    .args = "OUTPUT_DIR [--apply FILE.yaml]",
-    .summary = "What a training run's own numbers say, and the keys to change",
-    .about = "Reads trainer_log.jsonl and the newest checkpoint: divergence, overfitting, underfitting, lack of "
-             "memory, low use of the "
-             "machine, each with its evidence. The same is printed at the end of every run.",
-    .examples = "fathom advise out\nfathom advise out --apply next.yaml && fathom train next.yaml",
+    .args = "OUTPUT_DIR|RUN [--apply FILE.yaml]",
+    .summary = "What the numbers of a training run or an evaluation say, and the keys to change",
+    .about = "A folder's trainer_log.jsonl and newest checkpoint are read: divergence, overfitting, underfitting, the "
+             "learning curve, lack of memory, low use of the machine, each with its evidence. RUN is a number, tag or "
+             "name of the registry; an evaluation has findings on its answers, intervals, parts and second model. The "
+             "same is printed at the end of every run.",
+    .examples = "fathom advise out\nfathom advise out --apply next.yaml && fathom train next.yaml\n"
+                "fathom advise 12 --apply eval.yaml && fathom eval eval.yaml",
     .options = options,
     .run = run,
 };

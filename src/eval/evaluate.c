@@ -274,7 +274,9 @@ static fm_status score_with(fm_eval *e, fm_model *m, fm_eval_scores *s) {
     s->rank = fm_calloc(n, sizeof *s->rank);
     s->output = fm_calloc(n, sizeof *s->output);
     s->said = fm_calloc(n, sizeof *s->said);
-    if (!s->stats || !s->rank || !s->output || !s->said) {
+    s->cut = fm_calloc(n, sizeof *s->cut);
+    s->has_template = fm_tokenizer_chat_template(tok) != NULL;
+    if (!s->stats || !s->rank || !s->output || !s->said || !s->cut) {
         FM_FAIL(FM_ERR_NO_MEMORY, "no memory for the scores of %zu rows", n);
     }
     double begin = fm_now();
@@ -304,6 +306,7 @@ static void scores_deinit(fm_eval_scores *s) {
     fm_free(s->rank);
     fm_free(s->output);
     fm_free(s->said);
+    fm_free(s->cut);
     fm_bump_free(&s->arena);
 }
 

@@ -25,6 +25,7 @@ typedef struct answer {
     shared *all;
     fm_str text;
     fm_request *request;
+    bool cut;
 } answer;
 
 static void on_event(void *user, const fm_engine_event *e) {
@@ -34,6 +35,7 @@ static void on_event(void *user, const fm_engine_event *e) {
         return;
     }
     shared *s = a->all;
+    a->cut = e->finish == FM_FINISH_LENGTH || e->finish == FM_FINISH_CONTEXT;
     pthread_mutex_lock(&s->lock);
     s->n_done++;
     s->n_tokens += e->n_generated;
@@ -115,6 +117,7 @@ fm_status fm_eval_generate(fm_model *m, const fm_eval_request *req, size_t n, co
     shared all = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
     const char **stop;
     int64_t longest = 2;
+    s->max_new_tokens = o->max_new_tokens;
     FM_TRY(copy_stops(&s->arena, &stop, o));
     for (size_t i = 0; i < n; i++) {
         longest = FM_MAX(longest, req[i].n_ids + o->max_new_tokens);
@@ -146,6 +149,7 @@ fm_status fm_eval_generate(fm_model *m, const fm_eval_request *req, size_t n, co
     for (size_t i = 0; i < n; i++) {
         st = st == FM_OK ? fm_bump_sv(&s->arena, &s->output[i], a[i].text.data ? a[i].text.data : "", a[i].text.len)
                          : st;
+        s->cut[i] = a[i].cut;
         if (a[i].request) {
             fm_request_release(a[i].request);
         }

@@ -353,6 +353,11 @@ static fm_status fill(fm_json *o, fm_eval *e, const fm_eval_scores *s, const fm_
         FM_TRY(put_compare(o, e, v, s, other));
     }
     FM_TRY(put_efficiency(o, e, s));
+    int k = 0;
+    while (k < e->n_measures && !shown(e, &e->measure[k])) {
+        k++;
+    }
+    FM_TRY(fm_eval_findings(o, e, k < e->n_measures ? k : -1, v, s, other));
     return put_settings(o, c);
 }
 

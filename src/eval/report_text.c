@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/finding.h"
 #include "eval/task.h"
 
 typedef struct table {
@@ -173,6 +174,10 @@ static fm_status render(fm_str *s, const fm_json *j) {
     if (fm_json_size(fm_json_get(j, "worst")) > 0) {
         fm_str_puts(s, "\nWorst rows:\n");
         put_worst(s, fm_json_get(j, "worst"));
+    }
+    if (fm_json_size(fm_json_get(j, "findings")) > 0) {
+        fm_str_puts(s, "\nFindings:\n");
+        fm_finding_text(s, fm_json_get(j, "findings"), "  ");
     }
     return fm_str_check(s);
 }

@@ -69,8 +69,11 @@ typedef struct fm_eval_scores {
     double *stats; /* [n_rows,n_stats] */
     double *rank;  /* [n_rows] low = bad: order of the worst rows */
     fm_sv *output; /* [n_rows] what it said; ptr NULL: nothing to show */
+    bool *cut;     /* [n_rows] generation: ended by max_new_tokens */
     int64_t *said; /* mc: [n_rows] choice */
     int64_t tokens, saved, generated, n_truncated;
+    int64_t max_new_tokens;                                     /* generation: in force */
+    bool has_template;                                          /* the model brings a chat template */
     double seconds, load_seconds, first_token_ms, per_token_ms; /* the last two: generation, else NaN */
     fm_bump arena;
 } fm_eval_scores;
@@ -186,6 +189,11 @@ FM_MUST_CHECK fm_status fm_eval_gsm8k_clean(fm_bump *a, fm_sv *out, fm_sv text);
 /* ---- report (report.c) --------------------------------------------------------------------------- */
 
 FM_MUST_CHECK fm_status fm_eval_report(fm_json **out, fm_eval *e, const fm_eval_scores *s, const fm_eval_scores *other);
+struct fm_interval;
+/* Adds "findings" (base/finding.h) to a report that has its figures, groups and slices. measure: the one that counts,
+ * -1 for none. (findings.c) */
+FM_MUST_CHECK fm_status fm_eval_findings(fm_json *report, const fm_eval *e, int measure, const struct fm_interval *v,
+                                         const fm_eval_scores *s, const fm_eval_scores *other);
 FM_MUST_CHECK fm_status fm_eval_write_rows(const fm_eval *e, const fm_eval_scores *s, const fm_eval_scores *other);
 /* Slices of the rows: calls fn for each part with the rows in it. */
 typedef fm_status (*fm_slice_fn)(void *arg, const char *by, const char *value, const size_t *row, size_t n);

@@ -325,6 +325,38 @@ static fm_status evaluation(fm_str *s, const fm_json *j) {
     return FM_OK;
 }
 
+/* What the numbers of the run say, and the keys to change. */
+static void findings(fm_str *s, const fm_json *list) {
+    if (fm_json_size(list) == 0) {
+        return;
+    }
+    heading(s, "Findings");
+    fm_str_puts(s, "<ul>\n");
+    for (size_t i = 0; i < fm_json_size(list); i++) {
+        const fm_json *f = fm_json_at(list, i), *changes = fm_json_get(f, "changes");
+        fm_str_puts(s, "<li><b>");
+        put(s, text_of(f, "kind"));
+        fm_str_puts(s, "</b>: ");
+        put(s, text_of(f, "evidence"));
+        if (text_of(f, "advice")) {
+            fm_str_puts(s, "<br><span class=m>");
+            put(s, text_of(f, "advice"));
+            fm_str_puts(s, "</span>");
+        }
+        for (size_t k = 0; k < fm_json_size(changes); k++) {
+            static const char *const part[] = {"for", "key", "from", "to"}, *const behind[] = {" ", ": ", " → ", ""};
+            fm_str_puts(s, "<br><code>");
+            for (size_t p = 0; p < FM_ARRAY_LEN(part); p++) {
+                put(s, text_of(fm_json_at(changes, k), part[p]));
+                fm_str_puts(s, behind[p]);
+            }
+            fm_str_puts(s, "</code>");
+        }
+        fm_str_puts(s, "</li>\n");
+    }
+    fm_str_puts(s, "</ul>\n");
+}
+
 static fm_status environment_row(void *arg, const char *key, fm_json *v) {
     char buf[40];
     const char *t = fm_json_str(v, NULL);
@@ -366,6 +398,7 @@ fm_status fm_run_html(fm_str *s, const fm_json *run) {
         FM_TRY(fm_json_each(figures, figure_row, s));
         fm_str_puts(s, "</table>\n");
     }
+    findings(s, fm_json_get(fm_json_get(run, "report"), "findings"));
     if (fm_json_size(series) > 0) {
         heading(s, "Curves over steps");
         fm_str_puts(s, "<div class=cards>\n");

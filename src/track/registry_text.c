@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/finding.h"
 #include "base/mem.h"
 #include "track/registry.h"
 
@@ -96,6 +97,11 @@ static fm_status show(fm_str *s, const fm_json *j) {
     files(s, "written", fm_json_get(j, "artefacts"));
     fm_str_puts(s, "results\n");
     FM_TRY(fm_json_each(fm_json_get(j, "figures"), figure, s));
+    const fm_json *findings = fm_json_get(fm_json_get(j, "report"), "findings");
+    if (fm_json_size(findings) > 0) {
+        fm_str_puts(s, "findings\n");
+        fm_finding_text(s, findings, "  ");
+    }
     if (fm_json_size(fm_json_get(j, "series")) > 0) {
         fm_str_puts(s, "series\n");
         FM_TRY(fm_json_each(fm_json_get(j, "series"), series, s));
@@ -148,6 +154,9 @@ fm_status fm_registry_text(char **out, const char *json) {
         list(&s, j);
     } else if (fm_json_get(j, "runs")) {
         compare(&s, j);
+    } else if (fm_json_get(j, "findings")) {
+        fm_finding_text(&s, fm_json_get(j, "findings"), "");
+        fm_str_puts(&s, s.len == 0 ? "nothing to change: its numbers carry no finding\n" : "");
     } else {
         st = show(&s, j);
     }

@@ -126,6 +126,10 @@ static fm_status event(void *state, const fm_train_event *e) {
         fm_str_printf(&s, "%s%.6g", i == 0 ? ", \"layer_grad_norms\": [" : ", ", v);
     }
     fm_str_puts(&s, e->layer_grad_norm ? "]" : "");
+    if (e->skipped_rows && *e->skipped_rows) {
+        fm_str_puts(&s, ", \"rows\": ");
+        fm_str_json(&s, e->skipped_rows, strlen(e->skipped_rows));
+    }
     fm_str_puts(&s, e->skipped ? ", \"skipped\": true}\n" : "}\n");
     fm_status st = fm_str_check(&s);
     if (st == FM_OK && (fwrite(s.data, 1, s.len, l->f) != s.len || fflush(l->f) != 0)) {

@@ -14,6 +14,7 @@ typedef struct sink {
     fm_registry *r;
     int64_t id;
     char *dir;
+    const fm_findings_source *findings; /* or NULL */
 } sink;
 
 static void sink_free(sink *s) {
@@ -89,7 +90,6 @@ static fm_status start(sink *s, const fm_train_info *info) {
 }
 
 static fm_status begin(void **state, void *user, const fm_train_info *info) {
-    FM_UNUSED(user);
     *state = NULL;
     fm_registry *r;
     FM_TRY(fm_registry_open(&r, NULL, true));
@@ -102,6 +102,7 @@ static fm_status begin(void **state, void *user, const fm_train_info *info) {
         FM_FAIL(FM_ERR_NO_MEMORY, "no memory for a run");
     }
     s->r = r;
+    s->findings = user;
     s->dir = fm_strdup(info->output_dir);
     fm_status st = s->dir ? start(s, info) : fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "no memory for a run");
     if (st != FM_OK) {
@@ -148,6 +149,18 @@ static fm_status event(void *state, const fm_train_event *e) {
     return fm_sql_exec(s->r->db, "COMMIT");
 }
 
+/* What the run's numbers say; a log that cannot be read says nothing. */
+static fm_status note_findings(const sink *s) {
+    char *json = NULL;
+    if (!s->findings || s->findings->of_folder(&json, s->dir) != FM_OK) {
+        fm_error_clear();
+        return FM_OK;
+    }
+    fm_status st = fm_run_report(s->r, s->id, json);
+    fm_string_free(json);
+    return st;
+}
+
 static fm_status finish(sink *s, const fm_train_result *r) {
     const struct {
         const char *name;
@@ -166,6 +179,7 @@ static fm_status finish(sink *s, const fm_train_result *r) {
             FM_TRY(fm_run_figure(s->r, s->id, row[i].name, row[i].value, NAN, NAN, NULL));
         }
     }
+    FM_TRY(note_findings(s));
     FM_TRY(fm_run_file(s->r, s->id, true, "model", s->dir, NULL));
     return fm_run_end(s->r, s->id, strcmp(r->stopped_by, "interrupt") == 0 ? "interrupted" : "done");
 }

@@ -10,7 +10,11 @@
 extern const fm_train_sink fm_sink_jsonl;
 /* TensorBoard scalars in OUTPUT/runs, when report_to says tensorboard. */
 extern const fm_train_sink fm_sink_tensorboard;
-/* The local registry (fathom/runs.h), unless FATHOM_REGISTRY=none. */
+/* What a finished run's own numbers say, as {"findings": [...]} (fm_string_free). */
+typedef struct fm_findings_source {
+    fm_status (*of_folder)(char **json, const char *output_dir);
+} fm_findings_source;
+/* The local registry (fathom/runs.h), unless FATHOM_REGISTRY=none. Its user may be a fm_findings_source. */
 extern const fm_train_sink fm_sink_registry;
 
 #endif

@@ -22,11 +22,18 @@ static fm_status event(void *state, const fm_train_event *e) {
     return FM_OK;
 }
 
+static fm_status advice(char **json, const char *output_dir) {
+    fm_advice a = {.size = sizeof a};
+    FM_TRY(fm_train_advise(&a, output_dir));
+    return fm_train_advice_json(json, &a);
+}
+
 fm_status fm_train_run(const fm_train_config *cfg, fm_train_event_fn on_event, void *user, fm_train_result *result) {
     callback c = {.fn = on_event, .user = user};
-    const fm_train_sink sinks[] = {{.name = "callback", .user = &c, .begin = begin, .event = event},
-                                   fm_sink_jsonl,
-                                   fm_sink_tensorboard,
-                                   fm_sink_registry};
+    fm_findings_source findings = {.of_folder = advice};
+    fm_train_sink registry = fm_sink_registry;
+    registry.user = &findings;
+    const fm_train_sink sinks[] = {
+        {.name = "callback", .user = &c, .begin = begin, .event = event}, fm_sink_jsonl, fm_sink_tensorboard, registry};
     return fm_train_run_sinks(cfg, sinks, (int)FM_ARRAY_LEN(sinks), result);
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/finding.h"
 #include "base/log.h"
 #include "train/run.h"
 
@@ -18,6 +19,7 @@ typedef struct history {
     point *loss, *eval;
     size_t n_loss, n_eval, cap_loss, cap_eval;
     double rate, mfu; /* highest; of the last line, NaN = not measured */
+    char rows[200];   /* of the first skipped step */
 } history;
 
 static void history_free(history *h) {
@@ -47,6 +49,10 @@ static fm_status add_line(history *h, const char *line, size_t n) {
     fm_status s = fm_json_bool(fm_json_get(j, "skipped"), false) ? FM_OK : add(&h->loss, &h->n_loss, &h->cap_loss, p);
     p.value = fm_json_num(fm_json_get(j, "eval_loss"), NAN);
     s = s == FM_OK ? add(&h->eval, &h->n_eval, &h->cap_eval, p) : s;
+    const char *rows = fm_json_str(fm_json_get(j, "rows"), NULL);
+    if (rows && !*h->rows) {
+        snprintf(h->rows, sizeof h->rows, "%.*s", (int)fm_utf8_complete_prefix(rows, FM_MIN(strlen(rows), 199)), rows);
+    }
     h->rate = fmax(h->rate, fm_json_num(fm_json_get(j, "learning_rate"), 0));
     h->mfu = fm_json_num(fm_json_get(j, "mfu"), h->mfu);
     fm_json_free(j);
@@ -154,6 +160,9 @@ static bool divergence(fm_advice *a, const history *h, const fm_train_config *c,
         snprintf(f->evidence + n, sizeof f->evidence - (size_t)n,
                  "; loss %.4g over the last quarter of the run, %.4g in its best", last, lowest);
     }
+    if (*h->rows) {
+        snprintf(f->advice, sizeof f->advice, "look at the rows of the first skipped step: %s", h->rows);
+    }
     double rate = c->learning_rate > 0 ? c->learning_rate : h->rate;
     if (rate > 1e-5) {
         change(f, "learning_rate", rate, fmax(1e-5, rate / 2));
@@ -164,27 +173,7 @@ static bool divergence(fm_advice *a, const history *h, const fm_train_config *c,
     return true;
 }
 
-/* The evaluation has been better before, while the loss of the training rows went on falling. */
-static bool overfitting(fm_advice *a, const history *h, const fm_train_config *c) {
-    size_t best = 0, n = h->n_eval;
-    double before = NAN, after = NAN;
-    for (size_t i = 1; i < n; i++) {
-        best = h->eval[i].value < h->eval[best].value ? i : best;
-    }
-    if (n < 3 || best + 1 >= n || h->eval[n - 1].value < 1.01 * h->eval[best].value) {
-        return false;
-    }
-    for (size_t i = 0; i < h->n_loss; i++) {
-        before = h->loss[i].step <= h->eval[best].step ? h->loss[i].value : before;
-        after = h->loss[i].value;
-    }
-    if (!(after < before)) {
-        return false;
-    }
-    fm_finding *f = begin(a, "overfitting");
-    snprintf(f->evidence, sizeof f->evidence,
-             "eval loss %.4g at step %.0f (epoch %.2g), %.4g at the end; training loss %.4g, then %.4g",
-             h->eval[best].value, h->eval[best].step, h->eval[best].epoch, h->eval[n - 1].value, before, after);
+static void against_overfitting(fm_finding *f, const fm_train_config *c) {
     if (c->dropout < 0.3) {
         change(f, "dropout", c->dropout, c->dropout < 0.1 ? 0.1 : fmin(0.3, c->dropout + 0.1));
     }
@@ -194,7 +183,88 @@ static bool overfitting(fm_advice *a, const history *h, const fm_train_config *c
     if (!c->load_best_model_at_end) {
         change_word(f, "load_best_model_at_end", "false", "true");
     }
+    snprintf(f->advice, sizeof f->advice,
+             "more rows help most: new ones, or made from these (data augment, data synth)");
+}
+
+/* The training loss at the time of an evaluation: mean of the few lines up to it. */
+static double loss_before(const history *h, double step) {
+    size_t end = 0;
+    while (end < h->n_loss && h->loss[end].step <= step) {
+        end++;
+    }
+    return mean(h->loss, end > 4 ? end - 4 : 0, end);
+}
+
+/* The evaluation has been better before, while the loss of the training rows went on falling; or it stands still far
+ * above a training loss that falls away from it over epochs. */
+static bool overfitting(fm_advice *a, const history *h, const fm_train_config *c) {
+    size_t best = 0, n = h->n_eval;
+    for (size_t i = 1; i < n; i++) {
+        best = h->eval[i].value < h->eval[best].value ? i : best;
+    }
+    if (n < 3) {
+        return false;
+    }
+    double first = h->eval[0].value, end = h->eval[n - 1].value, low = h->eval[best].value;
+    double before = NAN, after = NAN;
+    for (size_t i = 0; i < h->n_loss; i++) {
+        before = h->loss[i].step <= h->eval[best].step ? h->loss[i].value : before;
+        after = h->loss[i].value;
+    }
+    if (best + 1 < n && end >= 1.01 * low && after < before) {
+        fm_finding *f = begin(a, "overfitting");
+        snprintf(f->evidence, sizeof f->evidence,
+                 "eval loss %.4g at step %.0f (epoch %.2g), %.4g at the end; training loss %.4g, then %.4g", low,
+                 h->eval[best].step, h->eval[best].epoch, end, before, after);
+        against_overfitting(f, c);
+        return true;
+    }
+    double gap0 = first - loss_before(h, h->eval[0].step), gap1 = end - loss_before(h, h->eval[n - 1].step);
+    bool still = h->eval[n - 2].value < 1.01 * end;
+    if (!(h->eval[n - 1].epoch >= 2 && still && gap1 > 0.3 * end && gap1 > 2 * fmax(gap0, 0))) {
+        return false;
+    }
+    fm_finding *f = begin(a, "overfitting");
+    snprintf(f->evidence, sizeof f->evidence,
+             "eval loss %.4g stands still, %.4g above the training loss; after the first evaluation it was %.4g above",
+             end, gap1, gap0);
+    against_overfitting(f, c);
     return true;
+}
+
+/* Eval loss at a step, between the evaluations around it. */
+static double eval_at(const history *h, double step) {
+    for (size_t i = 1; i < h->n_eval; i++) {
+        const point *p = &h->eval[i - 1], *q = &h->eval[i];
+        if (p->step <= step && step <= q->step && q->step > p->step) {
+            return p->value + (q->value - p->value) * (step - p->step) / (q->step - p->step);
+        }
+    }
+    return NAN;
+}
+
+/* Within the first epoch every row is new, so evaluations at a quarter, half and the whole of the steps are a learning
+ * curve: each doubling gains the same share of the gain before it (a power law towards a floor). */
+static void learning_curve(fm_advice *a, const history *h) {
+    if (h->n_eval < 3 || h->eval[h->n_eval - 1].epoch > 1.01) {
+        return;
+    }
+    double end = h->eval[h->n_eval - 1].step, whole = h->eval[h->n_eval - 1].value, half = eval_at(h, end / 2),
+           quarter = eval_at(h, end / 4), gain = half - whole, earlier = quarter - half;
+    if (!(gain > 0 && earlier > 0)) {
+        return;
+    }
+    double next = gain * fmin(gain / earlier, 1);
+    if (next < 0.01 * whole) {
+        return;
+    }
+    fm_finding *f = begin(a, "learning curve");
+    snprintf(f->evidence, sizeof f->evidence,
+             "eval loss %.4g with a quarter of the rows, %.4g with half, %.4g with all: twice as many would give about "
+             "%.4g",
+             quarter, half, whole, whole - next);
+    snprintf(f->advice, sizeof f->advice, "add rows to dataset; more epochs over these gain less");
 }
 
 /* Still falling when it ended. */
@@ -261,6 +331,7 @@ fm_status fm_train_advise(fm_advice *out, const char *output_dir) {
     if (s == FM_OK) {
         if (!divergence(out, &h, c, &st) && !overfitting(out, &h, c)) {
             underfitting(out, &h, c);
+            learning_curve(out, &h);
         }
         memory(out, c, &plan);
         slow(out, &h, c, &plan);
@@ -294,6 +365,28 @@ fm_status fm_train_advice_apply(const fm_advice *a, const char *output_dir, cons
     return s;
 }
 
+fm_status fm_train_advice_json(char **out, const fm_advice *a) {
+    fm_json *o = fm_json_new_object(), *list = fm_json_new_array(), *f;
+    fm_str text = {0};
+    *out = NULL;
+    fm_status s = fm_json_set(o, "findings", list);
+    for (int i = 0; i < a->n && s == FM_OK; i++) {
+        s = fm_finding_add(list, &f, a->finding[i].kind, "%s", a->finding[i].evidence);
+        s = s == FM_OK && *a->finding[i].advice ? fm_finding_advise(f, a->finding[i].advice) : s;
+        for (int k = 0; k < a->finding[i].n_changes && s == FM_OK; k++) {
+            const fm_advice_change *c = &a->finding[i].change[k];
+            s = fm_finding_change(f, "train", c->key, c->from, c->to);
+        }
+    }
+    s = s == FM_OK ? fm_json_dump(&text, o, 0) : s;
+    if (s == FM_OK) {
+        *out = fm_str_take(&text);
+    }
+    fm_str_free(&text);
+    fm_json_free(o);
+    return s;
+}
+
 void fm_trainer_report_advice(const fm_trainer *r) {
     fm_advice a = {.size = sizeof a};
     if (fm_train_advise(&a, r->cfg->output_dir) != FM_OK) { /* no log was written */
@@ -306,7 +399,8 @@ void fm_trainer_report_advice(const fm_trainer *r) {
         for (int k = 0; k < f->n_changes; k++) {
             fm_str_printf(&text, "%s%s=%s", k ? " " : "; try ", f->change[k].key, f->change[k].to);
         }
-        fm_info("%s: %s%s", f->kind, f->evidence, text.data && !text.failed ? text.data : "");
+        fm_info("%s: %s%s%s%s", f->kind, f->evidence, *f->advice ? "; " : "", f->advice,
+                text.data && !text.failed ? text.data : "");
         fm_str_free(&text);
     }
     if (a.n > 0) {

@@ -90,6 +90,7 @@ static void emit(fm_trainer *r, const fm_eval_result *eval) {
                         .memory_bytes = fm_mem_rss_anon(),
                         .elapsed_s = elapsed(r),
                         .skipped = r->skipped,
+                        .skipped_rows = r->skipped ? r->skipped_rows : NULL,
                         .layer_grad_norm = r->layers.norm,
                         .n_layers = r->layers.n_layers,
                         .expert_max_violation = r->max_violation};

@@ -93,6 +93,7 @@ typedef struct fm_trainer {
     double loss, grad_norm, lr;
     double max_violation; /* of expert load, NaN without experts */
     bool skipped;
+    char skipped_rows[512]; /* where the rows of a skipped step stand */
 } fm_trainer;
 
 /* setup.c. Everything up to the first step, the state of a checkpoint included. */

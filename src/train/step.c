@@ -86,8 +86,9 @@ fm_status fm_trainer_recover(fm_trainer *r) {
     return FM_OK;
 }
 
-static void name_rows(const fm_trainer *r, int64_t n) {
+static void name_rows(fm_trainer *r, int64_t n) {
     fm_str text = {0};
+    r->skipped_rows[0] = '\0';
     for (int64_t i = 0; i < FM_MIN(n, MAX_ROWS_NAMED); i++) {
         int64_t token = r->choice.objective->row(r->objective, i), document = 0;
         char where[256] = "";
@@ -97,6 +98,8 @@ static void name_rows(const fm_trainer *r, int64_t n) {
     }
     if (!text.failed && text.data) {
         fm_warn("its windows begin in %s%s", text.data, n > MAX_ROWS_NAMED ? " ..." : "");
+        size_t keep = fm_utf8_complete_prefix(text.data, FM_MIN(text.len, sizeof r->skipped_rows - 1));
+        snprintf(r->skipped_rows, sizeof r->skipped_rows, "%.*s", (int)keep, text.data);
     }
     fm_str_free(&text);
 }

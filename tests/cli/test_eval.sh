@@ -49,6 +49,16 @@ run 0 "$fathom" eval --model one --task mmlu --data "$data/mmlu" --num-fewshot 2
 has out 'high school history'
 run 0 "$fathom" eval --model one --task qa --data "$data/gsm8k.jsonl" --max-new-tokens 5 --metrics bleu,f1
 has out 'sacrebleu'
+# Findings with evidence; the changed configuration runs.
+has out 'Findings:'
+has out 'eval max_new_tokens: 5 -> 10'
+run 0 "$fathom" advise qa --apply next.yaml
+has out 'answers cut'
+grep -q 'max_new_tokens: "10"' next.yaml || die "the change is not in next.yaml"
+run 0 "$fathom" eval next.yaml bootstrap=20 --json
+has out '"max_new_tokens": "10"'
+run 1 "$fathom" advise nowhere
+has err 'no run nowhere'
 # What is wrong is said, and where.
 printf 'question,A,B,answer\nx,one,two,B\ny,one,two,C\n' > bad.csv
 run 3 "$fathom" eval --model one --task bad.csv

@@ -19,6 +19,7 @@
 #include "track/registry.h"
 #include "track/sinks.h"
 
+static fm_findings_source *findings; /* of the runs that train() makes */
 static char dir[64], db[96], out_dir[96];
 
 static int setup(void **state) {
@@ -56,7 +57,7 @@ static fm_status train(const char *name, int64_t first_step, int64_t steps, doub
                           .first_step = first_step,
                           .n_params = 1000,
                           .tokens_per_step = 64};
-    FM_TRY(fm_sink_registry.begin(&state, NULL, &info));
+    FM_TRY(fm_sink_registry.begin(&state, findings, &info));
     fm_status s = FM_OK;
     for (int64_t i = first_step + 1; i <= steps && s == FM_OK; i++) {
         fm_train_event e = {.size = sizeof e,
@@ -107,7 +108,11 @@ static const char report[] =
     "{\"task\":\"mc\",\"model\":\"m\",\"settings\":{\"task\":\"mc\",\"model\":\"MODEL\"},\"metrics\":{\"acc\":{"
     "\"value\":0.5,"
     "\"low\":0.4,\"high\":0.6,\"definition\":\"<b>share\"}},\"worst\":[{\"file\":\"f\",\"line\":3,\"question\":"
-    "\"<script>alert('x')</script>\"}],\"efficiency\":{\"tokens\":5}}";
+    "\"<script>alert('x')</script>\"}],\"efficiency\":{\"tokens\":5},"
+    "\"findings\":[{\"kind\":\"answers cut\",\"evidence\":\"<b>9 of "
+    "10\",\"advice\":\"so\",\"changes\":[{\"for\":\"eval\","
+    "\"key\":\"max_new_tokens\",\"from\":\"64\",\"to\":\"128\"},{\"for\":\"serve\",\"key\":\"n\",\"from\":\"1\",\"to\":"
+    "\"2\"}]}]}";
 
 static void test_life(void **state) {
     (void)state;
@@ -217,6 +222,54 @@ static void test_html(void **state) {
     fm_registry_close(r);
 }
 
+static fm_status says(char **json, const char *output_dir) {
+    assert_string_equal(output_dir, out_dir);
+    *json = fm_strdup("{\"findings\":[{\"kind\":\"overfitting\",\"evidence\":\"eval loss 2\",\"changes\":[]}]}");
+    return *json ? FM_OK : FM_ERR_NO_MEMORY;
+}
+
+/* Findings are kept with the run, shown, and written into the configuration of an evaluation. */
+static void test_findings(void **state) {
+    (void)state;
+    fm_registry *r;
+    int64_t id;
+    char which[16], *text, *table, path[200];
+    size_t n;
+    fm_findings_source source = {.of_folder = says};
+    findings = &source;
+    assert_int_equal(train("advised", 0, 3, 0, false), FM_OK);
+    findings = NULL;
+    assert_int_equal(fm_registry_open(&r, NULL, true), FM_OK);
+    assert_int_equal(fm_registry_advice(&text, r, "advised"), FM_OK);
+    assert_int_equal(fm_registry_text(&table, text), FM_OK);
+    assert_string_equal(table, "overfitting: eval loss 2\n");
+    fm_string_free(table);
+    fm_string_free(text);
+    assert_int_equal(fm_registry_output(&text, r, "advised"), FM_OK);
+    assert_string_equal(text, out_dir);
+    fm_string_free(text);
+    snprintf(path, sizeof path, "%s/next.yaml", dir);
+    assert_int_equal(fm_registry_advice_apply(r, "advised", path), FM_ERR_ARGUMENT);
+
+    assert_int_equal(fm_registry_add_eval(r, report, 0, &id), FM_OK);
+    snprintf(which, sizeof which, "%d", (int)id);
+    assert_int_equal(fm_registry_show(&text, r, which), FM_OK);
+    assert_int_equal(fm_registry_text(&table, text), FM_OK);
+    assert_non_null(strstr(table, "eval max_new_tokens: 64 -> 128"));
+    fm_string_free(table);
+    fm_string_free(text);
+    assert_int_equal(fm_registry_html(&text, r, which), FM_OK);
+    assert_non_null(strstr(text, "<b>answers cut</b>: &lt;b&gt;9 of 10"));
+    fm_string_free(text);
+    assert_int_equal(fm_registry_advice_apply(r, which, path), FM_OK); /* what is for serve stays out */
+    assert_int_equal(fm_file_read(&text, &n, path, 0), FM_OK);
+    assert_string_equal(text, "task: \"mc\"\nmodel: \"MODEL\"\nmax_new_tokens: \"128\"\n");
+    fm_free(text);
+    assert_int_equal(fm_registry_output(&text, r, which), FM_OK);
+    assert_null(text);
+    fm_registry_close(r);
+}
+
 /* Several processes write at once: nothing is lost. */
 static void test_together(void **state) {
     (void)state;
@@ -309,8 +362,8 @@ int main(void) {
     }
     fm_registry_close(r);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_life),   cmocka_unit_test(test_html),   cmocka_unit_test(test_together),
-        cmocka_unit_test(test_faults), cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_life),     cmocka_unit_test(test_html),   cmocka_unit_test(test_findings),
+        cmocka_unit_test(test_together), cmocka_unit_test(test_faults), cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

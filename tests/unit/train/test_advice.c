@@ -103,6 +103,66 @@ static void test_underfitting(void **state) {
     assert_int_equal(a.n, 0);
 }
 
+/* Over epochs the training loss falls away from an evaluation that stands still. */
+static void test_gap(void **state) {
+    (void)state;
+    static const double loss[] = {3, 2.9, 2.8, 2.4, 2, 1.7, 1.4, 1.2, 1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.4, 0.3, 0.3},
+                        eval[] = {NAN, NAN, 2.95,  NAN, NAN, 2.2,   NAN, NAN, 2,
+                                  NAN, NAN, 1.995, NAN, NAN, 1.994, NAN, NAN, 1.993},
+                        near[] = {NAN, NAN, 2.95, NAN, NAN, 1.9, NAN, NAN, 1.3,
+                                  NAN, NAN, 0.9,  NAN, NAN, 0.6, NAN, NAN, 0.5};
+    fm_advice a = {.size = sizeof a};
+    make_run(plain, loss, eval, 18);
+    fx_ok(fm_train_advise(&a, fx_out));
+    assert_int_equal(a.n, 1);
+    assert_string_equal(a.finding[0].kind, "overfitting");
+    assert_non_null(strstr(a.finding[0].evidence, "stands still, 1.643 above"));
+    assert_non_null(strstr(a.finding[0].advice, "more rows"));
+    make_run(plain, loss, near, 18);
+    fx_ok(fm_train_advise(&a, fx_out));
+    for (int i = 0; i < a.n; i++) {
+        assert_string_not_equal(a.finding[i].kind, "overfitting");
+    }
+}
+
+/* Three evaluations within the first epoch: 4, 3, 2.5 -> the next doubling gains half of the last one's 0.5. */
+static void test_learning_curve(void **state) {
+    (void)state;
+    static const double loss[] = {5, 4, 3, 2.5}, eval[] = {4, 3, NAN, 2.5};
+    fm_advice a = {.size = sizeof a};
+    make_run(plain, loss, eval, 4);
+    fx_ok(fm_train_advise(&a, fx_out));
+    assert_int_equal(a.n, 1);
+    assert_string_equal(a.finding[0].kind, "learning curve");
+    assert_non_null(strstr(a.finding[0].evidence, "2.5 with all: twice as many would give about 2.25"));
+    char *json;
+    fx_ok(fm_train_advice_json(&json, &a));
+    assert_non_null(strstr(json, "\"kind\": \"learning curve\""));
+    assert_non_null(strstr(json, "add rows to dataset"));
+    fm_string_free(json);
+    static const double level[] = {2.51, 2.505, NAN, 2.5};
+    make_run(plain, loss, level, 4);
+    fx_ok(fm_train_advise(&a, fx_out));
+    assert_int_equal(a.n, 0);
+}
+
+/* The rows of a skipped step are named again. */
+static void test_suspect_rows(void **state) {
+    (void)state;
+    static const double loss[] = {3, 2.5, 2, 1.6, 1.5, 1.9, 3.1, 3.5};
+    char path[400];
+    fm_advice a = {.size = sizeof a};
+    make_run(plain, loss, NULL, 8);
+    snprintf(path, sizeof path, "%s/trainer_log.jsonl", fx_out);
+    FILE *f = fopen(path, "a");
+    assert_non_null(f);
+    fprintf(f, "0, \"loss\": 4}\n{\"step\": 91, \"rows\": \"document 7 (a.jsonl:8)\", \"skipped\": true}\n");
+    fclose(f);
+    fx_ok(fm_train_advise(&a, fx_out));
+    assert_string_equal(a.finding[0].kind, "divergence");
+    assert_non_null(strstr(a.finding[0].advice, "document 7 (a.jsonl:8)"));
+}
+
 static void test_missing(void **state) {
     (void)state;
     fm_advice a = {.size = sizeof a};
@@ -112,9 +172,9 @@ static void test_missing(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_overfitting, fx_fresh),
-        cmocka_unit_test_setup(test_divergence, fx_fresh),
-        cmocka_unit_test_setup(test_underfitting, fx_fresh),
+        cmocka_unit_test_setup(test_overfitting, fx_fresh),    cmocka_unit_test_setup(test_divergence, fx_fresh),
+        cmocka_unit_test_setup(test_underfitting, fx_fresh),   cmocka_unit_test_setup(test_gap, fx_fresh),
+        cmocka_unit_test_setup(test_learning_curve, fx_fresh), cmocka_unit_test_setup(test_suspect_rows, fx_fresh),
         cmocka_unit_test_setup(test_missing, fx_fresh),
     };
     return cmocka_run_group_tests(tests, fx_setup, fx_teardown);
