@@ -5,7 +5,9 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/mem.h"
+#include "data/textnorm.h"
 #include "data/units.h"
 
 #define ROUNDS 12
@@ -16,11 +18,37 @@ static fm_status put(fm_domain_text *t, uint64_t hash) {
         FM_TRY(fm_grow(&p, &t->cap, t->n + 1, sizeof *t->bucket));
         t->bucket = p;
     }
-    t->bucket[t->n++] = (uint16_t)(hash >> 40 & (FM_DOMAIN_BUCKETS - 1));
+    t->bucket[t->n++] = (uint16_t)(hash >> 40 & 0xFFFF);
     return FM_OK;
 }
 
-fm_status fm_domain_split(fm_domain_text *out, fm_sv text) {
+static fm_status put_runs(fm_domain_text *out, fm_sv text, int chars) {
+    const char *end = text.ptr + text.len;
+    uint32_t run[FM_DOMAIN_CHARS] = {0}; /* the last characters; the oldest first */
+    int n = 0;
+    bool blank = true;
+    for (const char *p = text.ptr; p < end;) {
+        uint32_t c = 0;
+        const int k = fm_utf8_decode(&c, p, end);
+        p += k ? k : 1;
+        const bool is_blank = k == 0 || c <= 0x20 || fm_is_space(c);
+        if (is_blank && blank) {
+            continue;
+        }
+        blank = is_blank;
+        if (n == chars) {
+            memmove(run, run + 1, (size_t)(chars - 1) * sizeof *run);
+            n--;
+        }
+        run[n++] = is_blank ? ' ' : fm_utf8_lower(c);
+        if (n == chars) {
+            FM_TRY(put(out, fm_hash64(run, (size_t)chars * sizeof *run, 1)));
+        }
+    }
+    return FM_OK;
+}
+
+fm_status fm_domain_split(fm_domain_text *out, fm_sv text, int chars) {
     const char *end = text.ptr + text.len;
     uint64_t h, before = 0;
     out->n = 0;
@@ -36,6 +64,44 @@ fm_status fm_domain_split(fm_domain_text *out, fm_sv text) {
             FM_TRY(put(out, pair));
         }
     }
+    return chars > 0 ? put_runs(out, text, FM_MIN(chars, FM_DOMAIN_CHARS)) : FM_OK;
+}
+
+size_t fm_domain_n_words(size_t n_words) {
+    return n_words ? 2 * n_words - 1 : 0;
+}
+
+fm_status fm_domain_spool_put(fm_spool *s, const uint16_t *bucket, size_t n, size_t n_words, int language, int topic) {
+    const uint64_t head = (uint64_t)n << 12 | (uint64_t)language << 6 | (uint64_t)topic, words = n_words;
+    FM_TRY(fm_spool_put(s, &head));
+    FM_TRY(fm_spool_put(s, &words));
+    for (size_t i = 0; i < n; i += 4) {
+        uint64_t w = 0;
+        memcpy(&w, bucket + i, FM_MIN(n - i, 4) * sizeof *bucket);
+        FM_TRY(fm_spool_put(s, &w));
+    }
+    return FM_OK;
+}
+
+fm_status fm_domain_spool_get(fm_spool *s, fm_domain_text *t, int *language, int *topic) {
+    uint64_t head, w;
+    bool more;
+    FM_TRY(fm_spool_get(s, &head, &more));
+    FM_ASSERT(more);
+    FM_TRY(fm_spool_get(s, &w, &more));
+    FM_ASSERT(more);
+    *language = (int)(head >> 6 & 63);
+    *topic = (int)(head & 63);
+    t->n = (size_t)(head >> 12);
+    t->n_words = (size_t)w;
+    void *p = t->bucket;
+    FM_TRY(fm_grow(&p, &t->cap, t->n + 4, sizeof *t->bucket));
+    t->bucket = p;
+    for (size_t i = 0; i < t->n; i += 4) {
+        FM_TRY(fm_spool_get(s, &w, &more));
+        FM_ASSERT(more);
+        memcpy(t->bucket + i, &w, sizeof w);
+    }
     return FM_OK;
 }
 
@@ -49,7 +115,7 @@ void fm_domain_count(fm_domain_profile *p, const uint16_t *bucket, size_t n, siz
     p->n++;
     p->n_features += (int64_t)n;
     for (size_t i = 0; i < n; i++) {
-        p->bucket[bucket[i]]++;
+        p->bucket[bucket[i] & (FM_DOMAIN_BUCKETS - 1)]++;
     }
     p->length[FM_MIN(length, FM_DOMAIN_LENGTHS - 1)]++;
     p->language[FM_MIN(language, FM_DOMAIN_LANGUAGES - 1)]++;
@@ -96,6 +162,14 @@ void fm_domain_ratios(float out[FM_DOMAIN_BUCKETS], const fm_domain_profile *tar
     for (size_t i = 0; i < FM_DOMAIN_BUCKETS; i++) {
         out[i] = (float)(log((double)target->bucket[i] / n_t + 1e-8) - log((double)raw->bucket[i] / n_r + 1e-8));
     }
+}
+
+double fm_domain_weight(const float ratio[FM_DOMAIN_BUCKETS], const fm_domain_text *t) {
+    double sum = 0;
+    for (size_t i = 0; i < fm_domain_n_words(t->n_words); i++) {
+        sum += (double)ratio[t->bucket[i] & (FM_DOMAIN_BUCKETS - 1)];
+    }
+    return sum;
 }
 
 /* ---- topics ---- */

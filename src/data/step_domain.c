@@ -1,4 +1,4 @@
-/* domain: rows weighted, or chosen, by how like they are to a sample of target text (domain.h). */
+/* domain: rows weighted, or chosen, by how like they are to a sample of target text (domain.h, domain_judge.h). */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "data/domain.h"
+#include "data/domain_judge.h"
 #include "data/langid.h"
 #include "data/records.h"
 #include "data/spool.h"
@@ -18,12 +18,15 @@
 #define MOST_TARGET 20000 /* rows whose topics are looked at */
 
 typedef struct domain_options {
-    char *column, *target_column, *into;
+    char *column, *target_column, *into, *probability_into;
     fm_strlist target;
-    int64_t rows;
-    double fraction;
+    int method;
+    int64_t rows, chars;
+    double fraction, min_probability, cost;
     bool noise, per_word;
 } domain_options;
+
+enum { BY_IMPORTANCE, BY_CLASSIFIER };
 
 static const fm_option rows[] = {
     FM_STEP_COLUMN(domain_options),
@@ -31,16 +34,26 @@ static const fm_option rows[] = {
      "sample of the text that is wanted, in any input format"},
     {"target_column", FM_OPT_STR, offsetof(domain_options, target_column), "text", 0, 0, NULL, NULL, "NAME",
      "its text column"},
+    {"method", FM_OPT_ENUM, offsetof(domain_options, method), "importance", 0, 0, "importance|classifier", NULL, NULL,
+     "words counted (DSIR), or a classifier learnt from the target and the rows"},
     {"rows", FM_OPT_INT, offsetof(domain_options, rows), "0", 0, 1e12, NULL, NULL, NULL,
      "keep so many rows, the likest ones"},
     {"fraction", FM_OPT_FLOAT, offsetof(domain_options, fraction), "0", 0, 1, NULL, NULL, NULL,
      "or this share of the rows; neither: all stay and get their weight"},
+    {"min_probability", FM_OPT_FLOAT, offsetof(domain_options, min_probability), "0", 0, 1, NULL, NULL, NULL,
+     "classifier: or rows that are at least so probably of the target"},
     {"into", FM_OPT_STR, offsetof(domain_options, into), "domain_weight", 0, 0, NULL, NULL, "NAME",
-     "column for the logarithm of the importance weight; empty = none"},
+     "importance: column for the logarithm of the weight; empty = none"},
+    {"probability_into", FM_OPT_STR, offsetof(domain_options, probability_into), "domain_probability", 0, 0, NULL, NULL,
+     "NAME", "classifier: column for the probability, where target and rows are equally many; empty = none"},
     {"noise", FM_OPT_BOOL, offsetof(domain_options, noise), "true", 0, 0, NULL, NULL, NULL,
-     "draw rows in proportion to their weights (Gumbel noise, by the seed) instead of taking the highest"},
+     "importance: draw rows in proportion to their weights (Gumbel noise, by the seed), not the highest"},
     {"per_word", FM_OPT_BOOL, offsetof(domain_options, per_word), "false", 0, 0, NULL, NULL, NULL,
-     "divide the logarithm by the words and pairs of the row, so that long rows do not stand out"},
+     "importance: divide the logarithm by the words and pairs of the row, so that long rows do not stand out"},
+    {"chars", FM_OPT_INT, offsetof(domain_options, chars), "0", 0, FM_DOMAIN_CHARS, NULL, NULL, NULL,
+     "classifier: look at runs of so many characters too; 0 = words and pairs of words alone"},
+    {"cost", FM_OPT_FLOAT, offsetof(domain_options, cost), "1", 1e-6, 1e6, NULL, NULL, NULL,
+     "classifier: C of logistic regression; larger follows the rows more closely"},
     FM_STEP_OPTIONS_END,
 };
 
@@ -49,9 +62,11 @@ typedef struct state {
     fm_domain_topics topics;
     float *vector; /* of target rows, while they are read */
     size_t n_vectors, vectors_cap;
-    fm_spool spool; /* a word {features, words, language, topic} a row, then four buckets a word */
+    fm_spool spool; /* of the rows */
+    fm_spool target_spool;
+    fm_domain_judge *judge;
     float ratio[FM_DOMAIN_BUCKETS];
-    double *score, *weight; /* [n] by ordinal; NAN for a row without words */
+    double *score, *weight; /* [n] by ordinal; NAN for a row without words. weight: or the probability */
     size_t n;
     double cut;
     char language[FM_DOMAIN_LANGUAGES][16];
@@ -62,7 +77,7 @@ typedef struct state {
 /* What `row` leaves for `observe`. */
 typedef struct features {
     uint16_t *bucket;
-    size_t n, n_words;
+    size_t n, n_words; /* n: runs of characters among them */
     const char *language;
     int topic;
 } features;
@@ -89,12 +104,18 @@ static const char *language_of(const state *s, fm_sv text) {
 
 /* ---- the target ---- */
 
-static fm_status add_target(state *s, fm_domain_text *t, fm_sv text) {
-    FM_TRY(fm_domain_split(t, text));
+static fm_status add_target(const fm_step *step, fm_domain_text *t, fm_sv text) {
+    const domain_options *o = step->opt;
+    state *s = step->state;
+    FM_TRY(fm_domain_split(t, text, (int)o->chars));
     if (t->n_words == 0) {
         return FM_OK;
     }
-    fm_domain_count(&s->target, t->bucket, t->n, t->n_words, language_index(s, language_of(s, text)), 0);
+    fm_domain_count(&s->target, t->bucket, fm_domain_n_words(t->n_words), t->n_words,
+                    language_index(s, language_of(s, text)), 0);
+    if (o->method == BY_CLASSIFIER) {
+        FM_TRY(fm_domain_spool_put(&s->target_spool, t->bucket, t->n, t->n_words, 0, 0));
+    }
     if (s->n_vectors < MOST_TARGET) {
         void *p = s->vector;
         FM_TRY(fm_grow(&p, &s->vectors_cap, s->n_vectors + 1, sizeof t->vector));
@@ -116,7 +137,7 @@ static fm_status read_target(fm_step *step, fm_records *in, fm_domain_text *t) {
         }
         const fm_cell *c = fm_rec_get(r, o->target_column);
         if (c && c->kind == FM_CELL_TEXT) {
-            FM_TRY(add_target(s, t, c->text));
+            FM_TRY(add_target(step, t, c->text));
         }
     }
     if (s->target.n == 0) {
@@ -150,8 +171,13 @@ static fm_status domain_open(fm_step *step) {
         fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "domain needs a sample of target text");
         return fm_error_hint("such as --target wanted.jsonl");
     }
-    if (o->rows > 0 && o->fraction > 0) {
-        FM_FAIL(FM_ERR_CONFIG, "domain: expected rows or fraction, found both");
+    if ((o->rows > 0) + (o->fraction > 0) + (o->min_probability > 0) > 1) {
+        FM_FAIL(FM_ERR_CONFIG, "domain: expected one of rows, fraction and min_probability, found several");
+    }
+    if (o->method != BY_CLASSIFIER && (o->min_probability > 0 || o->chars > 0)) {
+        (void)fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "domain: %s is an option of the classifier",
+                           o->chars > 0 ? "chars" : "min_probability");
+        return fm_error_hint("add --method classifier");
     }
     state *s = step->state = fm_calloc(1, sizeof *s);
     if (!s) {
@@ -159,6 +185,10 @@ static fm_status domain_open(fm_step *step) {
     }
     s->languages = fm_langid_open() == FM_OK;
     FM_ASSERT(language_index(s, "und") == 0);
+    if (o->method == BY_CLASSIFIER) {
+        FM_TRY(fm_mkdirs(step->env->work_dir));
+        FM_TRY(fm_spool_open(&s->target_spool, 1, step->env->work_dir));
+    }
     FM_TRY(fm_records_open(&in, &ro));
     fm_status st = read_target(step, in, &t);
     fm_records_close(in);
@@ -170,6 +200,8 @@ static void domain_close(fm_step *step) {
     state *s = step->state;
     if (s) {
         fm_spool_close(&s->spool);
+        fm_spool_close(&s->target_spool);
+        fm_domain_judge_free(s->judge);
         fm_free(s->vector);
         fm_free(s->score);
         fm_free(s->weight);
@@ -209,7 +241,7 @@ static fm_status domain_row(fm_step_ctx *x, fm_rec *r) {
     if (c->text.len > 1 << 30) {
         return fm_step_drop(x, r, "longer than 1 GiB", NULL);
     }
-    FM_TRY(fm_domain_split(t, c->text));
+    FM_TRY(fm_domain_split(t, c->text, (int)o->chars));
     features *f = fm_bump_alloc(x->arena, sizeof *f + t->n * sizeof *f->bucket);
     if (!f) {
         FM_FAIL(FM_ERR_NO_MEMORY, "cannot hold %zu words and pairs of a row", t->n);
@@ -234,36 +266,9 @@ static fm_status domain_observe(fm_step_ctx *x, fm_rec *r) {
     }
     FM_ASSERT(f);
     const int language = language_index(s, f->language);
-    const uint64_t head = (uint64_t)f->n << 12 | (uint64_t)language << 6 | (uint64_t)f->topic;
-    FM_TRY(fm_spool_put(&s->spool, &head));
-    for (size_t i = 0; i < f->n; i += 4) {
-        uint64_t w = 0;
-        memcpy(&w, f->bucket + i, FM_MIN(f->n - i, 4) * sizeof *f->bucket);
-        FM_TRY(fm_spool_put(&s->spool, &w));
-    }
-    fm_domain_count(&s->before, f->bucket, f->n, f->n_words, language, f->topic);
+    FM_TRY(fm_domain_spool_put(&s->spool, f->bucket, f->n, f->n_words, language, f->topic));
+    fm_domain_count(&s->before, f->bucket, fm_domain_n_words(f->n_words), f->n_words, language, f->topic);
     s->n++;
-    return FM_OK;
-}
-
-/* The next row of the spool into *t. */
-static fm_status read_row(state *s, fm_domain_text *t, int *language, int *topic) {
-    uint64_t head, w;
-    bool more;
-    FM_TRY(fm_spool_get(&s->spool, &head, &more));
-    FM_ASSERT(more);
-    *language = (int)(head >> 6 & 63);
-    *topic = (int)(head & 63);
-    t->n = (size_t)(head >> 12);
-    t->n_words = (t->n + 1) / 2;
-    void *p = t->bucket;
-    FM_TRY(fm_grow(&p, &t->cap, t->n + 4, sizeof *t->bucket));
-    t->bucket = p;
-    for (size_t i = 0; i < t->n; i += 4) {
-        FM_TRY(fm_spool_get(&s->spool, &w, &more));
-        FM_ASSERT(more);
-        memcpy(t->bucket + i, &w, sizeof w);
-    }
     return FM_OK;
 }
 
@@ -293,37 +298,48 @@ static fm_status set_cut(fm_step *step) {
     return FM_OK;
 }
 
+/* Weight and score of row i. */
+static void score_row(fm_step *step, const fm_domain_text *t, size_t i) {
+    const domain_options *o = step->opt;
+    state *s = step->state;
+    if (t->n_words == 0) {
+        s->weight[i] = s->score[i] = NAN;
+    } else if (s->judge) {
+        s->weight[i] = s->score[i] = fm_domain_judge_ask(s->judge, t);
+    } else {
+        const double sum = fm_domain_weight(s->ratio, t);
+        uint64_t h = fm_hash64(&i, sizeof i, step->seed);
+        double u = ((double)(h >> 11) + 0.5) * 0x1p-53;
+        s->weight[i] = o->per_word ? sum / (double)fm_domain_n_words(t->n_words) : sum;
+        s->score[i] = s->weight[i] - (o->noise ? log(-log(u)) : 0);
+    }
+}
+
 static fm_status score_rows(fm_step *step, fm_domain_text *t) {
     const domain_options *o = step->opt;
     state *s = step->state;
     int language, topic;
     FM_TRY(fm_spool_rewind(&s->spool));
     for (size_t i = 0; i < s->n; i++) {
-        double sum = 0;
-        FM_TRY(read_row(s, t, &language, &topic));
-        for (size_t k = 0; k < t->n; k++) {
-            sum += (double)s->ratio[t->bucket[k]];
-        }
-        s->weight[i] = t->n == 0 ? NAN : o->per_word ? sum / (double)t->n : sum;
-        uint64_t h = fm_hash64(&i, sizeof i, step->seed);
-        double u = ((double)(h >> 11) + 0.5) * 0x1p-53;
-        s->score[i] = s->weight[i] - (o->noise ? log(-log(u)) : 0);
+        FM_TRY(fm_domain_spool_get(&s->spool, t, &language, &topic));
+        score_row(step, t, i);
     }
-    s->cut = -INFINITY;
+    s->cut = o->min_probability > 0 ? o->min_probability : -INFINITY;
     if (o->rows > 0 || o->fraction > 0) {
         FM_TRY(set_cut(step));
     }
     FM_TRY(fm_spool_rewind(&s->spool));
     for (size_t i = 0; i < s->n; i++) {
-        FM_TRY(read_row(s, t, &language, &topic));
+        FM_TRY(fm_domain_spool_get(&s->spool, t, &language, &topic));
         if (s->score[i] >= s->cut) {
-            fm_domain_count(&s->after, t->bucket, t->n, t->n_words, language, topic);
+            fm_domain_count(&s->after, t->bucket, fm_domain_n_words(t->n_words), t->n_words, language, topic);
         }
     }
     return FM_OK;
 }
 
 static fm_status domain_resolve(fm_step *step) {
+    const domain_options *o = step->opt;
     state *s = step->state;
     fm_domain_text t = {0};
     fm_status st = FM_OK;
@@ -332,7 +348,12 @@ static fm_status domain_resolve(fm_step *step) {
     if (!s->score || !s->weight) {
         FM_FAIL(FM_ERR_NO_MEMORY, "cannot weigh %zu rows", s->n);
     }
-    fm_domain_ratios(s->ratio, &s->target, &s->before);
+    if (o->method == BY_IMPORTANCE) {
+        fm_domain_ratios(s->ratio, &s->target, &s->before);
+    } else if (s->n) {
+        FM_TRY(fm_domain_judge_fit(&s->judge, &s->target_spool, (size_t)s->target.n, &s->spool, s->n, o->cost,
+                                   step->seed));
+    }
     if (s->n) {
         st = score_rows(step, &t);
     }
@@ -353,8 +374,9 @@ static fm_status domain_apply(fm_step_ctx *x, fm_rec *r) {
     if (isnan(weight)) {
         return fm_step_drop(x, r, "no words", NULL);
     }
-    if (o->into) {
-        FM_TRY(fm_rec_set_float(x->arena, r, o->into, weight));
+    const char *into = o->method == BY_CLASSIFIER ? o->probability_into : o->into;
+    if (into) {
+        FM_TRY(fm_rec_set_float(x->arena, r, into, weight));
     }
     return s->score[r->ordinal] >= s->cut ? FM_OK : fm_step_drop(x, r, "unlike the target", NULL);
 }
@@ -375,21 +397,33 @@ static fm_status domain_report(fm_step *step, fm_str *json) {
     fm_str_printf(json, "{\"target_rows\": %lld", (long long)s->target.n);
     put_distance(json, "distance_before", s, &s->before);
     put_distance(json, "distance_after", s, &s->after);
+    if (s->judge) {
+        fm_str_puts(json, ", \"classifier\": ");
+        fm_domain_judge_report(s->judge, json);
+    }
     fm_str_printf(json, ", \"few_rows\": %s}", s->after.n < FEW_ROWS ? "true" : "false");
     return fm_str_check(json);
 }
 
 const fm_step_def fm_step_domain = {
     .name = "domain",
-    .help = "weighs or chooses rows by their likeness to a sample of target text (DSIR)",
+    .help = "weighs or chooses rows by their likeness to a sample of target text (DSIR, or a classifier)",
     .about =
         "The manifest has the distance from the target before and after: of vocabulary, lengths, topics and (with\n"
-        "CLD2) languages, from 0 (the same) to 1. Warns when fewer than 5,000 rows are left.",
+        "CLD2) languages, from 0 (the same) to 1. Warns when fewer than 5,000 rows are left. The classifier is "
+        "logistic\n"
+        "regression over hashed words, pairs of words and runs of characters; no row is judged by one that learnt "
+        "from\n"
+        "it, and the manifest says how well it tells the target from the rows (auc, log_loss, calibration_error).",
     .examples = "fathom data domain -i web.jsonl -o medical.jsonl --target pubmed.jsonl --fraction 0.05\n"
-                "fathom data domain -i web.jsonl -o weighted.jsonl --target notes.csv --target-column note",
+                "fathom data domain -i web.jsonl -o weighted.jsonl --target notes.csv --target-column note\n"
+                "fathom data domain -i web.jsonl -o medical.jsonl --target pubmed.jsonl --method classifier \\\n"
+                "    --min-probability 0.9",
     .options = rows,
     .options_bytes = sizeof(domain_options),
-    .memory = "16 bytes a row; 4 bytes a word wait on disk; a sample of the target's rows (20 MB)",
+    .memory =
+        "16 bytes a row; 4 bytes a word wait on disk; a sample of the target's rows (20 MB); classifier: 200 MB more "
+        "at most",
     .open = domain_open,
     .close = domain_close,
     .row = domain_row,

@@ -8,7 +8,7 @@
 #include "../failures.h"
 #include "run_step.h"
 
-static char eval_path[64], names_path[64], key_path[64];
+static char eval_path[64], wanted_path[64], names_path[64], key_path[64];
 static fm_str rows;
 
 static const char *const none[] = {NULL};
@@ -18,15 +18,16 @@ static const char *const against[] = {"against", eval_path, NULL};
 static const char *const set[] = {"set", "min_doc_words=3,min_num_sentences=1", NULL};
 static const char *const pseudonym[] = {"action", "pseudonym", "key_file", key_path, "names", names_path, NULL};
 static const char *const domain[] = {"target", eval_path, "rows", "5", NULL};
+static const char *const classifier[] = {"target", wanted_path, "method", "classifier", "fraction", "0.5", NULL};
 static const char *const report[] = {"action", "report", NULL};
 
 static const struct {
     const char *step;
     const char *const *options;
 } runs[] = {
-    {"dedup", longest},   {"dedup-lines", none},  {"minhash", mark},   {"decontaminate", against},
-    {"quality", set},     {"privacy", pseudonym}, {"privacy", report}, {"strip-words", none},
-    {"repetition", mark}, {"domain", domain},
+    {"dedup", longest},   {"dedup-lines", none},  {"minhash", mark},      {"decontaminate", against},
+    {"quality", set},     {"privacy", pseudonym}, {"privacy", report},    {"strip-words", none},
+    {"repetition", mark}, {"domain", domain},     {"domain", classifier},
 };
 
 static fm_status run(int variant, uint64_t *sum) {
@@ -44,7 +45,7 @@ static void each(void **state) {
 }
 
 static void write_file(char *path, size_t cap, const char *name, const char *text) {
-    snprintf(path, cap, "/tmp/fathom_fail_%s_%ld", name, (long)getpid());
+    snprintf(path, cap, "/tmp/fathom_fail_%ld_%s", (long)getpid(), name);
     FILE *f = fopen(path, "w");
     assert_non_null(f);
     fputs(text, f);
@@ -53,6 +54,7 @@ static void write_file(char *path, size_t cap, const char *name, const char *tex
 
 int main(void) {
     write_file(eval_path, sizeof eval_path, "eval.txt", "the quick brown fox jumps over the lazy dog again and again");
+    write_file(wanted_path, sizeof wanted_path, "wanted.csv", "text\na\nb\nc d\ne\nf g h\ni j\nk\nl\nm n\nbrown fox\n");
     write_file(names_path, sizeof names_path, "names", "Ann Lee\n王小明\n");
     write_file(key_path, sizeof key_path, "key", "0123456789abcdef");
     for (int i = 0; i < 12; i++) {
@@ -67,6 +69,7 @@ int main(void) {
     int bad = cmocka_run_group_tests(tests, NULL, NULL);
     fm_str_free(&rows);
     unlink(eval_path);
+    unlink(wanted_path);
     unlink(names_path);
     unlink(key_path);
     return bad;
