@@ -81,11 +81,14 @@ typedef struct fm_freeze_options {
     const char *question; /* column of what a row asks, NULL = the usual ones */
     int64_t rows;         /* to draw, 0 = all */
     uint64_t seed;
+    const char *const *against; /* [n_against] files of rows that were learned already: what they ask is not drawn */
+    size_t n_against;
 } fm_freeze_options;
 typedef struct fm_freeze_report {
     size_t size;
     int64_t n_rows, n_test, n_rest, n_duplicates;
-    char hash[33]; /* of the test set */
+    char hash[33];   /* of the test set */
+    int64_t n_known; /* rows that ask what rows of `against` ask */
 } fm_freeze_report;
 FM_API FM_MUST_CHECK fm_status fm_data_freeze(fm_freeze_report *out, const fm_freeze_options *o);
 

@@ -7,6 +7,7 @@
 typedef struct freeze_args {
     char *output, *rest, *topic, *question, *format;
     int64_t rows, seed;
+    fm_strlist against;
 } freeze_args;
 
 static const fm_option table[] = {
@@ -33,6 +34,11 @@ static const fm_option table[] = {
      .offset = offsetof(freeze_args, topic),
      .metavar = "COLUMN",
      .help = "Each value of this column gets its share of the drawn rows, as each quarter of lengths does."},
+    {.key = "against",
+     .type = FM_OPT_LIST,
+     .offset = offsetof(freeze_args, against),
+     .metavar = "FILES",
+     .help = "Rows that models learned from already: a row that asks what one of these asks is not drawn."},
     {.key = "question",
      .type = FM_OPT_STR,
      .offset = offsetof(freeze_args, question),
@@ -77,13 +83,16 @@ static int run(const cli_command *cmd, int argc, char **argv) {
                            .rest = a.rest,
                            .topic = a.topic,
                            .question = a.question,
+                           .against = (const char *const *)a.against.item,
+                           .n_against = a.against.n,
                            .rows = a.rows,
                            .seed = (uint64_t)a.seed};
     fm_status s = fm_data_freeze(&r, &o);
     rc = s == FM_OK ? 0 : cli_fail(s);
     if (rc == 0 && cli_flags.json) {
-        printf("{\"rows\":%lld,\"test\":%lld,\"rest\":%lld,\"duplicates\":%lld,\"hash\":\"%s\"}\n", (long long)r.n_rows,
-               (long long)r.n_test, (long long)r.n_rest, (long long)r.n_duplicates, r.hash);
+        printf("{\"rows\":%lld,\"test\":%lld,\"rest\":%lld,\"duplicates\":%lld,\"known\":%lld,\"hash\":\"%s\"}\n",
+               (long long)r.n_rows, (long long)r.n_test, (long long)r.n_rest, (long long)r.n_duplicates,
+               (long long)r.n_known, r.hash);
     } else if (rc == 0) {
         printf("%lld rows: %lld frozen (hash %s), %lld left for training, %lld that ask the same left out\n",
                (long long)r.n_rows, (long long)r.n_test, r.hash, (long long)r.n_rest, (long long)r.n_duplicates);

@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "data/frozen.h"
 #include "data/manifest.h"
 #include "data/pack_run.h"
 #include "data/shards.h"
@@ -360,7 +361,8 @@ static fm_status pack(fm_packer *p) {
             len--;
         }
         snprintf(p->work, sizeof p->work, "%.*s.partial", (int)len, c->output);
-        s = fm_path_join(p->rejects, sizeof p->rejects, p->work, "rejects.jsonl");
+        s = c->guarded ? FM_OK : fm_frozen_check(&c->rows.input, &c->frozen_tests, NULL);
+        s = s != FM_OK ? s : fm_path_join(p->rejects, sizeof p->rejects, p->work, "rejects.jsonl");
         s = s == FM_OK ? resume(p, settings, &n_done) : s;
         fm_meter_start(&p->meter, "packing", "tokens", 0);
         s = s == FM_OK ? pack_files(p, src, settings, n_done) : s;

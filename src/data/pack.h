@@ -15,6 +15,8 @@ struct fm_pack_config {
     int long_rows; /* fm_long_rows */
     double val_size;
     bool add_bos, add_eos, overwrite_output_dir;
+    fm_strlist frozen_tests;
+    bool guarded; /* the caller has looked for rows of frozen test sets */
 };
 
 struct fm_check_config {

@@ -25,6 +25,8 @@ static const fm_option pack_table[] = {
      "end each document with the EOS token (a cut document has no end and gets none)"},
     {"rejects", FM_OPT_STR, offsetof(fm_pack_config, rejects), NULL, 0, 0, NULL, NULL, "FILE",
      "file for rows set aside, with the reason; default OUTPUT/rejects.jsonl"},
+    {"frozen_tests", FM_OPT_LIST, offsetof(fm_pack_config, frozen_tests), NULL, 0, 0, NULL, NULL, "FILE",
+     "test sets of `fathom data freeze` whose rows are refused, beside those known on this machine"},
     {"overwrite_output_dir", FM_OPT_BOOL, offsetof(fm_pack_config, overwrite_output_dir), "false", 0, 0, NULL,
      "overwrite", NULL, "replace a dataset that is there"},
     {"threads", FM_OPT_INT, offsetof(fm_pack_config, threads), "0", 0, 4096, NULL, "preprocessing_num_workers", "N",

@@ -39,6 +39,7 @@ static fm_status fill_pack_config(fm_pack_config *p, const fm_trainer *r, const 
     p->rows.txt_unit = c->rows.txt_unit;
     p->val_size = val_size;
     p->threads = c->threads;
+    p->guarded = true;              /* resolve() looked */
     p->overwrite_output_dir = true; /* the cache is ours */
     return FM_OK;
 }

@@ -25,7 +25,41 @@ train="stage=sft params=200k train_from_scratch=true tokenizer=tok template=chat
 run 3 "$fathom" train $train dataset=rows.jsonl frozen_tests=test/test.jsonl output_dir=a
 has err 'training rows ask what a frozen test set asks'
 has err 'rows.jsonl:'
-# The manifest is found beside the rows too.
+# A set that was frozen on this machine is known wherever its rows turn up: renamed, in a bigger file, under another
+# column, as a conversation, packed.
+mkdir -p elsewhere
+cp test/test.jsonl elsewhere/renamed.jsonl
+# shellcheck disable=SC2086
+run 3 "$fathom" train $train dataset=elsewhere/renamed.jsonl output_dir=a
+has err 'test/test.jsonl'
+has err 'renamed.jsonl:1'
+{ cat train.jsonl; sed -n 7p test/test.jsonl; } > elsewhere/bigger.jsonl
+# shellcheck disable=SC2086
+run 3 "$fathom" train $train dataset=elsewhere/bigger.jsonl output_dir=a
+has err '1 of '
+q=$(sed -n '3s/.*"question": *"\([^"]*\)".*/\1/p' test/test.jsonl)
+[ -n "$q" ] || die "no question in row 3"
+printf '{"instruction":"%s","output":"x"}\n' "$q" > elsewhere/alpaca.jsonl
+# shellcheck disable=SC2086
+run 3 "$fathom" train $train dataset=elsewhere/alpaca.jsonl output_dir=a
+printf '{"messages":[{"role":"system","content":"s"},{"role":"user","content":"%s"},{"role":"assistant","content":"x"}]}\n' "$q" > elsewhere/chat.jsonl
+# shellcheck disable=SC2086
+run 3 "$fathom" train $train dataset=elsewhere/chat.jsonl output_dir=a
+printf '{"text":"%s"}\n' "$q" > elsewhere/plain.jsonl
+run 3 "$fathom" data pack -i elsewhere/plain.jsonl -o elsewhere/packed --tokenizer tok
+has err 'frozen test set'
+FATHOM_REGISTRY=none run 0 "$fathom" data pack -i elsewhere/plain.jsonl -o elsewhere/packed --tokenizer tok
+FATHOM_REGISTRY=none run 3 "$fathom" data pack -i elsewhere/plain.jsonl -o elsewhere/again --tokenizer tok --frozen-tests test/test.jsonl
+# Rows that were learned already are not drawn.
+head -n 100 rows.jsonl > learned.jsonl
+run 0 "$fathom" data freeze rows.jsonl -o fresh.jsonl --rows 40 --against learned.jsonl --json
+[ "$(number out test)" = 40 ] || die "drawn: $(number out test), expected 40"
+[ "$(number out known)" -ge 100 ] || die "known: $(number out known)"
+cat learned.jsonl fresh.jsonl | sort | uniq -d | grep -q . && die "a learned row was drawn"
+run 3 "$fathom" data freeze learned.jsonl -o none.jsonl --against rows.jsonl
+rm fresh.jsonl fresh.jsonl.frozen.json
+# What is beside the rows is found without that.
+export FATHOM_REGISTRY=none
 cp rows.jsonl test/more.jsonl
 # shellcheck disable=SC2086
 run 3 "$fathom" train $train dataset=test/more.jsonl output_dir=a
