@@ -56,6 +56,16 @@ bool fm_guard_outside(const fm_guard *g, double norm, double lo, double hi, doub
     return norm < band[0] || norm > band[1];
 }
 
+bool fm_guard_new_level(fm_guard *g, fm_verdict v, double norm, bool clipped) {
+    if (v != FM_STEP_NORM_SPIKE || !clipped || g->skipped_in_row < FM_GUARD_PATIENCE) {
+        return false;
+    }
+    for (int i = 0; i < g->n; i++) {
+        g->norm[i] = norm;
+    }
+    return true;
+}
+
 void fm_guard_accept(fm_guard *g, double loss, double norm) {
     g->loss[g->at] = loss;
     g->norm[g->at] = norm;

@@ -28,6 +28,11 @@ fm_verdict fm_guard_check(const fm_guard *g, double loss, double norm, double fa
 /* Whether the norm lies outside the band: lo and hi, or, where they are 0, median / 10 and median + 6 * max(spread,
  * 20%). */
 bool fm_guard_outside(const fm_guard *g, double norm, double lo, double hi, double band[2]);
+/* Whether a norm spike is no outlier but where norms are now: as many steps in a row were skipped, the loss is no spike
+ * and the step will be clipped. Skipping on would never end, because skipped steps leave the weights as they are. The
+ * band is then learned anew from this norm. */
+#define FM_GUARD_PATIENCE 3
+bool fm_guard_new_level(fm_guard *g, fm_verdict v, double norm, bool clipped);
 void fm_guard_accept(fm_guard *g, double loss, double norm);
 void fm_guard_skip(fm_guard *g);
 

@@ -194,7 +194,10 @@ static fm_status apply(fm_trainer *r, int64_t n) {
         return FM_OK;
     }
     fm_verdict v = fm_guard_check(&r->st.guard, r->loss, r->grad_norm, c->spike_factor);
-    if (v != FM_STEP_OK) {
+    if (fm_guard_new_level(&r->st.guard, v, r->grad_norm, c->max_grad_norm > 0)) {
+        fm_warn("step %lld: gradient norms stay near %g while the loss is as before: steps go on, clipped to %g",
+                (long long)r->st.step + 1, r->grad_norm, c->max_grad_norm);
+    } else if (v != FM_STEP_OK) {
         return skip_step(r, v, bad, n);
     }
     double band[2];

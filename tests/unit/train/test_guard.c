@@ -49,6 +49,25 @@ static void test_verdicts(void **state) {
     assert_true(fm_guard_outside(&g, 1.2, 0, 1.1, band));
 }
 
+/* Norms that stay high are where the run is now: skipping them for ever would stop a run whose weights do not move. */
+static void test_new_level(void **state) {
+    (void)state;
+    fm_guard g = steady();
+    for (int i = 0; i < FM_GUARD_PATIENCE; i++) {
+        assert_false(fm_guard_new_level(&g, fm_guard_check(&g, 4, 9, 10), 9, true));
+        fm_guard_skip(&g);
+    }
+    fm_guard alone = g;
+    assert_false(fm_guard_new_level(&alone, FM_STEP_NORM_SPIKE, 9, false)); /* nothing would clip the step */
+    assert_false(fm_guard_new_level(&alone, FM_STEP_LOSS_SPIKE, 9, true));
+    assert_false(fm_guard_new_level(&alone, FM_STEP_NONFINITE, 9, true));
+    assert_true(fm_guard_new_level(&g, fm_guard_check(&g, 4, 9, 10), 9, true));
+    fm_guard_accept(&g, 4, 9);
+    assert_int_equal(fm_guard_check(&g, 4, 10, 10), FM_STEP_OK);
+    assert_int_equal(fm_guard_check(&g, 4, 40, 10), FM_STEP_NORM_SPIKE);
+    assert_int_equal(fm_guard_check(&g, 9, 10, 10), FM_STEP_LOSS_SPIKE);
+}
+
 static void test_json(void **state) {
     (void)state;
     fm_guard g = steady(), back;
@@ -68,6 +87,6 @@ static void test_json(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_median), cmocka_unit_test(test_verdicts),
-                                       cmocka_unit_test(test_json)};
+                                       cmocka_unit_test(test_new_level), cmocka_unit_test(test_json)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
