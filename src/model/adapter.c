@@ -41,11 +41,27 @@ void fm_adapter_free(fm_adapter *a) {
 
 #define SUFFIX ".weight"
 
-/* A matrix that the linear operation multiplies by: not a table of embeddings, not the head. */
+/* A matrix that the linear operation multiplies by: not a table of embeddings, not a head. */
 bool fm_is_linear(const fm_model *m, const fm_param *p) {
     size_t n = strlen(p->name), s = strlen(SUFFIX);
+    for (int i = 0; i < m->n_heads; i++) {
+        if (p == m->heads[i].w) {
+            return false;
+        }
+    }
     return p->n_dims == 2 && !p->tie && p->decay && p != m->head && !strstr(p->name, "embed") &&
            !strstr(p->name, "wte.") && !strstr(p->name, "wpe.") && n > s && strcmp(p->name + n - s, SUFFIX) == 0;
+}
+
+bool fm_is_task_head(const fm_model *m, const fm_param *p) {
+    for (int i = 0; i < m->n_heads; i++) {
+        const fm_head *h = &m->heads[i];
+        if (h->cfg->kind != FM_HEAD_LM && h->cfg->kind != FM_HEAD_NONE &&
+            (p == h->w || p == h->b || p == h->dense_w || p == h->dense_b || p == h->norm_w || p == h->norm_b)) {
+            return true;
+        }
+    }
+    return p == m->log_vars;
 }
 
 /* Experts and routers take adapters when they are named; "all" leaves them out, as PEFT does. */
@@ -216,7 +232,8 @@ fm_status fm_adapter_add_whole(fm_adapter *a, fm_param *w) {
         }
     }
     snprintf(name, sizeof name, "base_model.model.%s", w->name);
-    fm_param_desc d = {.name = name, .n_dims = w->n_dims, .no_decay = !w->decay};
+    fm_param_desc d = {
+        .name = name, .n_dims = w->n_dims, .no_decay = !w->decay, .init = w->init, .init_std = w->init_std};
     memcpy(d.dim, w->dim, sizeof d.dim);
     FM_TRY(fm_params_add(a->params, &d, &a->whole[a->n_whole]));
     a->replaced[a->n_whole++] = w;
@@ -233,8 +250,12 @@ void fm_adapter_attach(fm_adapter *a) {
     a->m->adapter = a;
 }
 
-/* All parameters of the modules that cfg->whole names. */
+/* All parameters of the modules that cfg->whole names, and those of heads. */
 static fm_status add_wholes(fm_adapter *a, const fm_adapter_config *cfg) {
+    for (int i = 0; i < fm_params_count(a->m->params) && cfg->heads; i++) {
+        fm_param *p = fm_params_at(a->m->params, i);
+        FM_TRY(fm_is_task_head(a->m, p) ? fm_adapter_add_whole(a, p) : FM_OK);
+    }
     for (int k = 0; k < cfg->n_whole; k++) {
         bool hit = false;
         for (int i = 0; i < fm_params_count(a->m->params); i++) {
@@ -277,7 +298,7 @@ fm_status fm_adapter_new(fm_model *m, const fm_adapter_config *cfg) {
     fm_status s = FM_OK;
     for (int i = 0; i < fm_params_count(m->params) && s == FM_OK; i++) {
         fm_param *p = fm_params_at(m->params, i);
-        if (fm_is_linear(m, p) && wanted(p, cfg, hit)) {
+        if (fm_is_linear(m, p) && !(cfg->heads && fm_is_task_head(m, p)) && wanted(p, cfg, hit)) {
             s = fm_adapter_add(a, p, cfg->rank);
         }
     }

@@ -18,6 +18,7 @@ typedef struct fm_adapter_config {
     int n_targets;
     const char *const *whole; /* the same for modules trained whole: "lm_head", "embed_tokens" */
     int n_whole;
+    bool heads; /* heads with labels or numbers of their own are trained whole too */
 } fm_adapter_config;
 
 struct fm_adapter {
@@ -40,6 +41,11 @@ struct fm_adapter {
 FM_MUST_CHECK fm_status fm_adapter_new(fm_model *m, const fm_adapter_config *cfg);
 /* What a new adapter takes from the base, whose weights are there now: the magnitudes are the lengths of its rows. */
 FM_MUST_CHECK fm_status fm_adapter_begin_values(fm_model *m, const fm_exec *x);
+/* Heads that an adapter was trained with and its base need not have (PEFT: task_type SEQ_CLS, TOKEN_CLS; our own
+ * folders say more in a config.json beside it). Puts them into cfg and into json, what the base's config.json says;
+ * *brings: the files of the base need not hold their weights. FM_ERR_CONFIG when the adapter is of another base. */
+FM_MUST_CHECK fm_status fm_adapter_heads(fm_model_config *cfg, const fm_family *family, fm_json *json, const char *dir,
+                                         bool *brings);
 /* Attaches what a PEFT folder holds, its weights mapped. FM_ERR_UNSUPPORTED names what PEFT can and this cannot
  * (trained biases, other ranks of alpha). */
 FM_MUST_CHECK fm_status fm_adapter_open(fm_model *m, const char *dir);
@@ -47,8 +53,8 @@ FM_MUST_CHECK fm_status fm_adapter_open(fm_model *m, const char *dir);
 FM_MUST_CHECK fm_status fm_adapter_open_apart(fm_adapter **out, fm_model *m, const char *dir);
 /* Fills an attached adapter (f32, memory of its own) from a PEFT folder of the same shape. */
 FM_MUST_CHECK fm_status fm_adapter_read(fm_model *m, const char *dir);
-/* adapter_config.json and adapter_model.safetensors (f32). The folder must exist. base: what the configuration names.
- */
+/* adapter_config.json and adapter_model.safetensors (f32), and with a head of its own config.json of the base with that
+ * head. The folder must exist. base: what the configuration names. */
 FM_MUST_CHECK fm_status fm_adapter_save(const fm_model *m, const char *dir, const char *base);
 /* Adds scale * B A into the base weights (heap memory, f32), puts whole modules in their place, and detaches. */
 FM_MUST_CHECK fm_status fm_adapter_merge(fm_model *m);

@@ -7,6 +7,7 @@
 #include "backend/cpu/cpu.h"
 #include "base/file.h"
 #include "io/safetensors.h"
+#include "model/files.h"
 
 #define TIED_HEAD "base_model.model.lm_head.weight" /* as PEFT names a head that is tied to a table */
 
@@ -100,9 +101,11 @@ static fm_status describe_whole(fm_adapter *a, const fm_st_tensor *t) {
         return FM_OK; /* compared with its table by check_ties */
     }
     if (!w) {
-        FM_FAIL(FM_ERR_UNSUPPORTED,
-                "tensor %s: expected lora_A, lora_B and lora_magnitude_vector, or a parameter of the base model",
-                t->name);
+        (void)fm_error_set(
+            FM_ERR_UNSUPPORTED, __FILE__, __LINE__,
+            "tensor %s: expected lora_A, lora_B and lora_magnitude_vector, or a parameter of the base model", t->name);
+        return fm_error_hint("was it trained on another base? An adapter with a head of its own is opened together "
+                             "with its base (--adapter DIR), or merged into it (fathom merge BASE DIR OUT)");
     }
     return w->tie ? FM_OK : fm_adapter_add_whole(a, w);
 }
@@ -213,6 +216,16 @@ fm_status fm_adapter_open(fm_model *m, const char *dir) {
     fm_adapter *a;
     FM_TRY(fm_adapter_open_apart(&a, m, dir));
     fm_adapter_attach(a);
+    for (int i = 0; i < fm_params_count(m->params); i++) {
+        const fm_param *p = fm_params_at(m->params, i);
+        if (p->missing && !p->instead) {
+            (void)fm_error_set(FM_ERR_FORMAT, __FILE__, __LINE__,
+                               "adapter %s has no tensor base_model.model.%s, and its base has none either", dir,
+                               p->name);
+            fm_adapter_free(a);
+            return FM_ERR_FORMAT;
+        }
+    }
     return FM_OK;
 }
 
@@ -278,6 +291,16 @@ static fm_status add_whole_names(const fm_adapter *a, fm_json *list) {
     return tied_table(a) >= 0 ? fm_json_append(list, fm_json_new_str("lm_head")) : FM_OK;
 }
 
+/* PEFT's name of what the main head is for; it has none for masked language models. */
+static fm_json *task_type(const fm_model *m) {
+    static const char *const names[] = {[FM_HEAD_LM] = "CAUSAL_LM",
+                                        [FM_HEAD_NONE] = "FEATURE_EXTRACTION",
+                                        [FM_HEAD_TEXT] = "SEQ_CLS",
+                                        [FM_HEAD_TOKEN] = "TOKEN_CLS"};
+    fm_head_kind kind = m->cfg.head.kind;
+    return kind == FM_HEAD_LM && m->family->encoder ? fm_json_new_null() : fm_json_new_str(names[kind]);
+}
+
 static fm_status fill_config(const fm_adapter *a, fm_json *j, const char *base) {
     fm_json *targets = fm_json_new_array();
     if (!targets) {
@@ -294,7 +317,7 @@ static fm_status fill_config(const fm_adapter *a, fm_json *j, const char *base) 
         FM_TRY(add_whole_names(a, fm_json_get(j, "modules_to_save")));
     }
     FM_TRY(fm_json_set(j, "peft_type", fm_json_new_str("LORA")));
-    FM_TRY(fm_json_set(j, "task_type", fm_json_new_str("CAUSAL_LM")));
+    FM_TRY(fm_json_set(j, "task_type", task_type(a->m)));
     FM_TRY(fm_json_set(j, "base_model_name_or_path", base ? fm_json_new_str(base) : fm_json_new_null()));
     FM_TRY(fm_json_set(j, "r", fm_json_new_int(a->rank)));
     FM_TRY(fm_json_set(j, "lora_alpha", fm_json_new_num(a->alpha)));
@@ -328,7 +351,12 @@ static fm_status save_config(const fm_adapter *a, const char *dir, const char *b
 fm_status fm_adapter_save(const fm_model *m, const char *dir, const char *base) {
     const fm_adapter *a = m->adapter;
     FM_ASSERT(a);
+    bool head = false;
     FM_TRY(save_config(a, dir, base));
+    for (int i = 0; i < a->n_whole; i++) {
+        head = head || fm_is_task_head(m, a->replaced[i]);
+    }
+    FM_TRY(head ? fm_model_write_config(m, dir, fm_model_plain_dtype(m)) : FM_OK);
     fm_st_writer *w;
     fm_st_writer_options o = {.base = "adapter_model"};
     FM_TRY(fm_st_writer_new(&w, dir, &o));

@@ -320,7 +320,7 @@ static fm_status run(fm_conversion *c, const char *in, const char *out) {
         return fm_convert_gguf_to_gguf(c, in, out);
     }
     fm_model *m;
-    FM_TRY(from_gguf ? fm_model_load_gguf(&m, in, FM_LOAD_LAZY, FM_F32)
+    FM_TRY(from_gguf ? fm_model_load_gguf(&m, in, NULL, FM_LOAD_LAZY, FM_F32)
                      : fm_model_load_as(&m, in, FM_LOAD_KEEP, FM_F32));
     c->report->bytes_in = m->file_bytes;
     c->model = m;

@@ -8,6 +8,8 @@ void fm_model_files_close(fm_model *m);
 void fm_model_gguf_close(fm_model *m);
 /* generation_config.json, config.json for weights of this type. */
 FM_MUST_CHECK fm_status fm_model_save_config(const fm_model *m, const char *dir, fm_dtype dtype);
+FM_MUST_CHECK fm_status fm_model_write_config(const fm_model *m, const char *dir,
+                                              fm_dtype dtype); /* config.json alone */
 /* config.json -> config, checked. */
 FM_MUST_CHECK fm_status fm_model_config_parse(fm_model_config *cfg, const fm_family **family, const fm_json *json);
 /* End ids: an int or a list under `key` of an object. */

@@ -89,8 +89,9 @@ static inline int64_t fm_gguf_source_scratch(const fm_gguf_source *s) { /* float
     return s->k_b ? (int64_t)s->kv_rank * s->nope : 0;
 }
 
-/* As fm_model_load_as for a .gguf file; also LAZY: parameters get no data, only their sources are checked. */
-FM_MUST_CHECK fm_status fm_model_load_gguf(fm_model **out, const char *path, fm_load_mode mode, fm_dtype master);
+/* As fm_model_load_adapted for a .gguf file; also LAZY: parameters get no data, only their sources are checked. */
+FM_MUST_CHECK fm_status fm_model_load_gguf(fm_model **out, const char *path, const char *adapter, fm_load_mode mode,
+                                           fm_dtype master);
 /* Everything that loading checks, over bytes in memory (fuzzing). */
 FM_MUST_CHECK fm_status fm_model_parse_gguf(const void *data, size_t n);
 /* n numbers to f32, bf16 or f16. */

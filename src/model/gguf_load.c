@@ -5,6 +5,7 @@
 #include "backend/quant.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "model/adapter_files.h"
 #include "model/files.h"
 #include "model/gguf.h"
 
@@ -141,6 +142,10 @@ static fm_status find_sources(fm_model *m, const fm_gguf_arch *arch) {
         if (p->tie) {
             continue;
         }
+        if (m->head_from_adapter && fm_is_task_head(m, p)) { /* GGUF files of decoders have none */
+            p->missing = true;
+            continue;
+        }
         if (fm_gguf_place_of(&place, arch, p->name) && place.kind == FM_GGUF_LEFT_OUT) {
             continue;
         }
@@ -181,7 +186,8 @@ static fm_status check_extra(const fm_model *m, const fm_gguf_arch *arch) {
     }
     for (size_t i = 0; i < n_tensors; i++) {
         const char *name = fm_gguf_set_at(m->gguf, i)->name;
-        if (!used[i] && strcmp(name, "rope_freqs.weight") != 0) {
+        bool head = m->head_from_adapter && m->cfg.head.kind != FM_HEAD_LM && strcmp(name, "output.weight") == 0;
+        if (!used[i] && !head && strcmp(name, "rope_freqs.weight") != 0) {
             first = first ? first : name;
             n_extra++;
         }
@@ -340,7 +346,8 @@ static char *license_of(const fm_gguf *g) {
     return fm_strndup(t.ptr, FM_MIN(t.len, 200));
 }
 
-static fm_status load_model(fm_model **out, fm_gguf_set *set, const char *path, fm_load_mode mode, fm_dtype master) {
+static fm_status load_model(fm_model **out, fm_gguf_set *set, const char *path, const char *adapter, fm_load_mode mode,
+                            fm_dtype master) {
     const fm_gguf_arch *arch;
     const fm_family *family;
     fm_model_config cfg;
@@ -349,6 +356,10 @@ static fm_status load_model(fm_model **out, fm_gguf_set *set, const char *path, 
     FM_TRY(fm_gguf_config_read(&json, set, arch));
     fm_status s = fm_model_config_parse(&cfg, &family, json);
     fm_model *m = NULL;
+    bool brings = false;
+    if (s == FM_OK && adapter) {
+        s = fm_adapter_heads(&cfg, family, json, adapter, &brings);
+    }
     if (s == FM_OK) {
         s = fm_model_build(&m, &cfg);
     }
@@ -357,6 +368,7 @@ static fm_status load_model(fm_model **out, fm_gguf_set *set, const char *path, 
         return s;
     }
     m->json = json;
+    m->head_from_adapter = brings;
     m->gguf = set; /* the caller's until we succeed */
     m->n_files = (int32_t)fm_gguf_set_n_files(set);
     m->file_bytes = fm_gguf_set_bytes(set);
@@ -396,11 +408,12 @@ fm_status fm_gguf_config_load(fm_model_config *cfg, const fm_family **family, fm
     return FM_OK;
 }
 
-fm_status fm_model_load_gguf(fm_model **out, const char *path, fm_load_mode mode, fm_dtype master) {
+fm_status fm_model_load_gguf(fm_model **out, const char *path, const char *adapter, fm_load_mode mode,
+                             fm_dtype master) {
     *out = NULL;
     fm_gguf_set *set;
     FM_TRY(fm_gguf_set_open(&set, path));
-    fm_status s = load_model(out, set, path, mode, master);
+    fm_status s = load_model(out, set, path, adapter, mode, master);
     if (s != FM_OK) {
         fm_gguf_set_close(set);
         return fm_error_context("%s", path);
@@ -412,7 +425,7 @@ fm_status fm_model_parse_gguf(const void *data, size_t n) {
     fm_gguf_set *set;
     fm_model *m = NULL;
     FM_TRY(fm_gguf_set_parse(&set, data, n, "memory"));
-    fm_status s = load_model(&m, set, "memory", FM_LOAD_LAZY, FM_F32);
+    fm_status s = load_model(&m, set, "memory", NULL, FM_LOAD_LAZY, FM_F32);
     if (s == FM_OK) {
         fm_model_close(m);
     } else {

@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "model/adapter_files.h"
 #include "model/files.h"
 #include "model/gguf.h"
 #include "model/weights.h"
@@ -87,6 +88,23 @@ int32_t fm_model_stored_mtp(const fm_model_config *cfg, const char *path) {
     return n;
 }
 
+/* An adapter's folder has weights of its own name. */
+static fm_status refuse_adapter(const char *dir) {
+    static const char *const files[] = {"adapter_config.json", "model.safetensors", "model.safetensors.index.json",
+                                        "pytorch_model.bin", "pytorch_model.bin.index.json"};
+    char path[4096];
+    for (size_t i = 0; i < FM_ARRAY_LEN(files); i++) {
+        FM_TRY(fm_path_join(path, sizeof path, dir, files[i]));
+        if (fm_path_exists(path) != (i == 0)) {
+            return FM_OK;
+        }
+    }
+    (void)fm_error_set(FM_ERR_ARGUMENT, __FILE__, __LINE__, "%s is an adapter (PEFT), which is no model by itself",
+                       dir);
+    return fm_error_hint("open its base with --adapter %s, or make a model of both: fathom merge BASE %s OUT", dir,
+                         dir);
+}
+
 static fm_status load_config(fm_model_config *cfg, const fm_family **family, fm_json **json, const char *dir) {
     char path[4096];
     *json = NULL;
@@ -96,6 +114,7 @@ static fm_status load_config(fm_model_config *cfg, const fm_family **family, fm_
     if (!fm_path_is_dir(dir)) {
         FM_FAIL(FM_ERR_NOT_FOUND, "model folder %s does not exist", dir);
     }
+    FM_TRY(refuse_adapter(dir));
     FM_TRY(fm_path_join(path, sizeof path, dir, "config.json"));
     if (!fm_path_exists(path)) {
         (void)fm_error_set(FM_ERR_NOT_FOUND, __FILE__, __LINE__, "%s does not exist", path);
@@ -545,6 +564,17 @@ static fm_status place_weights(fm_model *m, const weight_plan *plan, int n, fm_l
     return FM_OK;
 }
 
+/* Whether the files have it, in this shape: a head of another size is the base's own. */
+static bool has_weight(const fm_weights *ws, const fm_param *p, const name_map *nm) {
+    fm_weight w;
+    char buf[512];
+    bool same = fm_weights_find(&w, ws, file_name(buf, sizeof buf, nm, p->name)) && w.n_dims == p->n_dims;
+    for (int i = 0; i < p->n_dims && same; i++) {
+        same = w.dims[i] == p->dim[i];
+    }
+    return same;
+}
+
 static fm_status plan_weights(fm_model *m, weight_plan *plan, int *n_plan) {
     const fm_weights *ws = m->files->ws;
     fm_quant_config quant;
@@ -553,7 +583,9 @@ static fm_status plan_weights(fm_model *m, weight_plan *plan, int *n_plan) {
     choose_names(&nm, m, ws);
     for (int i = 0; i < fm_params_count(m->params); i++) {
         fm_param *p = fm_params_at(m->params, i);
-        if (!p->tie) {
+        if (m->head_from_adapter && fm_is_task_head(m, p) && !has_weight(ws, p, &nm)) {
+            p->missing = true;
+        } else if (!p->tie) {
             FM_TRY(find_weight(&plan[*n_plan], ws, p, &nm, &quant));
             m->stored_bytes[plan[*n_plan].w.dtype] += plan[*n_plan].w.bytes;
             ++*n_plan;
@@ -644,10 +676,15 @@ fm_status fm_model_load(fm_model **out, const char *path, bool map, fm_dtype mas
 }
 
 fm_status fm_model_load_as(fm_model **out, const char *path, fm_load_mode mode, fm_dtype master) {
+    return fm_model_load_adapted(out, path, NULL, mode, master);
+}
+
+fm_status fm_model_load_adapted(fm_model **out, const char *path, const char *adapter, fm_load_mode mode,
+                                fm_dtype master) {
     *out = NULL;
     FM_ASSERT(usable_dtype(master));
     if (fm_gguf_is_file(path)) {
-        return fm_model_load_gguf(out, path, mode, master);
+        return fm_model_load_gguf(out, path, adapter, mode, master);
     }
     FM_ASSERT(mode != FM_LOAD_LAZY);
     fm_model_config cfg = {0};
@@ -661,12 +698,15 @@ fm_status fm_model_load_as(fm_model **out, const char *path, fm_load_mode mode, 
                 path, (int)cfg.n_layers);
         cfg.n_mtp = 0;
     }
-    fm_status s = fm_model_build(&m, &cfg);
+    bool brings = false;
+    fm_status s = adapter ? fm_adapter_heads(&cfg, family, json, adapter, &brings) : FM_OK;
+    s = s == FM_OK ? fm_model_build(&m, &cfg) : s;
     if (s != FM_OK) {
         fm_json_free(json);
         return s;
     }
     m->json = json;
+    m->head_from_adapter = brings;
     m->path = fm_strdup(path);
     if (!m->path) {
         FM_FAIL_GOTO(s, fail, FM_ERR_NO_MEMORY, "no memory for the path of a model");

@@ -13,12 +13,12 @@ static fm_status no_memory(const char *what) {
     FM_FAIL(FM_ERR_NO_MEMORY, "no memory for %s", what);
 }
 
-/* The base in f32 memory, its linear weights rounded where a type is given. */
-static fm_status load_base(fm_model **out, const char *base, const fm_quant_base *round) {
+/* The base in f32 memory with the heads of the adapter, its linear weights rounded where a type is given. */
+static fm_status load_base(fm_model **out, const char *base, const char *adapter, const fm_quant_base *round) {
     fm_model *m;
     fm_scratch *scratch = NULL;
     *out = NULL;
-    FM_TRY(fm_model_load(&m, base, false, FM_F32));
+    FM_TRY(fm_model_load_adapted(&m, base, adapter, FM_LOAD_COPY, FM_F32));
     fm_status s = fm_scratch_new(&scratch);
     if (s == FM_OK && !m->pool) {
         s = fm_pool_new(&m->pool, 0);
@@ -35,12 +35,36 @@ static fm_status load_base(fm_model **out, const char *base, const fm_quant_base
     return FM_OK;
 }
 
+/* Outputs of a head for a text of this length. */
+static int64_t outputs(const fm_model *m, int head, int32_t length) {
+    fm_head_kind kind = m->heads[head].cfg->kind;
+    int64_t n = m->heads[head].cfg->n_labels;
+    return kind == FM_HEAD_LM     ? (int64_t)length * m->cfg.vocab_size
+           : kind == FM_HEAD_NONE ? (int64_t)length * m->cfg.d_model
+           : kind == FM_HEAD_TEXT ? n
+                                  : length * n;
+}
+
+/* What all heads say of one text, one after the other. */
+static fm_status all_outputs(fm_model *m, const int32_t *ids, int32_t length, float *out) {
+    const int32_t offsets[2] = {0, length};
+    fm_texts t = {.size = sizeof t, .n = 1, .ids = ids, .offsets = offsets};
+    for (int i = 0; i < m->n_heads; i++) {
+        fm_head_kind kind = m->heads[i].cfg->kind;
+        FM_TRY(kind == FM_HEAD_LM     ? fm_model_logits(m, ids, length, out)
+               : kind == FM_HEAD_NONE ? fm_model_hidden(m, &t, out)
+                                      : fm_model_scores(m, i, &t, out));
+        out += outputs(m, i, length);
+    }
+    return FM_OK;
+}
+
 static fm_status logits_of(float **out, int64_t *n, const char *path, const char *adapter, const fm_quant_base *round) {
     int32_t ids[TEXT];
     fm_model *m;
     *out = NULL;
     fm_model_options o = {.size = sizeof o, .dtype = "f32", .adapter = adapter};
-    FM_TRY(round ? load_base(&m, path, round) : fm_model_open(&m, path, &o));
+    FM_TRY(round ? load_base(&m, path, adapter, round) : fm_model_open(&m, path, &o));
     fm_status s = round && adapter ? fm_adapter_open(m, adapter) : FM_OK;
     int32_t v = m->cfg.vocab_size, length = (int32_t)FM_MIN(TEXT, m->cfg.max_position);
     uint32_t x = 12345;
@@ -48,10 +72,13 @@ static fm_status logits_of(float **out, int64_t *n, const char *path, const char
         x = x * 1664525u + 1013904223u;
         ids[i] = (int32_t)((x >> 8) % (uint32_t)v);
     }
-    *n = (int64_t)length * v;
+    *n = 0;
+    for (int i = 0; i < m->n_heads; i++) {
+        *n += outputs(m, i, length);
+    }
     *out = s == FM_OK ? fm_malloc((size_t)*n * sizeof **out) : NULL;
     s = s == FM_OK && !*out ? no_memory("the logits of a text") : s;
-    s = s == FM_OK ? fm_model_logits(m, ids, length, *out) : s;
+    s = s == FM_OK ? all_outputs(m, ids, length, *out) : s;
     fm_model_close(m);
     return s;
 }
@@ -89,7 +116,7 @@ static fm_status compare(fm_merge_report *r, const char *base, const char *adapt
 static fm_status write_merged(fm_merge_report *r, const char *base, const char *adapter, const char *out,
                               const char *dtype, const fm_quant_base *round) {
     fm_model *m;
-    FM_TRY(load_base(&m, base, round));
+    FM_TRY(load_base(&m, base, adapter, round));
     fm_dtype d = m->stored == FM_BF16 || m->stored == FM_F16 ? m->stored : FM_F32;
     fm_status s = FM_OK;
     if (dtype && (!fm_dtype_parse(&d, dtype) || (d != FM_F32 && d != FM_BF16 && d != FM_F16))) {

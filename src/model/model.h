@@ -106,10 +106,11 @@ struct fm_model {
     fm_param *head; /* [V,D]: lm_head, or the embedding when tied; NULL when the first head is another */
     fm_head heads[1 + FM_MAX_HEADS]; /* the first is cfg.head */
     int32_t n_heads;
-    fm_param *log_vars;    /* [cfg.n_log_vars] or NULL; not read by any forward */
-    char architecture[64]; /* as transformers calls the family with this head */
-    int n_trunk;           /* parameters before those of the heads */
-    double *rope_freq;     /* [rope.dim/2] */
+    fm_param *log_vars;     /* [cfg.n_log_vars] or NULL; not read by any forward */
+    char architecture[64];  /* as transformers calls the family with this head */
+    int n_trunk;            /* parameters before those of the heads */
+    bool head_from_adapter; /* weights of heads with labels may be missing: an adapter brings them */
+    double *rope_freq;      /* [rope.dim/2] */
     double rope_mscale;
     bool checkpoint_layers; /* recompute each layer in backward */
     fm_adapter *adapter;    /* low-rank additions (model/adapter.h), or NULL */
@@ -158,6 +159,9 @@ typedef enum fm_load_mode {
     FM_LOAD_LAZY, /* GGUF only: no data */
 } fm_load_mode;
 FM_MUST_CHECK fm_status fm_model_load_as(fm_model **out, const char *path, fm_load_mode mode, fm_dtype master);
+/* The same for an adapter (PEFT folder, or NULL), which is not attached: with the heads that it brings. */
+FM_MUST_CHECK fm_status fm_model_load_adapted(fm_model **out, const char *path, const char *adapter, fm_load_mode mode,
+                                              fm_dtype master);
 /* Writes config.json, model.safetensors (sharded past max_shard bytes), generation_config.json, in dtype. The folder
  * must exist; tokenizer files are the caller's business. */
 FM_MUST_CHECK fm_status fm_model_save(const fm_model *m, const char *dir, fm_dtype dtype, int64_t max_shard);

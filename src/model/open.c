@@ -40,7 +40,8 @@ fm_status fm_model_open(fm_model **out, const char *path, const fm_model_options
     if (opt && opt->size != sizeof *opt) {
         FM_FAIL(FM_ERR_ARGUMENT, "fm_model_options: expected size %zu, found %zu", sizeof *opt, opt->size);
     }
-    FM_TRY(fm_model_load_as(&m, path, by_itself(opt ? opt->dtype : NULL) ? FM_LOAD_KEEP : FM_LOAD_MAP, FM_F32));
+    FM_TRY(fm_model_load_adapted(&m, path, opt ? opt->adapter : NULL,
+                                 by_itself(opt ? opt->dtype : NULL) ? FM_LOAD_KEEP : FM_LOAD_MAP, FM_F32));
     fm_status s = choose_dtype(&m->compute, m, opt ? opt->dtype : NULL);
     if (s == FM_OK) {
         s = fm_pool_new(&m->pool, opt ? opt->threads : 0);

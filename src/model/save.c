@@ -80,7 +80,7 @@ static fm_status copy_json(fm_json **out, const fm_json *from, const char *name)
     return s;
 }
 
-static fm_status save_config(const fm_model *m, const char *dir, fm_dtype dtype) {
+fm_status fm_model_write_config(const fm_model *m, const char *dir, fm_dtype dtype) {
     fm_json *json;
     FM_TRY(copy_json(&json, m->json, "config.json"));
     fm_status s = fill_config(m, json, dtype);
@@ -133,7 +133,7 @@ fm_status fm_model_save_config(const fm_model *m, const char *dir, fm_dtype dtyp
     if (!m->family->encoder && m->cfg.head.kind == FM_HEAD_LM) {
         FM_TRY(save_generation(m, dir));
     }
-    return save_config(m, dir, dtype);
+    return fm_model_write_config(m, dir, dtype);
 }
 
 /* A trunk without a head is saved as transformers saves its base models: without the name of the trunk. */

@@ -69,6 +69,7 @@ struct fm_param {
     fm_dtype source_dtype; /* such as FM_Q4_K: quantised products may use the blocks */
     fm_param *tie;         /* this one is the same memory as *tie (which is never tied itself), or NULL */
     bool in_files;         /* tied, yet files hold it a second time under this name */
+    bool missing;          /* no file has it: an adapter must bring it */
     bool frozen;           /* no gradient, no update */
     bool state;            /* kept with the model but changed by rules of its own, never by a gradient; f32 in files */
     bool decay;            /* weight decay applies */

@@ -473,11 +473,6 @@ fm_status fm_train_config_check(const fm_train_config *c, fm_train_choice *out) 
     FM_TRY(fm_curriculum_check(c, at, &n_at));
     FM_TRY(fm_continual_check(c));
     FM_TRY(fm_tasks_check(out->objective, c));
-    if (out->objective->configure && strcmp(out->finetune->name, "lora") == 0) {
-        fm_error_set(FM_ERR_UNSUPPORTED, __FILE__, __LINE__,
-                     "stage %s trains a head of its own, which an adapter cannot hold", out->objective->name);
-        return fm_error_hint("finetuning_type full or freeze");
-    }
     if (c->report_to && strcmp(c->report_to, "tensorboard") != 0 && strcmp(c->report_to, "none") != 0) {
         fm_error_set(FM_ERR_CONFIG, __FILE__, __LINE__, "report_to: '%s' is not known", c->report_to);
         return fm_error_hint("known: tensorboard, none");

@@ -27,6 +27,7 @@ static fm_status quantise(fm_model *m, const fm_train_config *c) {
 
 static fm_status prepare(fm_model *m, const fm_train_config *c) {
     static const char *const all[] = {"all"};
+    const fm_objective *o = fm_objective_find(c->stage ? c->stage : "");
     for (int i = 0; i < fm_params_count(m->params); i++) {
         fm_params_at(m->params, i)->frozen = true;
     }
@@ -37,6 +38,7 @@ static fm_status prepare(fm_model *m, const fm_train_config *c) {
                            .dora = c->use_dora,
                            .whole = (const char *const *)c->modules_to_save.item,
                            .n_whole = (int)c->modules_to_save.n,
+                           .heads = o && o->configure, /* a stage with a head of its own */
                            .target = all,
                            .n_targets = 1};
     if (c->lora_target.n > 0) {

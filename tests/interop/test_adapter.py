@@ -15,7 +15,7 @@ import tempfile
 import numpy as np
 import peft
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 fathom = sys.argv[1]
@@ -98,5 +98,33 @@ subprocess.run([fathom, "train", "stage=pt", "finetuning_type=lora", "lora_rank=
 want = theirs(peft.PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(tmp + "/tied"), tmp + "/own-tied").eval())
 assert np.abs(want - theirs(model)).max() > 0.01
 check("own tied there", ours(tmp + "/tied", tmp + "/own-tied"), want)
+# Heads beside adapters: the base is a language model, the folder makes a classifier or a tagger of it.
+words = ["fox", "dog", "cat", "owl"]
+with open(tmp + "/cls.jsonl", "w") as f:
+    for i in range(200):
+        f.write(json.dumps({"text": f"the {words[i % 4]} sees {words[i // 3 % 4]}", "label": words[i % 4]}) + "\n")
+with open(tmp + "/reg.jsonl", "w") as f:
+    for i in range(200):
+        f.write(json.dumps({"text": f"the {words[i % 4]} sees {words[i // 3 % 4]}", "score": i % 4 / 2}) + "\n")
+with open(tmp + "/tag.jsonl", "w") as f:
+    for i in range(200):
+        f.write(json.dumps({"tokens": ["the", words[i % 4], "sees", words[i // 3 % 4]], "tags": ["O", "B-A", "O", "B-B"]}) + "\n")
+for stage, auto, keys in (("cls", AutoModelForSequenceClassification, []), ("reg", AutoModelForSequenceClassification, ["use_rslora=true"]),
+                          ("tag", AutoModelForTokenClassification, ["use_dora=true"])):
+    own = f"{tmp}/head-{stage}"
+    subprocess.run([fathom, "train", "stage=" + stage, "finetuning_type=lora", "lora_rank=4", "model_name_or_path=" + base, "dataset=" + f"{tmp}/{stage}.jsonl", "cutoff_len=64",
+                    "per_device_train_batch_size=2", "max_steps=12", "learning_rate=0.01", "precision=fp32", "output_dir=" + own, *keys], check=True, capture_output=True)
+    m = peft.PeftModel.from_pretrained(auto.from_pretrained(base, config=AutoConfig.from_pretrained(own)), own).eval()
+    assert json.load(open(own + "/adapter_config.json"))["task_type"] == ("TOKEN_CLS" if stage == "tag" else "SEQ_CLS")
+    assert stage != "cls" or [m.config.id2label[i] for i in range(4)] == sorted(words), m.config.id2label
+    rows = "".join(json.dumps({"ids": r.tolist()}) + "\n" for r in ids)
+    for folder, more in ((base, ["--adapter", own]), (own + "-merged", [])):
+        if not more:
+            subprocess.run([fathom, "merge", base, own, folder, "--dtype", "f32"], check=True, stdout=subprocess.DEVNULL)
+        out = subprocess.run([fathom, "logits", folder, "--head", "main", "--dtype", "f32", *more], input=rows, text=True, check=True, capture_output=True).stdout
+        ours_ = np.array([json.loads(line)["scores"] for line in out.splitlines()])
+        with torch.no_grad():
+            want = np.stack([m(r[None]).logits[0].numpy() for r in ids])
+        check(f"own {stage} {'there' if more else 'merged there'}", ours_.reshape(want.shape), want)
 print("peft", peft.__version__, "torch", torch.__version__)
 sys.exit(bad != 0)
