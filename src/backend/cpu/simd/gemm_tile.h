@@ -58,7 +58,9 @@ static inline __attribute__((always_inline)) void GT_NAME(tile_body)(int mr, int
         GT_AT b1 = nv > 1 ? GT_B(b + 4 * VF_N) : b0;
         GT_AT b2 = nv > 2 ? GT_B(b + 8 * VF_N) : b0;
         GT_AT b3 = nv > 3 ? GT_B(b + 12 * VF_N) : b0;
-        gemm_prefetch_b(b + GEMM_AHEAD, nv);
+        if (mr > 1) { /* one row reads memory: the hardware's prefetch is faster by itself */
+            gemm_prefetch_b(b + GEMM_AHEAD, nv);
+        }
         GT_ROW(0, a0);
         GT_ROW(1, a0 + rs);
         GT_ROW(2, a0 + 2 * rs);

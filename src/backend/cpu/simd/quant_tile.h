@@ -87,45 +87,84 @@ FM_INLINE vi qt_dot(int bits, vi acc, vi w, vi a) {
     return bits == 8 ? vi_dot8(acc, w, a) : vi_dot7(acc, w, a);
 }
 
+/* Tiles of one row load weights in order of addresses. In a loop that is unrolled compilers gather the loads of one
+ * sum, 256 bytes apart, and leave scales to the end; the processor's prefetcher does not follow that, and a row of q8_0
+ * reads memory at 70% of its rate. So loops over groups stay loops, and scales are asked for first. Prefetching in
+ * software costs more than it brings. */
+#if defined(__clang__)
+#define QT_ROLLED _Pragma("nounroll")
+#else
+#define QT_ROLLED _Pragma("GCC unroll 1")
+#endif
+#define QT_IN_ORDER() __asm__ volatile("" ::: "memory")
+
+/* Group g of a block of bytes. */
+FM_INLINE void qt_group(int bits, int g, int mr, int nv, const uint8_t *quant, const int8_t *q, vi acc[][QT_NV]) {
+    vi w[QT_NV];
+    FM_UNROLL for (int v = 0; v < nv; v++) {
+        w[v] = vi_load(quant + (g * FM_QP_COLS + v * VF_N) * 4);
+    }
+    FM_UNROLL for (int r = 0; r < mr; r++) {
+        const vi a = vi_set1_quad(q + (g * mr + r) * 4);
+        FM_UNROLL for (int v = 0; v < nv; v++) {
+            acc[r][v] = qt_dot(bits, acc[r][v], w[v], a);
+        }
+    }
+}
+
+/* Group g of a half of a block of fewer bits. */
+FM_INLINE void qt_half_group(int bits, int g, int half, int mr, int nv, const uint8_t *quant, const uint8_t *high,
+                             const int8_t *q, vi acc[][QT_NV]) {
+    vi w[QT_NV];
+    FM_UNROLL for (int v = 0; v < nv; v++) {
+        const vi x = vi_load(quant + (g * FM_QP_COLS + v * VF_N) * 4);
+        vi up = x;
+        if (bits == 5) {
+            up = vi_load(high + v * VF_N * 4);
+        } else if (bits == 6) {
+            up = vi_load(high + (half * FM_QP_COLS + v * VF_N) * 4);
+        }
+        w[v] = qt_unpack(bits, g, half, x, up);
+    }
+    FM_UNROLL for (int r = 0; r < mr; r++) {
+        const vi a = vi_set1_quad(q + ((4 * half + g) * mr + r) * 4);
+        FM_UNROLL for (int v = 0; v < nv; v++) {
+            acc[r][v] = qt_dot(bits, acc[r][v], w[v], a);
+        }
+    }
+}
+
 /* Integer sums of half h (n_sub 2) or all of a block. */
-FM_INLINE void qt_sums(int bits, int n_sub, int h, int mr, int nv, const uint8_t *quant, const uint8_t *high,
-                       const int8_t *q, vi acc[][QT_NV]) {
+FM_INLINE void qt_sums(bool ordered, int bits, int n_sub, int h, int mr, int nv, const uint8_t *quant,
+                       const uint8_t *high, const int8_t *q, vi acc[][QT_NV]) {
     if (bits >= 7) {
         const int g0 = n_sub == 2 ? 4 * h : 0, g1 = n_sub == 2 ? g0 + 4 : 8;
+        if (ordered) {
+            QT_ROLLED for (int g = g0; g < g1; g++) {
+                qt_group(bits, g, mr, nv, quant, q, acc);
+            }
+            return;
+        }
         FM_UNROLL for (int g = g0; g < g1; g++) {
-            vi w[QT_NV];
-            FM_UNROLL for (int v = 0; v < nv; v++) {
-                w[v] = vi_load(quant + (g * FM_QP_COLS + v * VF_N) * 4);
-            }
-            FM_UNROLL for (int r = 0; r < mr; r++) {
-                const vi a = vi_set1_quad(q + (g * mr + r) * 4);
-                FM_UNROLL for (int v = 0; v < nv; v++) {
-                    acc[r][v] = qt_dot(bits, acc[r][v], w[v], a);
-                }
-            }
+            qt_group(bits, g, mr, nv, quant, q, acc);
         }
         return;
     }
     const int h0 = n_sub == 2 ? h : 0, h1 = n_sub == 2 ? h + 1 : 2;
+    if (ordered && bits == 4) {
+        QT_ROLLED for (int g = 0; g < 4; g++) {
+            FM_UNROLL for (int half = h0; half < h1; half++) {
+                qt_half_group(bits, g, half, mr, nv, quant, high, q, acc);
+            }
+        }
+        return;
+    }
     FM_UNROLL for (int g = 0; g < 4; g++) {
         FM_UNROLL for (int half = h0; half < h1; half++) {
-            vi w[QT_NV];
-            FM_UNROLL for (int v = 0; v < nv; v++) {
-                const vi x = vi_load(quant + (g * FM_QP_COLS + v * VF_N) * 4);
-                vi up = x;
-                if (bits == 5) {
-                    up = vi_load(high + v * VF_N * 4);
-                } else if (bits == 6) {
-                    up = vi_load(high + (half * FM_QP_COLS + v * VF_N) * 4);
-                }
-                w[v] = qt_unpack(bits, g, half, x, up);
-            }
-            FM_UNROLL for (int r = 0; r < mr; r++) {
-                const vi a = vi_set1_quad(q + ((4 * half + g) * mr + r) * 4);
-                FM_UNROLL for (int v = 0; v < nv; v++) {
-                    acc[r][v] = qt_dot(bits, acc[r][v], w[v], a);
-                }
-            }
+            qt_half_group(bits, g, half, mr, nv, quant, high, q, acc);
+        }
+        if (ordered) {
+            QT_IN_ORDER();
         }
     }
 }
@@ -134,6 +173,8 @@ FM_INLINE void qt_tile(int bits, fm_qp_scale scale, fm_qp_min min, bool init, co
                        const qt_args *t) {
     const int per = fm_qp_per(scale), n_sub = scale == FM_QP_I8X2 || scale == FM_QP_F32X2 ? 2 : 1;
     const int64_t blocks = t->blocks, col0 = t->col0;
+    const bool ordered = mr == 1 && !(bits == 4 && scale == FM_QP_U8); /* more rows: registers are short */
+    const bool early = ordered && scale != FM_QP_NO_SCALE;
     qt_rows a = t->a;
     const uint8_t *at = t->panel;
     vf f[QT_MR][QT_NV];
@@ -154,15 +195,21 @@ FM_INLINE void qt_tile(int bits, fm_qp_scale scale, fm_qp_min min, bool init, co
             const uint8_t *quant = high + fm_qp_high_bytes(bits);
             FM_UNROLL for (int h = 0; h < n_sub; h++) {
                 vi acc[QT_MR][QT_NV];
+                vf s[QT_NV];
+                FM_UNROLL for (int v = 0; early && v < nv; v++) {
+                    s[v] = qt_scale(scale, at, col0 + v * VF_N, h, dv[v]);
+                }
+                if (early) {
+                    QT_IN_ORDER();
+                }
                 FM_UNROLL for (int r = 0; r < mr; r++) {
                     const vi begin = vi_set1(init ? a.init[h * mr + r] : 0);
                     FM_UNROLL for (int v = 0; v < nv; v++) {
                         acc[r][v] = begin;
                     }
                 }
-                qt_sums(bits, n_sub, h, mr, nv, quant, high, a.q, acc);
-                vf s[QT_NV];
-                FM_UNROLL for (int v = 0; v < nv; v++) {
+                qt_sums(ordered, bits, n_sub, h, mr, nv, quant, high, a.q, acc);
+                FM_UNROLL for (int v = 0; !early && v < nv; v++) {
                     s[v] = scale == FM_QP_NO_SCALE ? vf_zero() : qt_scale(scale, at, col0 + v * VF_N, h, dv[v]);
                 }
                 FM_UNROLL for (int r = 0; r < mr; r++) {
