@@ -42,11 +42,12 @@ typedef struct fm_bench_options {
     char *shape;     /* train: "a", "b" or a preset name */
     char *dtype;     /* "bf16", "f32" or "all" */
     double seconds;  /* of each measurement */
-    char *model;     /* decode, prefill: a model folder; NULL = random weights of --shape */
+    char *model;     /* decode, prefill, serve: a model folder; NULL = random weights of --shape */
     char *input;     /* tokenizer, data: a text file; NULL = bundled-like made-up text */
     char *tokenizer; /* tokenizer: a folder to encode with; NULL = one trained on the input */
     int64_t threads; /* 0 = all */
     int64_t vocab_size;
+    int64_t check; /* serve: mixes whose logits are compared with those alone, instead of speed; 0 = none */
     bool coverage; /* ops: print op x dtype x ISA instead */
 } fm_bench_options;
 FM_API const fm_option *fm_bench_option_table(void);

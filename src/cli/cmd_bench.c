@@ -73,7 +73,8 @@ const cli_command cli_cmd_bench = {
     .about =
         "Each line: name, value, unit, ratio to the limit measured in the same run. Nothing else should run meanwhile.",
     .examples =
-        "fathom bench train --shape b --dtype bf16\nfathom bench matmul --seconds 2\nfathom bench ops --coverage",
+        "fathom bench train --shape b --dtype bf16\nfathom bench matmul --seconds 2\nfathom bench ops --coverage\n"
+        "fathom bench serve --model out.gguf --check 200",
     .options = fm_bench_option_table,
     .run = run,
 };

@@ -104,6 +104,10 @@ struct fm_engine {
     int32_t draft_max;
     int64_t work_bytes;
     int64_t preemptions, prefix_queries, prefix_hits;
+
+    /* For checks; set before the first request: gets the logits [vocab] from which token `at` of the text is chosen.
+     * Called on any thread of the pool, one at a time for a request; `user` is the request's. */
+    void (*watch)(void *user, int32_t at, const float *logits);
 };
 
 /* One step: drops what was cancelled, admits what fits, computes a pass and hands out its tokens. */

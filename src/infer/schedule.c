@@ -465,6 +465,9 @@ static fm_status choose_token(fm_engine *e, fm_request *r, int thread) {
             return FM_OK;
         }
     }
+    if (e->watch) {
+        e->watch(r->user, r->n, logits);
+    }
     FM_TRY(fm_token_sampler_pick(&r->id, s, logits, &past, &r->o, fm_rng_uniform(key, (uint64_t)r->n)));
     r->logprob = NAN;
     r->n_top = 0;

@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "fathom/engine.h"
 #include "measure/bench_model.h"
+#include "measure/mixes.h"
 
 #define PROMPT  64
 #define TOKENS  128
@@ -123,11 +124,32 @@ static fm_status measure(const job *j, fm_engine *e, const char *name, int32_t v
     return FM_OK;
 }
 
+/* Logits in company are those alone, with the kernels and the model whose speed is measured. */
+static fm_status compare(const job *j, fm_model *m, const char *name) {
+    fm_mixes_options o = {.n_mixes = (int)j->o->check, .seed = 1};
+    fm_mixes_report r;
+    FM_TRY(fm_mixes_check(&r, m, &o));
+    const struct {
+        const char *name;
+        int64_t n;
+    } lines[] = {{"mixes", r.mixes},         {"requests", r.requests},          {"rows_equal", r.rows},
+                 {"cancelled", r.cancelled}, {"preemptions", r.preemptions},    {"cached_tokens", r.cached_tokens},
+                 {"guesses", r.guessed},     {"guesses_right", r.guessed_right}};
+    for (size_t i = 0; i < FM_ARRAY_LEN(lines); i++) {
+        fm_bench_emit(j->fn, j->user, (double)lines[i].n, "", NAN, "", "serve.%s.check.%s", name, lines[i].name);
+    }
+    return FM_OK;
+}
+
 static fm_status one_model(void *arg, fm_model *m, const char *name) {
+    const job *j = arg;
     fm_engine *e;
+    if (j->o->check > 0) {
+        return compare(j, m, name);
+    }
     fm_engine_options eo = {.size = sizeof eo, .parallel = STREAMS, .ctx_size = SHARED + PROMPT + TOKENS};
     FM_TRY(fm_engine_new(&e, m, &eo));
-    fm_status st = measure(arg, e, name, m->cfg.vocab_size);
+    fm_status st = measure(j, e, name, m->cfg.vocab_size);
     fm_engine_free(e);
     return st;
 }

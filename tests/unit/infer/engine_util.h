@@ -27,17 +27,17 @@
 
 static char dir[64];
 
-static int n_mtp, n_layers = 2, head_dim = 16, rope_dim = 8;
+static int n_mtp, n_layers = 2, head_dim = 16, rope_dim = 8, d_model = 48, d_ff = 80;
 static uint64_t weights = 7;
 
 static inline void write_model(const char *family, fm_dtype dtype) {
     fm_model_config cfg = {.vocab_size = 100,
-                           .d_model = 48,
+                           .d_model = d_model,
                            .n_layers = n_layers,
                            .n_heads = 6,
                            .n_kv_heads = 2,
                            .head_dim = head_dim,
-                           .d_ff = 80,
+                           .d_ff = d_ff,
                            .max_position = 512,
                            .act = FM_ACT_SILU,
                            .norm_eps = 1e-6,
@@ -93,6 +93,29 @@ static inline fm_model *open_model(const char *dtype) {
     }
     assert_int_equal(s, FM_OK);
     return m;
+}
+
+/* A PEFT folder with random values. */
+static inline void write_adapter(char *out, size_t cap, int rank, uint64_t seed) {
+    static const char *const targets[] = {"q_proj", "v_proj", "down_proj"};
+    fm_adapter_config cfg = {.rank = rank, .alpha = 2.0 * rank, .target = targets, .n_targets = rank > 4 ? 3 : 2};
+    fm_model *m;
+    assert_int_equal(fm_model_load(&m, dir, true, FM_F32), FM_OK);
+    assert_int_equal(fm_adapter_new(m, &cfg), FM_OK);
+    fm_adapter *a = m->adapter;
+    assert_int_equal(fm_params_alloc(a->params, FM_F32), FM_OK);
+    assert_int_equal(fm_params_init(a->params, seed, NULL), FM_OK);
+    fm_rng_key k = {.seed = seed, .stream = fm_rng_stream("adapter")};
+    for (int i = 0; i < a->n; i++) {
+        float *b = a->lora[i].b->data;
+        for (int64_t j = 0; j < a->lora[i].b->numel; j++) {
+            b[j] = (float)(fm_rng_uniform(k, (uint64_t)(i * 100000 + j)) - 0.5);
+        }
+    }
+    snprintf(out, cap, "/tmp/fathom_adapter_XXXXXX");
+    assert_non_null(mkdtemp(out));
+    assert_int_equal(fm_adapter_save(m, out, dir), FM_OK);
+    fm_model_close(m);
 }
 
 /* What a request gave; the test waits for `done`. */

@@ -1,29 +1,6 @@
 /* The engine under load: adapters in one batch, clients on several threads, a small cache. */
 #include "engine_util.h"
 
-/* A PEFT folder with random values. */
-static void write_adapter(char *out, size_t cap, int rank, uint64_t seed) {
-    static const char *const targets[] = {"q_proj", "v_proj", "down_proj"};
-    fm_adapter_config cfg = {.rank = rank, .alpha = 2.0 * rank, .target = targets, .n_targets = rank > 4 ? 3 : 2};
-    fm_model *m;
-    assert_int_equal(fm_model_load(&m, dir, true, FM_F32), FM_OK);
-    assert_int_equal(fm_adapter_new(m, &cfg), FM_OK);
-    fm_adapter *a = m->adapter;
-    assert_int_equal(fm_params_alloc(a->params, FM_F32), FM_OK);
-    assert_int_equal(fm_params_init(a->params, seed, NULL), FM_OK);
-    fm_rng_key k = {.seed = seed, .stream = fm_rng_stream("adapter")};
-    for (int i = 0; i < a->n; i++) {
-        float *b = a->lora[i].b->data;
-        for (int64_t j = 0; j < a->lora[i].b->numel; j++) {
-            b[j] = (float)(fm_rng_uniform(k, (uint64_t)(i * 100000 + j)) - 0.5);
-        }
-    }
-    snprintf(out, cap, "/tmp/fathom_adapter_XXXXXX");
-    assert_non_null(mkdtemp(out));
-    assert_int_equal(fm_adapter_save(m, out, dir), FM_OK);
-    fm_model_close(m);
-}
-
 static void alone_with(const char *adapter, const char *dtype, job *jobs, int first) {
     fm_model *m;
     fm_model_options o = {.size = sizeof o, .dtype = dtype, .threads = 2, .adapter = adapter};
