@@ -13,7 +13,8 @@ typedef struct fm_label_config fm_label_config;
 FM_API const fm_option *fm_label_options(void);
 FM_API FM_MUST_CHECK fm_status fm_label_config_new(fm_label_config **out);
 FM_API void fm_label_config_free(fm_label_config *c);
-/* The option local_model: a model to be opened by the caller and given as fm_chat_fn; NULL when not set. */
+/* The option local_model; one that generates text is opened by the caller and given as fm_chat_fn. NULL when not set.
+ */
 FM_API const char *fm_label_local_model(const fm_label_config *c);
 
 typedef struct fm_label_action_info {
@@ -23,8 +24,9 @@ typedef struct fm_label_action_info {
 /* The i-th action; false behind the last. */
 FM_API bool fm_label_action_at(fm_label_action_info *out, size_t i);
 
-/* Runs an action. *report (fm_string_free) is a JSON object with its counts and figures. chat NULL: the endpoint of the
- * options, for actions that ask a model. `serve` returns after fm_cancel. */
+/* Runs an action. *report (fm_string_free) is a JSON object with its counts and figures. chat NULL: for actions that
+ * ask a model, the one of local_model if it is set, which was trained to label (fm_data_use_models first); else the
+ * endpoint of the options. `serve` returns after fm_cancel. */
 FM_API FM_MUST_CHECK fm_status fm_label_run(char **report, const fm_label_config *c, const char *action,
                                             fm_chat_fn chat, void *user);
 

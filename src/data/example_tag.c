@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "data/examples.h"
 #include "data/label_names.h"
+#include "data/tag_words.h"
 
 #define MAX_TAGS 30000
 
@@ -20,7 +21,7 @@ typedef struct word {
     int64_t first; /* character */
 } word;
 
-typedef struct tags {
+typedef struct fm_tag_words {
     const fm_examples_options *o;
     const fm_tokenizer *tok;
     fm_label_names names;
@@ -40,7 +41,7 @@ static fm_status open_tags(void **state, const fm_examples_options *o, const fm_
     }
     k->o = o;
     k->tok = t;
-    k->fixed = fm_json_size(o->labels) > 0;
+    k->fixed = o && fm_json_size(o->labels) > 0;
     fm_encode_options eo = {.size = sizeof eo, .add_special = true, .n_threads = 1};
     FM_TRY(fm_tokenizer_encode(&k->around, t, "a", 1, &eo));
     while (k->n_before < k->around.n && fm_tokenizer_is_special(t, k->around.ids[k->n_before])) {
@@ -429,3 +430,58 @@ const fm_example_task fm_example_task_tag = {
     .make = make,
     .describe = describe,
 };
+
+/* ---- for models that are trained (tag_words.h) -------------------------------------------------- */
+
+fm_status fm_tag_words_new(fm_tag_words **out, const fm_tokenizer *t) {
+    void *k = NULL;
+    fm_status s = open_tags(&k, NULL, t);
+    if (s != FM_OK) {
+        close_tags(k);
+        k = NULL;
+    }
+    *out = k;
+    return s;
+}
+
+void fm_tag_words_free(fm_tag_words *k) {
+    close_tags(k);
+}
+
+fm_status fm_tag_words_cut(fm_tag_words *k, fm_sv text, size_t *n_words) {
+    k->n = 0;
+    fm_str_clear(&k->text);
+    fm_str_clear(&k->tag);
+    fm_status s = cut_words(k, text);
+    *n_words = k->n;
+    return s;
+}
+
+fm_status fm_tag_words_encode(fm_tag_words *k, fm_example *e, size_t from, size_t most, size_t *past) {
+    const size_t end = k->around.n > k->n_before ? k->around.n - k->n_before - 1 : 0; /* tokens behind the words */
+    size_t kept;
+    e->n = 0;
+    FM_TRY(fm_example_add(e, k->around.ids, k->n_before, 0));
+    kept = e->n;
+    for (*past = from; *past < k->n && *past - from < INT16_MAX - 1; ++*past) {
+        const size_t before = e->n;
+        FM_TRY(add_tokens(k, e, *past, (int16_t)(*past - from + 1)));
+        if (e->n + end > most) {
+            e->n = before;
+            if (before > kept) {
+                break;
+            }
+        }
+    }
+    if (e->n == kept) {
+        e->n = 0;
+        return FM_OK;
+    }
+    return add_end(k, e);
+}
+
+void fm_tag_words_place(const fm_tag_words *k, size_t i, int64_t *begin, int64_t *end) {
+    const word *w = &k->word[i];
+    *begin = w->first;
+    *end = w->first + n_chars(k->text.data + w->at, w->len);
+}

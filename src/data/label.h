@@ -51,6 +51,8 @@ FM_MUST_CHECK fm_status fm_ls_call(fm_ls_client *c, fm_json **out, const char *m
 FM_MUST_CHECK fm_status fm_ls_result(fm_str *out, const fm_rec *row, const fm_label_settings *o, bool *any);
 /* The same for entities over a text, from a JSON list {"start","end","label"} in code points. */
 FM_MUST_CHECK fm_status fm_ls_spans(fm_str *out, fm_sv text, const fm_json *entities, const fm_label_settings *o);
+/* One item for a list of choices (JSON strings with commas between them), none for an empty one. */
+FM_MUST_CHECK fm_status fm_ls_choices(fm_str *out, fm_sv choices, const fm_label_settings *o);
 
 /* Agreement of two and more annotators over labels, for tests too. */
 /* Cohen's kappa (1960) of n pairs of labels in [0, n_labels): NaN when both said one label alone. */

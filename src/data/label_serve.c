@@ -1,5 +1,5 @@
 /* serve: the ML backend that Label Studio asks for suggestions: GET /health, POST /setup, /predict, /webhook. A
- * language model labels the texts by the guide's definitions.
+ * language model labels the texts by the guide's definitions, or a model does that was trained to (label_model.h).
  *
  * The server's thread only takes requests; a few threads ask the model. */
 #include <errno.h>
@@ -11,7 +11,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "data/label.h"
+#include "data/label_model.h"
 #include "data/synth.h"
 #include "net/http.h"
 #include "net/server.h"
@@ -22,7 +22,8 @@
 typedef struct backend {
     fm_label_job *j;
     fm_guide guide;
-    fm_str labels; /* of the guide, for prompts */
+    fm_label_model *model; /* NULL: the chat of the job */
+    fm_str labels;         /* of the guide, for prompts */
     fm_server *server;
     pthread_t worker[WORKERS];
     int n_workers;
@@ -152,15 +153,7 @@ static fm_status suggest(const backend *b, fm_sv text, fm_str *result) {
         fm_str_free(&m.taken);
     } else if (s == FM_OK) {
         s = named_labels(b, fm_synth_answer(a.text), &list);
-        if (s == FM_OK && list.len) {
-            fm_str_puts(result, "[{\"from_name\":");
-            fm_str_json(result, o->from_name, strlen(o->from_name));
-            fm_str_puts(result, ",\"to_name\":");
-            fm_str_json(result, o->to_name, strlen(o->to_name));
-            fm_str_printf(result, ",\"type\":\"choices\",\"value\":{\"choices\":[%s]}}]", list.data);
-        } else {
-            fm_str_puts(result, "[]");
-        }
+        s = s == FM_OK ? fm_ls_choices(result, (fm_sv){list.data, list.len}, o) : s;
     }
     fm_free(a.text);
     fm_str_free(&messages);
@@ -184,11 +177,14 @@ static fm_status predict(backend *b, const fm_json *body, fm_str *out) {
         const char *text = fm_json_is_object(data) ? fm_json_str(fm_json_get(data, o->text), &n) : NULL;
         fm_str_printf(out, "%s{\"result\":", i ? "," : "");
         fm_str result = {0};
-        fm_status s = text ? suggest(b, (fm_sv){text, n}, &result) : FM_OK;
+        double score = 0;
+        fm_status s = !text      ? FM_OK
+                      : b->model ? fm_label_model_suggest(b->model, (fm_sv){text, n}, &result, &score)
+                                 : suggest(b, (fm_sv){text, n}, &result);
         fm_str_append(out, result.data ? result.data : "[]", result.data ? result.len : 2);
         fm_str_free(&result);
         FM_TRY(s);
-        fm_str_puts(out, ",\"score\":0,\"model_version\":");
+        fm_str_printf(out, ",\"score\":%.9g,\"model_version\":", score);
         fm_str_json(out, o->model_version, strlen(o->model_version));
         fm_str_putc(out, '}');
     }
@@ -304,12 +300,18 @@ static void handle(void *user, fm_exchange *x) {
 
 static fm_status start(backend *b) {
     const fm_label_settings *o = b->j->o;
-    FM_TRY(fm_label_needs("serve", "guide FILE", o->guide != NULL));
-    FM_TRY(fm_guide_load(&b->guide, o->guide));
-    if (b->guide.kind > FM_GUIDE_ENTITIES) {
-        FM_FAIL(FM_ERR_CONFIG, "%s: suggestions are made for classification and entities", o->guide);
+    const bool trained = !b->j->chat;
+    FM_TRY(fm_label_needs("serve", "guide FILE", o->guide || trained));
+    if (o->guide) {
+        FM_TRY(fm_guide_load(&b->guide, o->guide));
+        if (b->guide.kind > FM_GUIDE_ENTITIES) {
+            FM_FAIL(FM_ERR_CONFIG, "%s: suggestions are made for classification and entities", o->guide);
+        }
+        FM_TRY(fm_guide_text(&b->labels, &b->guide));
     }
-    FM_TRY(fm_guide_text(&b->labels, &b->guide));
+    if (trained) {
+        FM_TRY(fm_label_model_open(&b->model, o, o->guide ? &b->guide : NULL));
+    }
     fm_server_options so = {.host = o->host,
                             .port = (int)o->port,
                             .max_body = (size_t)64 << 20,
@@ -339,6 +341,7 @@ static void finish(backend *b) {
     fm_server_free(b->server);
     (void)pthread_cond_destroy(&b->wake);
     (void)pthread_mutex_destroy(&b->lock);
+    fm_label_model_close(b->model);
     fm_guide_free(&b->guide);
     fm_str_free(&b->labels);
 }
@@ -366,7 +369,7 @@ static fm_status serve(fm_label_job *j) {
 
 static fm_status run(fm_label_job *j) {
     fm_openai *client = NULL;
-    if (!j->chat) {
+    if (!j->chat && !j->o->local_model) {
         FM_TRY(fm_label_needs("serve", "endpoint URL or --local-model DIR", j->o->openai.endpoint != NULL));
         FM_TRY(fm_openai_new(&client, &j->o->openai));
         j->chat = fm_openai_chat;
@@ -379,6 +382,6 @@ static fm_status run(fm_label_job *j) {
 
 const fm_label_action fm_label_action_serve = {
     .name = "serve",
-    .help = "the ML backend of Label Studio: suggestions by a language model and the guide",
+    .help = "the ML backend of Label Studio: suggestions by a trained model, or a language model and the guide",
     .run = run,
 };

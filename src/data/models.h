@@ -5,7 +5,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/json.h"
 #include "base/str.h"
+#include "data/label_names.h"
+
+typedef enum fm_data_labels { FM_DATA_ONE_LABEL, FM_DATA_SEVERAL_LABELS, FM_DATA_TAGS } fm_data_labels;
 
 typedef struct fm_data_models {
     /* continues: FM_ERR_CONFIG for a model that does not predict the next token. */
@@ -16,6 +20,12 @@ typedef struct fm_data_models {
     /* One vector of a text (its beginning, where it is longer than the context), until the next call; *n 0 for a text
      * without tokens. One thread at a time. */
     fm_status (*embed)(void *model, fm_sv text, const float **out, int32_t *n);
+    /* What a head for labels of texts or tags of words says (the main head): names of the labels, or of the types of
+     * what is tagged. FM_ERR_CONFIG for a model without such a head. */
+    fm_status (*labels)(void *model, fm_label_names *out, fm_data_labels *kind);
+    /* JSON: {"labels": [names]} or {"entities": [{"start", "end", "label"}]}, places in characters, and "score": how
+     * sure it is, 0 to 1. One thread at a time. */
+    fm_status (*label)(void *model, fm_sv text, fm_json **out);
     void (*close)(void *model);
 } fm_data_models;
 

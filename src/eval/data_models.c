@@ -2,6 +2,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "data/models.h"
+#include "eval/labelling.h"
 #include "fathom/evaluate.h"
 #include "model/model.h"
 #include "text/bpe.h"
@@ -16,6 +17,7 @@ typedef struct judge {
     int32_t target[PIECE];
     float loss[PIECE];
     float *vector; /* [d_model] */
+    fm_labelling *labelling;
 } judge;
 
 static void judge_close(void *model) {
@@ -23,6 +25,7 @@ static void judge_close(void *model) {
     if (j) {
         fm_tokens_free(&j->ids);
         fm_free(j->vector);
+        fm_labelling_free(j->labelling);
         fm_model_close(j->m);
         fm_free(j);
     }
@@ -103,8 +106,28 @@ static fm_status judge_embed(void *model, fm_sv text, const float **out, int32_t
     return FM_OK;
 }
 
+static fm_status judge_labels(void *model, fm_label_names *out, fm_data_labels *kind) {
+    judge *j = model;
+    if (!j->labelling) {
+        FM_TRY(fm_labelling_new(&j->labelling, j->m, j->t));
+    }
+    return fm_labelling_names(j->labelling, out, kind);
+}
+
+static fm_status judge_label(void *model, fm_sv text, fm_json **out) {
+    judge *j = model;
+    if (!j->labelling) {
+        FM_TRY(fm_labelling_new(&j->labelling, j->m, j->t));
+    }
+    return fm_labelling_say(j->labelling, text, out);
+}
+
 void fm_data_use_models(void) {
-    static const fm_data_models models = {
-        .open = judge_open, .loss = judge_loss, .embed = judge_embed, .close = judge_close};
+    static const fm_data_models models = {.open = judge_open,
+                                          .loss = judge_loss,
+                                          .embed = judge_embed,
+                                          .labels = judge_labels,
+                                          .label = judge_label,
+                                          .close = judge_close};
     fm_data_set_models(&models);
 }

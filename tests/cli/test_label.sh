@@ -242,15 +242,27 @@ if sys.argv[2] == "choices":
     assert [x["result"][0]["value"]["choices"] if x["result"] else None for x in r] == [["positive"], ["negative"], None], r
     assert r[0]["model_version"] == "v7" and r[0]["result"][0]["from_name"] == "sentiment"
     call("/predict", {"tasks": [{"id": 1, "data": {"text": "KEYS"}}]}, 502)
+elif sys.argv[2].startswith("trained:"):
+    # scores and labels are those of `fathom logits` for the tokens of the text
+    want = json.load(open(sys.argv[2][8:]))
+    r = call("/predict", {"tasks": [{"id": 1, "data": {"text": "the cat sat"}}, {"id": 2, "data": {}}, {"id": 3, "data": {"text": ""}}]})["results"]
+    v = [x["value"] for x in r[0]["result"]]
+    got = [x.get("choices") or [x["start"], x["end"], x["text"], x["labels"]] for x in v]
+    assert got == want["said"] and abs(r[0]["score"] - want["score"]) < 1e-5, (r, want)
+    assert r[1]["result"] == [], r
 else:
     r = call("/predict", {"tasks": [{"id": 1, "data": {"text": "\U0001F600 Ann met Ann in Oslo"}}]})["results"][0]["result"]
     # places in UTF-16 units; the model names Ann, Oslo, Ann, in this order, and what is not in the text
     assert sorted((x["value"]["start"], x["value"]["end"], x["value"]["labels"][0]) for x in r) == \
         [(3, 6, "PER"), (11, 14, "PER"), (18, 22, "LOC")], r
 P
-serve() { # GUIDE KIND
+serve() { # GUIDE KIND [OPTIONS...]; without options the model behind the endpoint
     : > served
-    "$fathom" data label serve --guide "$1" --endpoint "http://127.0.0.1:$(cat port2)/v1" --port 0 --log events.jsonl \
+    guide=$1 kind=$2
+    shift 2
+    [ $# -gt 0 ] || set -- --endpoint "http://127.0.0.1:$(cat port2)/v1"
+    [ -z "$guide" ] || set -- --guide "$guide" "$@"
+    "$fathom" data label serve "$@" --port 0 --log events.jsonl \
         --model-version v7 --from-name sentiment --retries 0 > served.out 2> served &
     pid=$!
     trap 'kill "$pid" 2> /dev/null || true; rm -rf "$tmp"' EXIT
@@ -262,7 +274,7 @@ serve() { # GUIDE KIND
         [ $i -lt 100 ] || die "the backend did not start"
         sleep 0.1
     done
-    python3 ask.py "$(sed -n 's/.*served at \(http[^ ]*\)$/\1/p' served)" "$2" || die "the backend's answers"
+    python3 ask.py "$(sed -n 's/.*served at \(http[^ ]*\)$/\1/p' served)" "$kind" || die "the backend's answers"
     kill -INT "$pid"
     rc=0
     wait "$pid" || rc=$?
@@ -271,4 +283,70 @@ serve() { # GUIDE KIND
 serve guide.yaml choices
 serve entities.yaml entities
 [ "$(grep -c ANNOTATION_CREATED events.jsonl)" = 2 ] || die "events"
+
+# models that were trained to label: one label, several, tags of words
+. "$top/tests/cli/serve_lib.sh"
+for m in bert_cls bert_multi bert_tag; do
+    cp -r "$top/tests/golden/data/heads/$m" "$m"
+    words "$m"
+    sed -i 's/"LABEL_0"/"I-PER"/; s/"LABEL_1"/"B-PER"/; s/"LABEL_2"/"O"/; s/"LABEL_3"/"B-LOC"/; s/"LABEL_4"/"I-LOC"/' "$m/config.json"
+    printf '{"ids":[2,5,7,9,3]}\n' > ids.jsonl
+    stdin=ids.jsonl run 0 "$fathom" logits "$m" --head main
+    cp out "$m.scores"
+done
+python3 - <<'P'
+import json, math
+names = ["I-PER", "B-PER", "O", "B-LOC", "I-LOC"]
+def rows(m):
+    d = json.loads(open(m + ".scores").readline())
+    d = d.get("scores", d.get("logits")) if isinstance(d, dict) else d
+    return d if isinstance(d[0], list) else [d]
+def soft(y):
+    e = [math.exp(v - max(y)) for v in y]
+    return [v / sum(e) for v in e]
+p = soft(rows("bert_cls")[0])
+json.dump({"said": [[names[p.index(max(p))]]], "score": max(p)}, open("bert_cls.want", "w"))
+p = [1 / (1 + math.exp(-v)) for v in rows("bert_multi")[0]]
+on = [names[i] for i, v in enumerate(p) if v >= .5]
+json.dump({"said": [on] if on else [], "score": min(max(v, 1 - v) for v in p)}, open("bert_multi.want", "w"))
+p = [soft(y) for y in rows("bert_tag")[1:4]]
+tags = [names[y.index(max(y))] for y in p]
+at, text, said, last = [(0, 3), (4, 7), (8, 11)], "the cat sat", [], "O"
+for (a, b), t in zip(at, tags):
+    if t != "O" and (t[0] == "B" or last[2:] != t[2:]):
+        said.append([a, b, text[a:b], [t[2:]]])
+    elif t != "O":
+        said[-1][1:3] = [b, text[said[-1][0]:b]]
+    last = t
+json.dump({"said": said, "score": min(map(max, p))}, open("bert_tag.want", "w"))
+assert said, tags
+P
+for m in bert_cls bert_multi bert_tag; do
+    serve "" "trained:$m.want" --local-model "$m"
+done
+label 2 serve --guide guide.yaml --local-model bert_cls --port 0
+has err "none of the"
+label 2 serve --guide guide.yaml --local-model bert_tag --port 0
+has err "another kind"
+cp -r "$top/tests/golden/data/heads/bert_reg" bert_reg
+words bert_reg
+label 2 serve --local-model bert_reg --port 0
+has err "expected one for labels"
+printf '{"task_id":1,"text":"the cat sat"}\n{"task_id":2,"text":"not good","label":"positive"}\n{"task_id":3}\n' > wait.jsonl
+label 0 push --url "$url" -i wait.jsonl --local-model bert_cls
+has out '"labelled_by_the_model": 1'
+has out '"pushed": 2'
+has out '"without_label": 1'
+# a text longer than the context is tagged to its end
+python3 - <<'P'
+import json
+print(json.dumps({"task_id": 1, "text": "the cat sat on mat . " * 40}), file=open("long.jsonl", "w"))
+P
+label 0 push --url "$url" -i long.jsonl --local-model bert_tag
+tail -n 1 pushed > long.pushed
+python3 - <<'P'
+line = open("long.pushed").read()
+import re
+assert max(map(int, re.findall(r'"end": (\d+)', line))) > 700, line[-300:]
+P
 finish
