@@ -47,7 +47,7 @@ static fm_status open_tags(void **state, const fm_examples_options *o, const fm_
     while (k->n_before < k->around.n && fm_tokenizer_is_special(t, k->around.ids[k->n_before])) {
         k->n_before++;
     }
-    return k->fixed ? fm_label_names_take(&k->names, o->labels) : FM_OK;
+    return o && k->fixed ? fm_label_names_take(&k->names, o->labels) : FM_OK;
 }
 
 static void close_tags(void *state) {

@@ -178,6 +178,64 @@ static void test_both(void **state) {
     near(share(before, ROWS, 2, -1), 0.1, 0.05);
 }
 
+/* Equal texts, whatever their case and marks, are in one part, also when they have different labels. */
+static void test_equal_texts(void **state) {
+    (void)state;
+    static const char *const plain[] = {NULL}, *const strata[] = {"stratify", "label", NULL};
+    static const char *const *const how[] = {plain, strata};
+    static const char *const form[] = {"Row %d, said once.", "row %d said  once", "ROW %d: said once!"};
+    for (size_t k = 0; k < FM_ARRAY_LEN(how); k++) {
+        fm_str in = {0};
+        int seen[3] = {0}, home[600];
+        char *manifest = NULL, to[96], path[128];
+        for (int i = 0; i < 1800; i++) {
+            char text[64];
+            snprintf(text, sizeof text, form[i % 3], i / 3); /* two of the one label, one of the other */
+            fm_str_printf(&in, "{\"id\":%d,\"text\":\"%s\",\"label\":\"c%d\"}\n", i / 3, text,
+                          (i % 3 == 0) ^ (i / 3 % 2));
+        }
+        assert_int_equal(fm_str_check(&in), FM_OK);
+        snprintf(path, sizeof path, "%s/equal.jsonl", dir);
+        snprintf(to, sizeof to, "%s/equal", dir);
+        assert_int_equal(fm_remove_tree(to), FM_OK);
+        FILE *f = fopen(path, "wb");
+        assert_non_null(f);
+        assert_int_equal(fwrite(in.data, 1, in.len, f), in.len);
+        assert_int_equal(fclose(f), 0);
+        fm_str_free(&in);
+        fm_data_job *job = NULL;
+        fm_data_report report = {.size = sizeof report};
+        assert_int_equal(fm_data_job_step(&job, "split"), FM_OK);
+        void *o = fm_data_job_object(job);
+        assert_int_equal(fm_options_set(o, fm_data_job_options(job), "input", path, "test"), FM_OK);
+        assert_int_equal(fm_options_set(o, fm_data_job_options(job), "output", to, "test"), FM_OK);
+        for (const char *const *p = how[k]; *p; p += 2) {
+            assert_int_equal(fm_options_set(o, fm_data_job_options(job), p[0], p[1], "test"), FM_OK);
+        }
+        assert_int_equal(fm_data_run(&report, &manifest, job), FM_OK);
+        fm_string_free(manifest);
+        fm_data_job_free(job);
+        memset(home, -1, sizeof home);
+        for (int p = 0; p < 3; p++) {
+            static const char *const names[] = {"train", "val", "test"};
+            char *text = NULL;
+            size_t n;
+            snprintf(path, sizeof path, "%s/%s.jsonl", to, names[p]);
+            assert_int_equal(fm_file_read(&text, &n, path, 0), FM_OK);
+            for (const char *at = text; (at = strstr(at, "{\"id\":")); at++) {
+                const long id = strtol(at + 6, NULL, 10);
+                assert_true(id >= 0 && id < 600 && (home[id] == -1 || home[id] == p));
+                home[id] = p;
+                seen[p]++;
+            }
+            fm_free(text);
+        }
+        assert_int_equal(seen[0] + seen[1] + seen[2], 1800);
+        near(seen[0] / 1800.0, 0.8, how[k] == strata ? 0.005 : 0.07);
+        near(seen[2] / 1800.0, 0.1, how[k] == strata ? 0.005 : 0.05);
+    }
+}
+
 /* 60/30/10 over an epoch: by rows and by bytes of text, with sources that must be cut and ones that must be repeated.
  */
 static void test_mix(void **state) {
@@ -225,8 +283,8 @@ static int remove_dir(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_stable), cmocka_unit_test(test_groups), cmocka_unit_test(test_strata),
-        cmocka_unit_test(test_both),   cmocka_unit_test(test_mix),
+        cmocka_unit_test(test_stable), cmocka_unit_test(test_groups),      cmocka_unit_test(test_strata),
+        cmocka_unit_test(test_both),   cmocka_unit_test(test_equal_texts), cmocka_unit_test(test_mix),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
