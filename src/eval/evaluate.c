@@ -23,6 +23,9 @@ static const fm_option rows[] = {
     {F(format), .type = FM_OPT_STR, .def = "auto", .help = "Format of the data (`fathom data list` names them)."},
     {F(columns), .type = FM_OPT_LIST, .metavar = "NAMES",
      .help = "Names of the columns of files without a header line."},
+    {F(head), .type = FM_OPT_STR, .metavar = "NAME",
+     .help = "head: which of the model's heads (`fathom info` lists them); the model's own without it."},
+    {F(pair_column), .type = FM_OPT_STR, .metavar = "COLUMN", .help = "head: column with a second text."},
     {F(question), .type = FM_OPT_STR, .metavar = "COLUMN",
      .help = "Column of the question; else question, query, instruction or prompt."},
     {F(choices), .type = FM_OPT_LIST, .metavar = "COLUMNS",
@@ -52,7 +55,7 @@ static const fm_option rows[] = {
      .help = "ppl: tokens a sliding window moves by; 0 = disjoint windows."},
     {F(metrics), .type = FM_OPT_LIST, .metavar = "NAMES",
      .help = "qa: em, f1, bleu, rouge1, rouge2, rougeL, exact_match_strict, exact_match_flexible; "
-             "mc: acc, acc_norm, acc_bytes, acc_mutual_info."},
+             "mc: acc, acc_norm, acc_bytes, acc_mutual_info; head: some of its own."},
     {F(tokenize), .type = FM_OPT_ENUM, .choices = "default|none|13a|intl|zh|char|word|mixed",
      .help = "qa: how metrics cut texts; default looks at the references (zh and mixed for Chinese)."},
     {F(lowercase), .type = FM_OPT_BOOL, .help = "qa: compare in lower case."},
@@ -154,11 +157,28 @@ static fm_status unknown_task(const char *name) {
                      : fm_error_hint("'fathom eval list' names the tasks");
 }
 
-/* A file's columns say what it is. */
+/* True for a model whose own head judges texts or words, by its configuration. */
+static bool judges(const char *model) {
+    char path[4096];
+    fm_json *j = NULL;
+    if (snprintf(path, sizeof path, "%s/config.json", model) >= (int)sizeof path || fm_json_load(&j, path) != FM_OK) {
+        fm_error_clear();
+        return false;
+    }
+    const char *name = fm_json_str(fm_json_at(fm_json_get(j, "architectures"), 0), NULL);
+    bool yes = name && strstr(name, "Classification");
+    fm_json_free(j);
+    return yes;
+}
+
+/* A file's columns say what it is, to a model that writes. */
 static const fm_eval_task *guess_task(const fm_eval *e) {
     const fm_rec *r = e->table.n > 0 ? e->table.row[0].rec : NULL;
     if (!r) {
         return NULL;
+    }
+    if (e->cfg->head || judges(e->cfg->model)) {
+        return find_task("head");
     }
     if (e->cfg->choices.n > 0 || fm_rec_get(r, "choices") || fm_rec_get(r, "options") ||
         (fm_rec_get(r, "A") && fm_rec_get(r, "B"))) {
@@ -242,7 +262,8 @@ static fm_status load_data(fm_eval *e) {
 
 /* ---- models ------------------------------------------------------------------------------------ */
 
-static fm_status prepare(fm_eval *e, const fm_model *m) {
+static fm_status prepare(fm_eval *e, fm_model *m) {
+    e->model = m;
     if (e->cfg->apply_chat_template && e->task->kind != &fm_eval_kind_ppl) {
         fm_template_free(e->chat);
         e->chat = NULL;

@@ -74,6 +74,8 @@ FM_MUST_CHECK fm_status fm_labels_sort(fm_label_set *l, const char *metric);
 size_t fm_labels_find(const fm_label_set *l, fm_text name);
 /* Copies into s->label. */
 FM_MUST_CHECK fm_status fm_labels_copy(fm_score *s, const fm_label_set *l);
+/* v [n] -> ranks from 1; equal values share the mean of theirs. */
+FM_MUST_CHECK fm_status fm_ranks(double *v, size_t n);
 fm_text fm_text_trim(fm_text t); /* blanks, tabs and line ends at both sides */
 #define FM_SCORE_LABELS 20000
 

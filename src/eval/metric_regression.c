@@ -66,6 +66,16 @@ static void to_ranks(double *v, ranked *r, size_t n) {
     }
 }
 
+fm_status fm_ranks(double *v, size_t n) {
+    ranked *r = fm_calloc(n + 1, sizeof *r);
+    if (!r) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for %zu ranks", n);
+    }
+    to_ranks(v, r, n);
+    fm_free(r);
+    return FM_OK;
+}
+
 static double middle(double *v, ranked *r, size_t n) {
     for (size_t i = 0; i < n; i++) {
         r[i] = (ranked){v[i], 0, i};

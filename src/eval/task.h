@@ -37,6 +37,7 @@ struct fm_eval_config {
     int64_t worst, bootstrap, seed;
     double confidence;
     char *rows_output;
+    char *head, *pair_column;
 };
 
 /* A figure over rows: each row adds its numbers to sums, and `finish` makes the figure of them. */
@@ -47,7 +48,7 @@ typedef struct fm_measure {
     bool lower_is_better;
     char definition[200];
 } fm_measure;
-#define FM_MAX_STATS    16
+#define FM_MAX_STATS    640 /* three for each of some 200 labels */
 #define FM_MAX_MEASURES 24
 
 /* One row to score. Texts live in the arena of the run. */
@@ -109,6 +110,7 @@ struct fm_eval {
     fm_eval_table table, shots;
     char frozen[33]; /* hash of the frozen test set that is scored (data/frozen.h), or "" */
     fm_bump arena;
+    fm_model *model;   /* while rows are prepared and measures declared */
     fm_template *chat; /* of the model that is asked, or NULL: plain prompts */
     bool wants_bare;   /* mc: the likelihood of choices without their question too */
     fm_eval_row *row;
@@ -212,7 +214,7 @@ FM_MUST_CHECK fm_status fm_bootstrap(fm_interval *out, const fm_measure *m, cons
                                      int n_stats, int at, const size_t *row, size_t n, int64_t times, double confidence,
                                      uint64_t seed);
 
-extern const fm_eval_kind fm_eval_kind_ppl, fm_eval_kind_mc, fm_eval_kind_qa;
+extern const fm_eval_kind fm_eval_kind_ppl, fm_eval_kind_mc, fm_eval_kind_qa, fm_eval_kind_head;
 const fm_eval_task *fm_eval_task_at(size_t i); /* NULL past the end */
 
 #endif

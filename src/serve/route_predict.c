@@ -4,7 +4,9 @@
  *   several labels          {"prediction": [indices of 0.5 and more], "labels", "scores"}
  *   numbers                 {"prediction": number, or a list of them}
  *   something of each token {"prediction": [as above for each], "labels", "tokens"}
- * A list of texts gets {"predictions": [...]}. A decoder continues the text: {"prediction": text}. */
+ * Without "head": the model's own, or the first by name of a language model that has some.
+ * A list of texts gets {"predictions": [...]}. A decoder without such heads continues the text: {"prediction": text}.
+ */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -183,10 +185,15 @@ static fm_status handle(fm_call *c) {
     fm_head_info info;
     FM_TRY(fm_check_model(c->s, c->body));
     FM_TRY(fm_json_get_str(&name, c->body, "head", NULL));
-    if ((!name || !*name) && fm_model_generates(c->s->m)) {
+    bool unnamed = !name || !*name, writes = fm_model_generates(c->s->m);
+    if (unnamed && writes && fm_model_head_count(c->s->m) < 2) {
         return fm_simple_generate(c, "text", FM_ANSWER_PREDICTION);
     }
-    FM_TRY(fm_model_head_find(&head, c->s->m, name));
+    if (unnamed && writes) {
+        head = 1;
+    } else {
+        FM_TRY(fm_model_head_find(&head, c->s->m, name));
+    }
     FM_TRY(fm_model_head_info(&info, c->s->m, head));
     if (strcmp(info.kind, "lm") == 0 || info.n_outputs < 1) {
         FM_FAIL(FM_ERR_UNSUPPORTED, "this model has no head that judges texts; it gives /v1/embeddings");
