@@ -2,6 +2,7 @@
 #include "base/mem.h"
 
 #include <malloc.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -157,17 +158,13 @@ static size_t page_size(void) {
     return n > 0 ? (size_t)n : 4096;
 }
 
-fm_status fm_pages_alloc(void **out, size_t bytes, fm_mem_tag tag) {
-    *out = NULL;
-    if (refused() || bytes > PTRDIFF_MAX - 2 * HUGE_PAGE) {
-        FM_FAIL(FM_ERR_NO_MEMORY, "cannot map %zu bytes for %s", bytes, fm_mem_tag_name(tag));
-    }
-    size_t page = page_size();
-    size_t size = round_up(bytes ? bytes : 1, page);
+/* At least one page; aligned to huge pages, which are asked for, when there is room for one. */
+static fm_status map_pages(void **out, size_t bytes) {
+    size_t size = round_up(bytes ? bytes : 1, page_size());
     size_t extra = bytes >= HUGE_PAGE ? HUGE_PAGE : 0;
     char *p = mmap(NULL, size + extra, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) {
-        fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "cannot map %zu bytes for %s", bytes, fm_mem_tag_name(tag));
+        fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "cannot map %zu bytes", bytes);
         return fm_error_hint("use a smaller model, batch or sequence length");
     }
     if (extra) {
@@ -183,8 +180,17 @@ fm_status fm_pages_alloc(void **out, size_t bytes, fm_mem_tag tag) {
         madvise(p, size, MADV_HUGEPAGE); /* advice only: without it the pages are small, not wrong */
 #endif
     }
-    fm_ledger_add(tag, (int64_t)bytes);
     *out = p;
+    return FM_OK;
+}
+
+fm_status fm_pages_alloc(void **out, size_t bytes, fm_mem_tag tag) {
+    *out = NULL;
+    if (refused() || bytes > PTRDIFF_MAX - 2 * HUGE_PAGE) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "cannot map %zu bytes for %s", bytes, fm_mem_tag_name(tag));
+    }
+    FM_TRY(map_pages(out, bytes));
+    fm_ledger_add(tag, (int64_t)bytes);
     return FM_OK;
 }
 
@@ -194,6 +200,96 @@ void fm_pages_free(void *p, size_t bytes, fm_mem_tag tag) {
     }
     (void)fm_mem_rss_anon(); /* a sample for the peak, while the pages are still there */
     munmap(p, round_up(bytes ? bytes : 1, page_size()));
+    fm_ledger_add(tag, -(int64_t)bytes);
+}
+
+/* ---- dense blocks ---------------------------------------------------------------------------- */
+
+#define SHELF_BYTES ((size_t)64 << 20) /* of address space; memory is taken as it is touched */
+#define DENSE_ALIGN 64
+
+/* Blocks are cut from the front; what is freed is not used again before the shelf is empty and goes. */
+typedef struct shelf {
+    struct shelf *next;
+    char *base;
+    size_t size, used;
+    int64_t n_blocks;
+} shelf;
+
+static pthread_mutex_t shelf_lock = PTHREAD_MUTEX_INITIALIZER;
+static shelf *shelves; /* the newest first */
+
+static fm_status shelf_new(size_t bytes) {
+    shelf *s = fm_calloc(1, sizeof *s);
+    if (!s) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for a list of blocks");
+    }
+    s->size = FM_MAX(SHELF_BYTES, round_up(bytes, HUGE_PAGE));
+    void *base;
+    fm_status status = map_pages(&base, s->size);
+    if (status != FM_OK) {
+        fm_free(s);
+        return status;
+    }
+    s->base = base;
+    s->next = shelves;
+    shelves = s;
+    return FM_OK;
+}
+
+static fm_status dense_alloc(void **out, size_t bytes) {
+    if (!shelves || shelves->size - shelves->used < bytes) {
+        FM_TRY(shelf_new(bytes));
+    }
+    *out = shelves->base + shelves->used;
+    shelves->used += bytes;
+    shelves->n_blocks++;
+    return FM_OK;
+}
+
+fm_status fm_dense_alloc(void **out, size_t bytes, fm_mem_tag tag) {
+    *out = NULL;
+    if (refused() || bytes > PTRDIFF_MAX - 2 * HUGE_PAGE) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "cannot map %zu bytes for %s", bytes, fm_mem_tag_name(tag));
+    }
+    pthread_mutex_lock(&shelf_lock);
+    fm_status s = dense_alloc(out, round_up(FM_MAX(bytes, 1), DENSE_ALIGN));
+    pthread_mutex_unlock(&shelf_lock);
+    if (s == FM_OK) {
+        fm_ledger_add(tag, (int64_t)bytes);
+    }
+    return s;
+}
+
+/* Whole pages inside a block go back at once. */
+static void give_back(char *p, size_t bytes) {
+    size_t page = page_size(), head = (page - (uintptr_t)p % page) % page;
+    if (bytes > head && (bytes - head) / page > 0) {
+        (void)madvise(p + head, (bytes - head) / page * page, MADV_DONTNEED);
+    }
+}
+
+void fm_dense_free(void *p, size_t bytes, fm_mem_tag tag) {
+    if (!p) {
+        return;
+    }
+    (void)fm_mem_rss_anon();
+    pthread_mutex_lock(&shelf_lock);
+    for (shelf **at = &shelves; *at; at = &(*at)->next) {
+        shelf *s = *at;
+        if ((char *)p < s->base || (char *)p >= s->base + s->used) {
+            continue;
+        }
+        if (--s->n_blocks == 0) {
+            *at = s->next;
+            munmap(s->base, s->size);
+            fm_free(s);
+        } else {
+            give_back(p, round_up(FM_MAX(bytes, 1), DENSE_ALIGN));
+        }
+        break;
+    }
+    pthread_mutex_unlock(&shelf_lock);
     fm_ledger_add(tag, -(int64_t)bytes);
 }
 

@@ -51,6 +51,13 @@ FM_MUST_CHECK fm_status fm_grow(void **p, size_t *cap, size_t need, size_t elem)
 FM_MUST_CHECK fm_status fm_pages_alloc(void **out, size_t bytes, fm_mem_tag tag);
 void fm_pages_free(void *p, size_t bytes, fm_mem_tag tag);
 
+/* Zeroed blocks of any size for what is read from beginning to end again and again (packed weights): they lie beside
+ * each other in huge pages, so that neither small ones nor the ends of large ones are in small pages, where streaming
+ * reads are a fifth slower. Aligned to 64 bytes. Memory of a freed block goes back, its address space with the last
+ * block that was allocated near it. Thread-safe. */
+FM_MUST_CHECK fm_status fm_dense_alloc(void **out, size_t bytes, fm_mem_tag tag);
+void fm_dense_free(void *p, size_t bytes, fm_mem_tag tag);
+
 /* Ledger: bytes charged now and at peak, by tag. Thread-safe. */
 void fm_ledger_add(fm_mem_tag tag, int64_t bytes); /* negative to release */
 int64_t fm_ledger_current(fm_mem_tag tag);

@@ -51,7 +51,7 @@ void fm_params_free(fm_params *ps) {
             fm_pages_free(p->copy.data, (size_t)fm_dtype_bytes(p->copy.dtype, p->numel), FM_MEM_WEIGHTS);
         }
         if (p->packed) {
-            fm_pages_free(p->packed, (size_t)p->packed_bytes, FM_MEM_PACKED);
+            fm_dense_free(p->packed, (size_t)p->packed_bytes, FM_MEM_PACKED);
         }
         fm_free(p->name);
         fm_free(p);
@@ -459,11 +459,11 @@ fm_status fm_param_packed(const fm_backend *b, const fm_exec *x, fm_param *p, fm
         FM_FAIL(FM_ERR_STATE, "parameter %s has no data", p->name);
     }
     if (p->packed && p->packed_bytes != bytes) {
-        fm_pages_free(p->packed, (size_t)p->packed_bytes, FM_MEM_PACKED);
+        fm_dense_free(p->packed, (size_t)p->packed_bytes, FM_MEM_PACKED);
         p->packed = NULL;
     }
     if (!p->packed) {
-        FM_TRY(fm_pages_alloc(&p->packed, (size_t)bytes, FM_MEM_PACKED));
+        FM_TRY(fm_dense_alloc(&p->packed, (size_t)bytes, FM_MEM_PACKED));
         p->packed_bytes = bytes;
     }
     p->packed_version = 0; /* of no use until it is whole */

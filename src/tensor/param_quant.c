@@ -103,7 +103,7 @@ static fm_status quant_packed(const fm_backend *b, const fm_exec *x, fm_param *p
         return FM_OK;
     }
     if (p->packed) {
-        fm_pages_free(p->packed, (size_t)p->packed_bytes, FM_MEM_PACKED);
+        fm_dense_free(p->packed, (size_t)p->packed_bytes, FM_MEM_PACKED);
         p->packed = NULL;
     }
     int64_t packed = fm_ledger_current(FM_MEM_PACKED);
@@ -111,7 +111,7 @@ static fm_status quant_packed(const fm_backend *b, const fm_exec *x, fm_param *p
         p->pack_uses = -1;
         return FM_OK;
     }
-    FM_TRY(fm_pages_alloc(&p->packed, (size_t)bytes, FM_MEM_PACKED));
+    FM_TRY(fm_dense_alloc(&p->packed, (size_t)bytes, FM_MEM_PACKED));
     p->packed_bytes = bytes;
     p->packed_version = 0; /* of no use until it is whole */
     FM_TRY(b->quant_pack(x, p->dtype, n, k, p->data, p->packed));

@@ -132,10 +132,54 @@ static void test_cpu(void **state) {
     }
 }
 
+/* Blocks of all sizes beside each other: aligned, zeroed, apart, and gone when freed in any order. */
+static void test_dense(void **state) {
+    (void)state;
+    enum { N = 40 };
+    static const size_t sizes[] = {1, 64, 65, 4096, 1 << 20, (3 << 20) + 5, (size_t)70 << 20};
+    uint8_t *block[N];
+    size_t size[N];
+    int64_t before = fm_ledger_current(FM_MEM_PACKED), total = 0;
+    for (int i = 0; i < N; i++) {
+        void *p;
+        size[i] = i == 17 ? sizes[6] : sizes[i % 6];
+        assert_int_equal(fm_dense_alloc(&p, size[i], FM_MEM_PACKED), FM_OK);
+        block[i] = p;
+        total += (int64_t)size[i];
+        assert_int_equal((uintptr_t)p % 64, 0);
+        assert_int_equal(block[i][0] | block[i][size[i] / 2] | block[i][size[i] - 1], 0);
+        memset(block[i], i + 1, size[i]);
+    }
+    assert_int_equal(fm_ledger_current(FM_MEM_PACKED) - before, total);
+    for (int round = 0; round < 2; round++) {
+        for (int i = round; i < N; i += 2) { /* every other one: neighbours keep their bytes */
+            for (size_t at = 0; at < size[i]; at += at + 61 < size[i] ? 61 : 1) {
+                assert_int_equal(block[i][at], i + 1);
+            }
+            fm_dense_free(block[i], size[i], FM_MEM_PACKED);
+        }
+    }
+    assert_int_equal(fm_ledger_current(FM_MEM_PACKED), before);
+    fm_dense_free(NULL, 10, FM_MEM_PACKED);
+    void *p;
+    assert_int_equal(fm_dense_alloc(&p, SIZE_MAX, FM_MEM_PACKED), FM_ERR_NO_MEMORY);
+    assert_null(p);
+    for (int n = 1; n <= 2; n++) { /* the block, and the list of its shelf */
+        fm_mem_fail_at(n, false);
+        assert_int_equal(fm_dense_alloc(&p, 100, FM_MEM_PACKED), FM_ERR_NO_MEMORY);
+        assert_null(p);
+        fm_mem_fail_at(0, false);
+    }
+    assert_int_equal(fm_ledger_current(FM_MEM_PACKED), before);
+    assert_int_equal(fm_dense_alloc(&p, 100, FM_MEM_PACKED), FM_OK);
+    fm_dense_free(p, 100, FM_MEM_PACKED);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_small),     cmocka_unit_test(test_grow), cmocka_unit_test(test_pages),
         cmocka_unit_test(test_injection), cmocka_unit_test(test_rss),  cmocka_unit_test(test_cpu),
+        cmocka_unit_test(test_dense),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
