@@ -1,5 +1,7 @@
 /* The reader of token shards: any bytes as a shard file give an error or tokens in range, never a wild read.
  * dataset.json is made to agree with the counts that the input claims, so that the deeper checks are reached. */
+#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +14,34 @@
 #define VOCAB 300
 
 static char dir[64];
+
+static void remove_dir(void) {
+    (void)fm_remove_tree(dir);
+}
+
+/* In memory where there is such a place: the disk would be what is tested. What processes that were killed left there
+ * is taken away. */
+static void make_dir(void) {
+    const char *top = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+    char **names = NULL;
+    size_t n = 0;
+    if (fm_dir_list(&names, &n, top) != FM_OK) {
+        abort();
+    }
+    for (size_t i = 0; i < n; i++) {
+        const char *digits = strncmp(names[i], "fuzz_shards_", 12) == 0 ? names[i] + 12 : "";
+        const long pid = strtol(digits, NULL, 10);
+        if (pid > 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH) {
+            snprintf(dir, sizeof dir, "%s/fuzz_shards_%ld", top, pid);
+            (void)fm_remove_tree(dir);
+        }
+    }
+    fm_names_free(names, n);
+    snprintf(dir, sizeof dir, "%s/fuzz_shards_%d", top, (int)getpid());
+    if (fm_mkdirs(dir) != FM_OK || atexit(remove_dir) != 0) {
+        abort();
+    }
+}
 
 static void put(const char *name, const void *data, size_t n) {
     char path[128];
@@ -26,12 +56,7 @@ static void put(const char *name, const void *data, size_t n) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     if (!dir[0]) {
-        /* In memory where there is such a place: the disk would be what is tested. */
-        snprintf(dir, sizeof dir, "%s/fuzz_shards_%d", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp",
-                 (int)getpid());
-        if (fm_mkdirs(dir) != FM_OK) {
-            abort();
-        }
+        make_dir();
     }
     fm_shard_header h = {0};
     memcpy(&h, data, n < sizeof h ? n : sizeof h);

@@ -5,7 +5,7 @@
 set -eu
 kind=${1:-build}
 build="gcc g++ make cmake ninja-build pkg-config libdnnl-dev libjansson-dev libyaml-dev libpcre2-dev libutf8proc-dev libxxhash-dev zlib1g-dev libzstd-dev uthash-dev libprotobuf-c-dev libcurl4-openssl-dev libmicrohttpd-dev libxml2-dev libsqlite3-dev libpq-dev liblink-grammar-dev"
-test="libcmocka-dev curl libvips-tools libcld2-0 libopencc1.1 libopencc-data link-grammar-dictionaries-en"
+test="libcmocka-dev curl libvips-tools libcld2-0 libidn2-0 libopencc1.1 libopencc-data link-grammar-dictionaries-en"
 check="clang clang-format clang-tidy libclang-rt-dev"
 cross="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 case $kind in

@@ -32,6 +32,9 @@ int cli_parse(const cli_command *cmd, int argc, char **argv, void *obj, char **p
               int min_positional, int max_positional);
 /* The same with `key=value` words first read from a YAML file given as the first positional word. */
 int cli_fail(fm_status s); /* prints the error record; returns the exit code */
+/* What a command found: json itself with --json, else as text_of words it. Frees json; prints the error of a status
+ * other than FM_OK instead. Returns the exit code. */
+int cli_report(fm_status s, char *json, fm_status (*text_of)(char **text, const char *json));
 int cli_usage(const cli_command *cmd, const char *fmt, ...) FM_PRINTF(2, 3); /* exit code 2 */
 
 void cli_help(const cli_command *cmd);

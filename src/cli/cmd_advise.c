@@ -56,7 +56,7 @@ static fm_status of_run(char **json, const char *which, const advise_args *args)
 
 static int run(const cli_command *cmd, int argc, char **argv) {
     advise_args args = {0};
-    char *pos[64] = {0}, *json = NULL, *text = NULL;
+    char *pos[64] = {0}, *json = NULL;
     struct stat st;
     int n = 0;
     int rc = argc > 64 ? cli_usage(cmd, "too many arguments") : cli_parse(cmd, argc, argv, &args, pos, &n, 1, 1);
@@ -66,13 +66,7 @@ static int run(const cli_command *cmd, int argc, char **argv) {
     const char *which = pos[0] ? pos[0] : ""; /* cli_parse saw to it that it is there */
     bool folder = strchr(which, '/') || (stat(which, &st) == 0 && S_ISDIR(st.st_mode));
     fm_status s = folder ? of_folder(&json, which, args.apply) : of_run(&json, which, &args);
-    s = s == FM_OK && !cli_flags.json ? fm_registry_text(&text, json) : s;
-    rc = s == FM_OK ? 0 : cli_fail(s);
-    if (rc == 0 && json) {
-        printf(cli_flags.json ? "%s\n" : "%s", cli_flags.json ? json : text);
-    }
-    fm_string_free(text);
-    fm_string_free(json);
+    rc = cli_report(s, json, fm_registry_text);
     fm_options_free(&args, table);
     return rc;
 }

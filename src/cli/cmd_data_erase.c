@@ -4,7 +4,7 @@
 
 static int run(const cli_command *cmd, int argc, char **argv) {
     fm_erase_config cfg = {0};
-    char *pos[1], *json = NULL, *text = NULL;
+    char *pos[1], *json = NULL;
     int n = 0;
     fm_status s = fm_options_init(&cfg, fm_erase_options());
     if (s != FM_OK) {
@@ -13,18 +13,8 @@ static int run(const cli_command *cmd, int argc, char **argv) {
     int rc = cli_parse(cmd, argc, argv, &cfg, pos, &n, 1, 1);
     if (rc < 0) {
         s = fm_data_erase(&json, pos[0], &cfg);
-        if (s == FM_OK && !cli_flags.json) {
-            s = fm_data_erase_text(&text, json);
-        }
-        rc = s == FM_OK ? 0 : cli_fail(s);
-        if (s == FM_OK) {
-            cli_ui_clear();
-            fputs(cli_flags.json ? json : text, stdout);
-            fputs(cli_flags.json ? "\n" : "", stdout);
-        }
+        rc = cli_report(s, json, fm_data_erase_text);
     }
-    fm_string_free(json);
-    fm_string_free(text);
     fm_options_free(&cfg, fm_erase_options());
     return rc;
 }

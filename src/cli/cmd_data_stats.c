@@ -11,19 +11,9 @@ static int run(const cli_command *cmd, int argc, char **argv) {
     }
     int rc = cli_inputs(cmd, argc, argv, cfg);
     if (rc < 0) {
-        char *json = NULL, *text = NULL;
+        char *json = NULL;
         s = fm_data_stats(&json, cfg);
-        if (s == FM_OK && !cli_flags.json) {
-            s = fm_data_stats_text(&text, json);
-        }
-        rc = s == FM_OK ? 0 : cli_fail(s);
-        if (s == FM_OK) {
-            cli_ui_clear();
-            fputs(cli_flags.json ? json : text, stdout);
-            fputs(cli_flags.json ? "\n" : "", stdout);
-        }
-        fm_string_free(json);
-        fm_string_free(text);
+        rc = cli_report(s, json, fm_data_stats_text);
     }
     fm_stats_config_free(cfg);
     return rc;

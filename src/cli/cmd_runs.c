@@ -47,17 +47,6 @@ static const fm_option *report_options(void) {
 /* What a command does with the registry; *json is printed. */
 typedef fm_status (*action)(char **json, fm_registry *r, const runs_args *a, char **pos, int n);
 
-static int print(const char *json) {
-    char *text = NULL;
-    fm_status s = cli_flags.json ? FM_OK : fm_registry_text(&text, json);
-    if (s != FM_OK) {
-        return cli_fail(s);
-    }
-    printf(cli_flags.json ? "%s\n" : "%s", cli_flags.json ? json : text);
-    fm_string_free(text);
-    return 0;
-}
-
 static int perform(const cli_command *cmd, int argc, char **argv, int min, int max, action act) {
     runs_args a = {0};
     char *json = NULL, **pos = calloc((size_t)argc + 1, sizeof *pos);
@@ -68,9 +57,8 @@ static int perform(const cli_command *cmd, int argc, char **argv, int min, int m
     if (rc < 0) {
         s = fm_registry_open(&r, a.registry, false);
         s = s == FM_OK ? act(&json, r, &a, pos, n) : s;
-        rc = s != FM_OK ? cli_fail(s) : json ? print(json) : 0;
+        rc = cli_report(s, json, fm_registry_text);
     }
-    fm_string_free(json);
     fm_registry_close(r);
     fm_options_free(&a, cmd->options());
     free(pos);

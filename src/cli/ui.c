@@ -134,6 +134,19 @@ int cli_fail(fm_status s) {
     return rc;
 }
 
+int cli_report(fm_status s, char *json, fm_status (*text_of)(char **text, const char *json)) {
+    char *text = NULL;
+    s = s == FM_OK && json && !cli_flags.json ? text_of(&text, json) : s;
+    if (s == FM_OK && json) {
+        cli_ui_clear();
+        fputs(cli_flags.json ? json : text, stdout);
+        fputs(cli_flags.json ? "\n" : "", stdout);
+    }
+    fm_string_free(text);
+    fm_string_free(json);
+    return s == FM_OK ? 0 : cli_fail(s);
+}
+
 int cli_usage(const cli_command *cmd, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);

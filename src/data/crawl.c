@@ -16,6 +16,7 @@
 #include "data/html_rows.h"
 #include "data/manifest.h"
 #include "io/html.h"
+#include "net/idn.h"
 
 #define O(name) offsetof(fm_crawl_options, name)
 static const fm_option table[] = {
@@ -66,6 +67,12 @@ const fm_option *fm_crawl_option_table(void) {
 static fm_status add_seed(crawl *c, const char *text, size_t n, const char *where) {
     fm_str url = {0};
     if (!fm_url_canonical(&url, NULL, text, n)) {
+        for (size_t i = 0; i < n; i++) { /* a name in another script needs a library */
+            if ((unsigned char)text[i] >= 0x80 && fm_idn_open() != FM_OK) {
+                fm_str_free(&url);
+                return fm_error_context("%s: '%.*s'", where, (int)FM_MIN(n, (size_t)200), text);
+            }
+        }
         fm_status s = url.failed
                           ? fm_str_check(&url)
                           : fm_error_set(FM_ERR_ARGUMENT, __FILE__, __LINE__, "%s: '%.*s' is no http or https URL",

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "data/crawl_run.h"
+#include "net/idn.h"
 
 #define MOST_SITEMAPS 1000 /* of one host */
 
@@ -23,7 +24,16 @@ static bool below(fm_sv h, const char *name, bool exact) {
 
 static bool any_below(const fm_strlist *names, fm_sv h) {
     for (size_t i = 0; i < names->n; i++) {
-        if (below(h, names->item[i], false)) {
+        const char *name = names->item[i];
+        char ascii[FM_IDN_MAX];
+        bool other = false; /* a name in another script */
+        for (const char *p = name; *p; p++) {
+            other = other || (unsigned char)*p >= 0x80;
+        }
+        if (other && fm_idn_ascii(ascii, name, strlen(name))) {
+            name = ascii;
+        }
+        if (below(h, name, false)) {
             return true;
         }
     }

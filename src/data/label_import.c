@@ -167,7 +167,7 @@ static fm_status from_server(importer *m) {
 
 static fm_status import(importer *m) {
     const fm_label_settings *o = m->j->o;
-    m->ls = (fm_ls_options){.left = o->left, .right = o->right};
+    m->ls = (fm_ls_options){.left = o->left, .right = o->right, .from_name = o->from_name};
     FM_TRY(parse_ids(m));
     if (o->guide) {
         FM_TRY(fm_guide_load(&m->guide, o->guide));

@@ -342,14 +342,152 @@ static fm_status read_annotation(reading *k, const fm_json *task, const fm_json 
     return FM_OK;
 }
 
+/* ---- JSON-MIN --------------------------------------------------------------------------------- */
+
+typedef struct minimal {
+    const fm_ls_options *o;
+    fm_json *data, *result;
+    fm_str text; /* scratch */
+} minimal;
+
+/* A copy of a value as a member. */
+static fm_status put_copy(minimal *m, fm_json *to, const char *name, const fm_json *v) {
+    fm_json *copy = NULL;
+    fm_str_clear(&m->text);
+    FM_TRY(fm_json_dump(&m->text, v, 0));
+    FM_TRY(fm_str_check(&m->text));
+    FM_TRY(fm_json_parse(&copy, m->text.data, m->text.len, "a task"));
+    return fm_json_set(to, name, copy);
+}
+
+/* A result item without its value, which lives as long as the list of them. */
+static fm_status add_result(minimal *m, fm_json **item, const char *name, const char *type) {
+    *item = fm_json_new_object();
+    FM_TRY(fm_json_append(m->result, *item));
+    FM_TRY(fm_json_set(*item, "from_name", fm_json_new_str(name)));
+    return fm_json_set(*item, "type", fm_json_new_str(type));
+}
+
+/* The type of a result by its form, or NULL. */
+static const char *type_of(const fm_json *v) {
+    static const char *const types[] = {"choices", "labels", "hypertextlabels", "rating", "number"};
+    if (!fm_json_is_object(v)) {
+        return NULL;
+    }
+    for (size_t i = 0; i < FM_ARRAY_LEN(types); i++) {
+        if (fm_json_get(v, types[i])) {
+            return types[i];
+        }
+    }
+    return fm_json_get(v, "selected") ? "pairwise" : fm_json_is_array(fm_json_get(v, "text")) ? "textarea" : NULL;
+}
+
+/* One choice, or one answer, as a plain text. */
+static fm_status add_plain(minimal *m, const char *name, const fm_json *v, bool *taken) {
+    const fm_guide *g = m->o->guide;
+    size_t n = 0;
+    const char *p = fm_json_str(v, &n);
+    const bool named = m->o->from_name && strcmp(name, m->o->from_name) == 0;
+    const bool choice = p && g && g->kind == FM_GUIDE_CLASSIFICATION && fm_label_names_find(&g->labels, p, n) >= 0;
+    *taken = p && (named || choice);
+    if (!*taken) {
+        return FM_OK;
+    }
+    const bool answer = g && g->kind == FM_GUIDE_QA;
+    fm_json *item = NULL, *value = fm_json_new_object(), *list = fm_json_new_array();
+    fm_status s = add_result(m, &item, name, answer ? "textarea" : "choices");
+    if (s != FM_OK) {
+        fm_json_free(value);
+        fm_json_free(list);
+        return s;
+    }
+    s = fm_json_set(item, "value", value);
+    if (s != FM_OK) {
+        fm_json_free(list);
+        return s;
+    }
+    FM_TRY(fm_json_set(value, answer ? "text" : "choices", list));
+    return fm_json_append(list, fm_json_new_strn(p, n));
+}
+
+static fm_status sort_member(void *arg, const char *name, fm_json *v) {
+    static const char *const own[] = {"id",         "annotator", "annotation_id", "created_at",
+                                      "updated_at", "lead_time", "agreement"};
+    minimal *m = arg;
+    bool taken = false;
+    for (size_t i = 0; i < FM_ARRAY_LEN(own); i++) {
+        if (strcmp(name, own[i]) == 0) {
+            return FM_OK;
+        }
+    }
+    const bool list = fm_json_is_array(v);
+    for (size_t i = 0; i < (list ? fm_json_size(v) : 1); i++) {
+        const fm_json *one = list ? fm_json_at(v, i) : v;
+        const char *type = type_of(one);
+        fm_json *item = NULL;
+        if (!type) {
+            break;
+        }
+        FM_TRY(add_result(m, &item, name, type));
+        FM_TRY(put_copy(m, item, "value", one));
+        taken = true;
+    }
+    if (!taken) {
+        FM_TRY(add_plain(m, name, v, &taken));
+    }
+    return taken ? FM_OK : put_copy(m, m->data, name, v);
+}
+
+static fm_status put_member_of(minimal *m, fm_json *to, const char *as, const fm_json *item, const char *name) {
+    const fm_json *v = fm_json_get(item, name);
+    return v ? put_copy(m, to, as, v) : FM_OK;
+}
+
+/* An item of JSON-MIN as the task it was made from, with its one annotation. */
+static fm_status fill_task(minimal *m, fm_json *full, const fm_json *item) {
+    fm_json *list = fm_json_new_array(), *annotation = fm_json_new_object();
+    fm_status s = fm_json_set(full, "annotations", list);
+    if (s != FM_OK) {
+        fm_json_free(annotation);
+        return s;
+    }
+    FM_TRY(fm_json_append(list, annotation));
+    m->data = fm_json_new_object();
+    FM_TRY(fm_json_set(full, "data", m->data));
+    m->result = fm_json_new_array();
+    FM_TRY(fm_json_set(annotation, "result", m->result));
+    FM_TRY(put_member_of(m, full, "id", item, "id"));
+    FM_TRY(put_member_of(m, annotation, "id", item, "annotation_id"));
+    FM_TRY(put_member_of(m, annotation, "completed_by", item, "annotator"));
+    FM_TRY(put_member_of(m, annotation, "updated_at", item, "updated_at"));
+    FM_TRY(put_copy(m, full, "item", item)); /* to go through */
+    return fm_json_each(fm_json_get(full, "item"), sort_member, m);
+}
+
+static fm_status minimal_rows(fm_recs *out, const fm_json *item, const fm_ls_options *o, fm_tallies *counts) {
+    minimal m = {.o = o};
+    fm_json *full = fm_json_new_object();
+    if (!full) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for a task");
+    }
+    fm_status s = fill_task(&m, full, item);
+    s = s == FM_OK ? fm_ls_rows(out, full, o, counts) : s;
+    fm_str_free(&m.text);
+    fm_json_free(full);
+    return s;
+}
+
 fm_status fm_ls_rows(fm_recs *out, const fm_json *task, const fm_ls_options *o, fm_tallies *counts) {
     fm_json *data = fm_json_is_object(task) ? fm_json_get(task, "data") : NULL;
     const fm_json *list = data ? fm_json_get(task, "annotations") : NULL;
     list = list || !data ? list : fm_json_get(task, "completions"); /* before 1.0 */
+    if (fm_json_is_object(task) && !fm_json_is_object(data) && fm_json_get(task, "annotation_id")) {
+        return minimal_rows(out, task, o, counts);
+    }
     FM_TRY(fm_tally_add(counts, "tasks", 1));
     if (!fm_json_is_object(data) || !fm_json_is_array(list)) {
         FM_TRY(fm_tally_add(counts, "no task with data and annotations", 1));
-        return fm_recs_reject(out, 0, "no task with data and annotations (export as JSON, not JSON-MIN)", NULL,
+        return fm_recs_reject(out, 0, "no task with data and annotations (export as JSON or JSON-MIN)", NULL,
                               (fm_sv){NULL, 0});
     }
     if (fm_json_size(list) == 0) {

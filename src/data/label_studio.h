@@ -7,6 +7,10 @@
  *   textarea       "answer", a list where there are several
  *   pairwise       "chosen" and "rejected"
  *   rating, number "score"
+ * JSON-MIN, where results stand beside the data by the names of their controls, is read too: spans, ratings,
+ * comparisons and several choices are told by their form, one choice or answer by the control's name (from_name) or as
+ * a label of the guide.
+ *
  * A second control of one type has the column of its own name. Beside them: task_id, annotation_id, annotator,
  * updated_at, and ground_truth where it is set. */
 #ifndef FM_DATA_LABEL_STUDIO_H
@@ -19,6 +23,7 @@
 typedef struct fm_ls_options {
     const char *left, *right; /* data members behind the sides of a comparison */
     const fm_guide *guide;    /* or NULL */
+    const char *from_name;    /* JSON-MIN: the control whose choice or answer is a plain text, or NULL */
 } fm_ls_options;
 
 /* Adds the rows of one task; annotations that cannot be taken become refused rows with the reason. counts: "tasks",

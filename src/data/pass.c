@@ -497,8 +497,9 @@ static void free_worker(const fm_run *r, worker *w) {
         fm_step_ctx *c = &w->ctx[i];
         const fm_step_def *d = r->step[i].def;
         if (c->local && d->local_free) {
-            d->local_free(&r->step[i], c->local);
+            d->local_free(c->local);
         }
+        fm_free(c->local);
         fm_str_free(&c->tmp[0]);
         fm_str_free(&c->tmp[1]);
         fm_tallies_free(&c->counts);
@@ -532,8 +533,13 @@ static fm_status new_worker(const fm_run *r, worker *w, int thread) {
         w->ctx[i].thread = thread;
         bool runs =
             ((int)i >= r->pass.first && (int)i < r->pass.end) || (int)i == r->pass.apply || (int)i == r->pass.observe;
-        if (runs && r->step[i].def->local_new) {
-            FM_TRY(r->step[i].def->local_new(&r->step[i], &w->ctx[i].local));
+        const fm_step_def *d = r->step[i].def;
+        if (runs && d->local_bytes) {
+            void *local = w->ctx[i].local = fm_calloc(1, d->local_bytes);
+            if (!local) {
+                FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate a thread of the step %s", d->name);
+            }
+            FM_TRY(d->local_init ? d->local_init(&r->step[i], local) : FM_OK);
         }
     }
     return FM_OK;

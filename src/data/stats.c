@@ -1,6 +1,7 @@
 /* data stats: what a dataset holds, in one pass. Memory: a fixed amount a column, and `memory` for sorting the hashes
  * that tell duplicates. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -10,6 +11,7 @@
 #include "base/progress.h"
 #include "data/classes.h"
 #include "data/column_stats.h"
+#include "data/langid.h"
 #include "data/lengths.h"
 #include "data/records.h"
 #include "data/sorter.h"
@@ -19,6 +21,7 @@ struct fm_stats_config {
     fm_strlist input;
     char *format, *text_column, *label;
     int64_t memory;
+    bool languages;
 };
 
 static const fm_option table[] = {
@@ -30,6 +33,8 @@ static const fm_option table[] = {
      "column whose lengths, scripts and duplicates are counted"},
     {"label", FM_OPT_STR, offsetof(fm_stats_config, label), "label", 0, 0, NULL, "label_column", "NAME",
      "column whose values are classes"},
+    {"languages", FM_OPT_BOOL, offsetof(fm_stats_config, languages), "true", 0, 0, NULL, NULL, NULL,
+     "count rows by language, told from the first 8 KiB of the text (where CLD2 is installed)"},
     {"memory", FM_OPT_BYTES, offsetof(fm_stats_config, memory), "512MiB", 1 << 20, 1e15, NULL, NULL, NULL,
      "for sorting hashes of rows; more goes to a temporary file"},
     {0},
@@ -98,6 +103,14 @@ static int script_of(uint32_t cp) {
 
 /* ---- the pass --------------------------------------------------------------------------------- */
 
+#define MOST_LANGUAGES 256
+#define LANGUAGE_BYTES 8192
+
+typedef struct language {
+    const char *code; /* constant */
+    int64_t rows, bytes;
+} language;
+
 typedef struct stats {
     const fm_stats_config *c;
     fm_records *in;
@@ -108,7 +121,27 @@ typedef struct stats {
     char sorter_path[64];
     int64_t rows, text_rows, text_bytes, distinct;
     int64_t script_rows[N_SCRIPTS + 1], script_chars[N_SCRIPTS]; /* the last: no letter at all */
+    language language[MOST_LANGUAGES];
+    int n_languages;
+    bool languages; /* CLD2 is there */
 } stats;
+
+/* By the beginning of the text: enough to tell, and a book costs no more than a page. */
+static void read_language(stats *k, fm_sv t) {
+    fm_langid found;
+    int i = 0;
+    fm_langid_detect(&found, (fm_sv){t.ptr, FM_MIN(t.len, LANGUAGE_BYTES)});
+    const char *code = found.reliable ? found.code : "und";
+    while (i < k->n_languages && strcmp(k->language[i].code, code) != 0) {
+        i++;
+    }
+    if (i < MOST_LANGUAGES) {
+        k->n_languages = FM_MAX(k->n_languages, i + 1);
+        k->language[i].code = code;
+        k->language[i].rows++;
+        k->language[i].bytes += (int64_t)t.len;
+    }
+}
 
 static void read_text(stats *k, fm_sv t) {
     int64_t chars = 0, of[N_SCRIPTS] = {0};
@@ -153,6 +186,9 @@ static fm_status read_rows(stats *k) {
         bool has_text = text && text->kind == FM_CELL_TEXT;
         if (has_text) {
             read_text(k, text->text);
+            if (k->languages) {
+                read_language(k, text->text);
+            }
         }
         const uint64_t hash = has_text ? fm_cell_hash(text) : fm_rec_hash(r);
         FM_TRY(fm_sorter_push(k->sorter, &hash));
@@ -239,6 +275,31 @@ static fm_status scripts_json(fm_json *o, const stats *k) {
     return FM_OK;
 }
 
+static int most_rows(const void *a, const void *b) {
+    const language *x = a, *y = b;
+    return x->rows != y->rows ? (x->rows < y->rows ? 1 : -1) : strcmp(x->code, y->code);
+}
+
+/* null: nothing can tell them here. */
+static fm_status languages_json(fm_json *o, stats *k) {
+    if (!k->languages) {
+        return fm_json_set(o, "languages", fm_json_new_null());
+    }
+    fm_json *list = fm_json_new_array();
+    FM_TRY(fm_json_set(o, "languages", list));
+    qsort(k->language, (size_t)k->n_languages, sizeof *k->language, most_rows);
+    for (int i = 0; i < k->n_languages; i++) {
+        const double share = (double)k->language[i].rows / (double)FM_MAX(k->text_rows, 1);
+        fm_json *e = fm_json_new_object();
+        FM_TRY(fm_json_append(list, e));
+        FM_TRY(fm_json_set(e, "language", fm_json_new_str(k->language[i].code)));
+        FM_TRY(set_int(e, "rows", k->language[i].rows));
+        FM_TRY(set_int(e, "bytes", k->language[i].bytes));
+        FM_TRY(fm_json_set(e, "share", fm_json_new_num(share)));
+    }
+    return FM_OK;
+}
+
 static fm_status report(fm_json *o, stats *k) {
     FM_TRY(set_int(o, "files", (int64_t)fm_records_n_files(k->in)));
     FM_TRY(set_int(o, "rows", k->rows));
@@ -246,6 +307,7 @@ static fm_status report(fm_json *o, stats *k) {
     if (k->text_rows > 0) {
         FM_TRY(text_json(o, k));
         FM_TRY(scripts_json(o, k));
+        FM_TRY(languages_json(o, k));
     }
     fm_json *d = fm_json_new_object(), *v = NULL;
     FM_TRY(fm_json_set(o, "duplicates", d));
@@ -270,6 +332,8 @@ static fm_status all(stats *k, fm_json *o) {
     }
     fm_records_options ro = {.input = c->input, .format = c->format};
     FM_TRY(fm_records_open(&k->in, &ro));
+    k->languages = c->languages && fm_langid_open() == FM_OK;
+    fm_error_clear();
     FM_TRY(fm_column_stats_new(&k->columns));
     snprintf(k->sorter_path, sizeof k->sorter_path, "/tmp/fathom-stats-%ld", (long)getpid());
     FM_TRY(fm_sorter_new(&k->sorter, 1, c->memory, k->sorter_path));
@@ -376,6 +440,17 @@ static void put_all(fm_str *s, const fm_json *o) {
         const fm_json *e = fm_json_at(scripts, i);
         fm_str_printf(s, "%s%-10s %6.2f%% of letters, main script of %lld rows\n", i ? "" : "\n", word(e, "script"),
                       100 * fm_json_num(fm_json_get(e, "share"), 0), whole(e, "rows"));
+    }
+    const fm_json *languages = fm_json_get(o, "languages");
+    for (size_t i = 0; fm_json_is_array(languages) && i < fm_json_size(languages) && i < 20; i++) {
+        const fm_json *e = fm_json_at(languages, i);
+        const char *code = word(e, "language");
+        fm_str_printf(s, "%s%-10s %6.2f%% of rows, %lld rows\n", i ? "" : "\n",
+                      strcmp(code, "und") == 0 ? "unknown" : code, 100 * fm_json_num(fm_json_get(e, "share"), 0),
+                      whole(e, "rows"));
+    }
+    if (fm_json_is_array(languages) && fm_json_size(languages) > 20) {
+        fm_str_printf(s, "  ... and %zu more languages (--json lists all)\n", fm_json_size(languages) - 20);
     }
     if (fm_json_get(o, "classes")) {
         put_classes(s, fm_json_get(o, "classes"));

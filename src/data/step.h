@@ -47,7 +47,7 @@ typedef struct fm_step_env {
 typedef struct fm_step_ctx {
     fm_step *step;
     fm_bump *arena; /* lives as long as the batch: what cells point to comes from here */
-    void *local;    /* this thread's own (local_new), or NULL */
+    void *local;    /* this thread's own (local_bytes), or NULL */
     int thread;
     fm_str tmp[2];     /* scratch; cleared by whoever uses it */
     fm_tallies counts; /* of this batch */
@@ -68,10 +68,11 @@ struct fm_step_def {
     fm_status (*row)(fm_step_ctx *c, fm_rec *r);
     fm_status (*observe)(fm_step_ctx *c, fm_rec *r); /* may set r->note, which comes back in apply */
     fm_status (*resolve)(fm_step *s);
-    fm_status (*apply)(fm_step_ctx *c, fm_rec *r); /* r->ordinal, r->note are set */
-    fm_status (*tail)(fm_step_ctx *c);             /* fm_step_emit adds rows at the end */
-    fm_status (*local_new)(fm_step *s, void **out);
-    void (*local_free)(fm_step *s, void *local);
+    fm_status (*apply)(fm_step_ctx *c, fm_rec *r);    /* r->ordinal, r->note are set */
+    fm_status (*tail)(fm_step_ctx *c);                /* fm_step_emit adds rows at the end */
+    size_t local_bytes;                               /* of what each thread has for itself, zeroed; 0 = nothing */
+    fm_status (*local_init)(fm_step *s, void *local); /* or NULL; local_free follows even when it fails */
+    void (*local_free)(void *local);                  /* what is in it; the block itself is the frame's */
     fm_status (*report)(fm_step *s, fm_str *json); /* appends a JSON object for the manifest (after resolve), or NULL */
 };
 

@@ -155,21 +155,8 @@ static void augment_close(fm_step *step) {
     }
 }
 
-static fm_status local_new(fm_step *step, void **out) {
-    FM_UNUSED(step);
-    *out = fm_calloc(1, sizeof(fm_augment_room));
-    if (!*out) {
-        FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate a thread of a step");
-    }
-    return FM_OK;
-}
-
-static void local_free(fm_step *step, void *local) {
-    FM_UNUSED(step);
-    if (local) {
-        fm_augment_room_free(local);
-        fm_free(local);
-    }
+static void local_free(void *local) {
+    fm_augment_room_free(local);
 }
 
 /* The text of one copy into x->tmp[0]. */
@@ -248,6 +235,6 @@ const fm_step_def fm_step_augment = {
     .open = augment_open,
     .close = augment_close,
     .row = augment_row,
-    .local_new = local_new,
+    .local_bytes = sizeof(fm_augment_room),
     .local_free = local_free,
 };

@@ -43,28 +43,15 @@ typedef struct local {
     fm_str out;
 } local;
 
-static void local_free(fm_step *s, void *data) {
+static void local_free(void *data) {
     local *l = data;
-    FM_UNUSED(s);
-    if (l) {
-        fm_chinese_free(l->converter);
-        fm_str_free(&l->out);
-        fm_free(l);
-    }
+    fm_chinese_free(l->converter);
+    fm_str_free(&l->out);
 }
 
-static fm_status local_new(fm_step *s, void **out) {
-    local *l = fm_calloc(1, sizeof *l);
-    if (!l) {
-        FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate a step");
-    }
-    fm_status st = fm_chinese_new(&l->converter, config_of(s->opt));
-    if (st != FM_OK) {
-        fm_free(l);
-        return st;
-    }
-    *out = l;
-    return FM_OK;
+static fm_status local_init(fm_step *s, void *data) {
+    local *l = data;
+    return fm_chinese_new(&l->converter, config_of(s->opt));
 }
 
 static fm_status chinese_row(fm_step_ctx *x, fm_rec *r) {
@@ -102,6 +89,7 @@ const fm_step_def fm_step_chinese = {
     .options_bytes = sizeof(chinese_options),
     .open = chinese_open,
     .row = chinese_row,
-    .local_new = local_new,
+    .local_bytes = sizeof(local),
+    .local_init = local_init,
     .local_free = local_free,
 };

@@ -212,21 +212,8 @@ static void domain_close(fm_step *step) {
 
 /* ---- the rows ---- */
 
-static fm_status local_new(fm_step *step, void **out) {
-    FM_UNUSED(step);
-    *out = fm_calloc(1, sizeof(fm_domain_text));
-    if (!*out) {
-        FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate a step");
-    }
-    return FM_OK;
-}
-
-static void local_free(fm_step *step, void *data) {
-    FM_UNUSED(step);
-    if (data) {
-        fm_domain_text_free(data);
-        fm_free(data);
-    }
+static void local_free(void *local) {
+    fm_domain_text_free(local);
 }
 
 static fm_status domain_row(fm_step_ctx *x, fm_rec *r) {
@@ -431,6 +418,6 @@ const fm_step_def fm_step_domain = {
     .resolve = domain_resolve,
     .apply = domain_apply,
     .report = domain_report,
-    .local_new = local_new,
+    .local_bytes = sizeof(fm_domain_text),
     .local_free = local_free,
 };

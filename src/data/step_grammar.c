@@ -65,23 +65,10 @@ static void grammar_close(fm_step *step) {
     }
 }
 
-static fm_status local_new(fm_step *step, void **out) {
-    FM_UNUSED(step);
-    *out = fm_calloc(1, sizeof(local));
-    if (!*out) {
-        FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate a step");
-    }
-    return FM_OK;
-}
-
-static void local_free(fm_step *step, void *data) {
+static void local_free(void *data) {
     local *l = data;
-    FM_UNUSED(step);
-    if (l) {
-        fm_word_list_free(&l->list);
-        fm_str_free(&l->sentence);
-        fm_free(l);
-    }
+    fm_word_list_free(&l->list);
+    fm_str_free(&l->sentence);
 }
 
 typedef struct tally {
@@ -184,6 +171,6 @@ const fm_step_def fm_step_grammar = {
     .open = grammar_open,
     .close = grammar_close,
     .row = grammar_row,
-    .local_new = local_new,
+    .local_bytes = sizeof(local),
     .local_free = local_free,
 };

@@ -105,25 +105,19 @@ static void minhash_close(fm_step *step) {
     }
 }
 
-static void local_free(fm_step *step, void *data) {
+static void local_free(void *data) {
     local *l = data;
-    FM_UNUSED(step);
     fm_minhash_room_free(&l->room);
     fm_free(l->value);
-    fm_free(l);
 }
 
-static fm_status local_new(fm_step *step, void **out) {
+static fm_status local_init(fm_step *step, void *data) {
     const state *s = step->state;
-    local *l = fm_calloc(1, sizeof *l);
-    if (l) {
-        l->value = fm_malloc((size_t)s->p.bands * (size_t)s->p.rows * sizeof *l->value);
-    }
-    if (!l || !l->value) {
-        fm_free(l);
+    local *l = data;
+    l->value = fm_malloc((size_t)s->p.bands * (size_t)s->p.rows * sizeof *l->value);
+    if (!l->value) {
         FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate a signature");
     }
-    *out = l;
     return FM_OK;
 }
 
@@ -313,7 +307,8 @@ const fm_step_def fm_step_minhash = {
     .observe = minhash_observe,
     .resolve = minhash_resolve,
     .apply = minhash_apply,
-    .local_new = local_new,
+    .local_bytes = sizeof(local),
+    .local_init = local_init,
     .local_free = local_free,
     .report = minhash_report,
 };

@@ -96,21 +96,8 @@ static void perplexity_close(fm_step *step) {
     }
 }
 
-static fm_status local_new(fm_step *s, void **out) {
-    FM_UNUSED(s);
-    *out = fm_calloc(1, sizeof(fm_ngram_line));
-    if (!*out) {
-        FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate a step");
-    }
-    return FM_OK;
-}
-
-static void local_free(fm_step *s, void *data) {
-    FM_UNUSED(s);
-    if (data) {
-        fm_ngram_line_free(data);
-        fm_free(data);
-    }
+static void local_free(void *local) {
+    fm_ngram_line_free(local);
 }
 
 static fm_status score(fm_step_ctx *x, fm_ngram_score *out, fm_sv text) {
@@ -176,6 +163,6 @@ const fm_step_def fm_step_perplexity = {
     .open = perplexity_open,
     .close = perplexity_close,
     .row = perplexity_row,
-    .local_new = local_new,
+    .local_bytes = sizeof(fm_ngram_line),
     .local_free = local_free,
 };

@@ -111,19 +111,8 @@ static void privacy_close(fm_step *step) {
     }
 }
 
-static fm_status local_new(fm_step *step, void **out) {
-    FM_UNUSED(step);
-    *out = fm_calloc(1, sizeof(fm_pii_spans));
-    if (!*out) {
-        FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate a list of places");
-    }
-    return FM_OK;
-}
-
-static void local_free(fm_step *step, void *data) {
-    FM_UNUSED(step);
-    fm_pii_spans_free(data);
-    fm_free(data);
+static void local_free(void *local) {
+    fm_pii_spans_free(local);
 }
 
 /* ---- pseudonyms ------------------------------------------------------------------------------- */
@@ -337,6 +326,6 @@ const fm_step_def fm_step_privacy = {
     .open = privacy_open,
     .close = privacy_close,
     .row = privacy_row,
-    .local_new = local_new,
+    .local_bytes = sizeof(fm_pii_spans),
     .local_free = local_free,
 };

@@ -131,19 +131,8 @@ static void quality_close(fm_step *step) {
     }
 }
 
-static fm_status local_new(fm_step *step, void **out) {
-    FM_UNUSED(step);
-    *out = fm_calloc(1, sizeof(fm_quality));
-    if (!*out) {
-        FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate the quality rules");
-    }
-    return FM_OK;
-}
-
-static void local_free(fm_step *step, void *data) {
-    FM_UNUSED(step);
-    fm_quality_free(data);
-    fm_free(data);
+static void local_free(void *local) {
+    fm_quality_free(local);
 }
 
 static fm_status quality_row(fm_step_ctx *x, fm_rec *r) {
@@ -195,6 +184,6 @@ const fm_step_def fm_step_quality = {
     .open = quality_open,
     .close = quality_close,
     .row = quality_row,
-    .local_new = local_new,
+    .local_bytes = sizeof(fm_quality),
     .local_free = local_free,
 };

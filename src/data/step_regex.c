@@ -88,28 +88,22 @@ static void regex_close(fm_step *s) {
     }
 }
 
-static void local_free(fm_step *s, void *data) {
+static void local_free(void *data) {
     local *l = data;
-    FM_UNUSED(s);
     pcre2_match_data_free(l->match);
     pcre2_match_context_free(l->limits);
-    fm_free(l);
 }
 
-static fm_status local_new(fm_step *s, void **out) {
-    local *l = fm_calloc(1, sizeof *l);
-    if (!l) {
-        FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate a matcher");
-    }
+static fm_status local_init(fm_step *s, void *data) {
+    local *l = data;
+    FM_UNUSED(s);
     l->match = pcre2_match_data_create(32, NULL);
     l->limits = pcre2_match_context_create(NULL);
     if (!l->match || !l->limits) {
-        local_free(s, l);
         FM_FAIL(FM_ERR_NO_MEMORY, "cannot allocate a matcher");
     }
     /* A pattern that goes wild on one row costs a second, not the night. */
     pcre2_set_match_limit(l->limits, 10000000);
-    *out = l;
     return FM_OK;
 }
 
@@ -205,6 +199,7 @@ const fm_step_def fm_step_regex = {
     .open = regex_open,
     .close = regex_close,
     .row = regex_row,
-    .local_new = local_new,
+    .local_bytes = sizeof(local),
+    .local_init = local_init,
     .local_free = local_free,
 };

@@ -1,12 +1,14 @@
 /* See url.h. */
 #include "net/url.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "net/idn.h"
 
 #define MOST_PARAMETERS 64
 
@@ -129,8 +131,33 @@ static void clean_path(fm_str *out, size_t from) {
 
 /* ---- parts of a reference ----------------------------------------------------------------------- */
 
+static bool is_name(char c) {
+    return is_alpha(c) || is_digit(c) || one_of("-._", c);
+}
+
+/* A host with characters that are not ASCII as the name it has in the DNS, then ":PORT", into buf; its length, 0 when
+ * it has none. */
+static size_t ascii_authority(char *buf, size_t cap, const char *p, const char *end) {
+    char name[FM_IDN_MAX];
+    const char *colon = memchr(p, ':', (size_t)(end - p));
+    const size_t host = (size_t)((colon ? colon : end) - p), rest = (size_t)(end - p) - host;
+    if (!fm_idn_ascii(name, p, host) || strlen(name) + rest >= cap) {
+        return 0;
+    }
+    return (size_t)snprintf(buf, cap, "%s%.*s", name, (int)rest, p + host);
+}
+
 /* "HOST[:PORT]" into out, behind the scheme. */
 static bool put_authority(fm_str *out, const char *p, const char *end, bool tls) {
+    char ascii[2 * FM_IDN_MAX];
+    for (const char *q = p; q < end; q++) {
+        if ((unsigned char)*q >= 0x80) {
+            const size_t n = ascii_authority(ascii, sizeof ascii, p, end);
+            p = ascii;
+            end = ascii + n;
+            break;
+        }
+    }
     const char *host_end = p;
     if (p < end && *p == '[') {
         for (host_end = p + 1; host_end < end && (hex(*host_end) >= 0 || *host_end == ':' || *host_end == '.');) {
@@ -141,7 +168,7 @@ static bool put_authority(fm_str *out, const char *p, const char *end, bool tls)
         }
         host_end++;
     } else {
-        while (host_end < end && (is_alpha(*host_end) || is_digit(*host_end) || one_of("-._", *host_end))) {
+        while (host_end < end && is_name(*host_end)) {
             host_end++;
         }
     }

@@ -15,7 +15,8 @@
 /* Replaces *out by the http or https URL that ref[0..n) means on the page `base` (a URL from here, or NULL), without
  * fragment: scheme and host in lower case, no default port, no dot segments, %XX where they are needed and nowhere
  * else, query parameters and path parts that name sessions or campaigns (PHPSESSID, utm_source ...) left out. False for
- * other schemes, what is no URL, users and passwords, hosts that are not ASCII; check *out for memory. */
+ * other schemes, what is no URL, users and passwords; check *out for memory. Hosts in other scripts have the form of
+ * the DNS (idn.h). */
 bool fm_url_canonical(fm_str *out, const char *base, const char *ref, size_t n);
 
 /* Parts of such a URL, as views into it. */

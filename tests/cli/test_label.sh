@@ -65,6 +65,45 @@ m = json.load(open("kinds.jsonl.manifest.json"))
 assert m["counts"]["skipped by the annotator"] == 1 and m["counts"]["without an annotation"] == 1 and m["refused"] == 4 and m["rows"] == 4
 P
 
+# JSON-MIN gives the same rows, also as objects one after the other
+python3 - <<'P'
+import json
+def small(t, a):
+    out = dict(t["data"], id=t["id"], annotator=a["completed_by"], annotation_id=a["id"], lead_time=1.5)
+    if "updated_at" in a: out["updated_at"] = a["updated_at"]
+    by = {}
+    for x in a["result"]:
+        if x["type"] != "relation":
+            by.setdefault(x.get("from_name", x["type"]), []).append((x["type"], x.get("value", {})))
+    for name, items in by.items():
+        v = [x["choices"][0] if k == "choices" and len(x["choices"]) == 1 else x["text"][0] if k == "textarea" and len(x["text"]) == 1 else x for k, x in items]
+        out[name] = v[0] if items[-1][0] in ("choices", "textarea") and len(v) == 1 else v
+    return out
+for name in ("export", "kinds"):
+    tasks = [t for t in json.load(open(name + ".json")) if t.get("annotations")]
+    rows = [small(t, a) for t in tasks for a in t["annotations"] if not a["was_cancelled"] and not any(r["type"] == "brushlabels" for r in a["result"])]
+    json.dump(rows, open(name + "_min.json", "w"), indent=1)
+    open(name + "_lines.json", "w").write("".join(json.dumps(r) + "\n" for r in rows))
+P
+label 0 import -i export.json -o full.jsonl
+for form in min lines; do
+    label 0 import -i export_$form.json -o small.jsonl --from-name sentiment --overwrite
+    same full.jsonl small.jsonl
+    label 0 import -i export_$form.json -o small.jsonl --guide guide.yaml --overwrite
+    same full.jsonl small.jsonl
+done
+label 0 import -i export_min.json -o small.jsonl --from-name mood --overwrite --rejects small_bad.jsonl
+[ "$(wc -l < small.jsonl)" = 0 ] || die "a choice of another control"
+has small_bad.jsonl "annotation without a result"
+label 0 import -i kinds_min.json -o small.jsonl --from-name textarea --overwrite --rejects small_bad2.jsonl
+python3 - <<'P'
+import json
+rows = {r["annotation_id"]: r for r in map(json.loads, open("small.jsonl"))}
+full = {r["annotation_id"]: r for r in map(json.loads, open("kinds.jsonl"))}
+assert rows[1]["entities"] == full[1]["entities"]
+assert rows[5]["chosen"] == "B" and rows[6]["labels"] == ["x", "y"] and rows[4]["score"] == 4, rows
+P
+
 # the guide: names, definitions, examples; versions
 label 0 import -i export.json -o rows.jsonl --guide guide.yaml
 [ "$(wc -l < rows.jsonl)" = 24 ] || die "not 24 rows"

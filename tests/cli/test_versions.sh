@@ -21,6 +21,24 @@ run 0 "$fathom" data check "$tmp/v1.jsonl"
 has out "9.0 times"
 run 0 "$fathom" data check "$tmp/v1.jsonl" --label n
 hasnt out "times the rows"
+cat > "$tmp/languages.jsonl" << 'J'
+{"text":"All human beings are born free and equal in dignity and rights. They are endowed with reason and conscience."}
+{"text":"Toute personne a droit à l'éducation. L'éducation doit être gratuite, au moins en ce qui concerne l'enseignement élémentaire."}
+{"text":"Everyone has the right to life, liberty and security of person, and nobody shall be held in slavery."}
+{"text":"42"}
+J
+run 0 "$fathom" data stats "$tmp/languages.jsonl" --json
+if grep -q '"languages": null' "$tmp/out"; then
+    echo "no CLD2: languages are not counted"
+else
+    has out '"languages": [{"language": "en", "rows": 2, "bytes": '
+    has out '{"language": "fr", "rows": 1,'
+    has out '{"language": "und", "rows": 1,'
+    run 0 "$fathom" data stats "$tmp/languages.jsonl"
+    has out '50.00% of rows, 2 rows'
+fi
+run 0 "$fathom" data stats "$tmp/languages.jsonl" --json --no-languages
+has out '"languages": null'
 run 0 "$fathom" data stats "$tmp/v1.jsonl" --text-column nothing --label n
 has out "have the content"
 run 2 "$fathom" data stats
