@@ -92,6 +92,10 @@ typedef struct fm_freeze_report {
 } fm_freeze_report;
 FM_API FM_MUST_CHECK fm_status fm_data_freeze(fm_freeze_report *out, const fm_freeze_options *o);
 
+/* Whether a row of the file (any input format) has this text in one of its columns, or as the first turn of its
+ * conversation, whatever its case, blanks and punctuation. */
+FM_API FM_MUST_CHECK fm_status fm_data_has_row(bool *has, const char *path, const char *text);
+
 typedef struct fm_pack_report {
     size_t size;
     int64_t n_files, n_rows, n_bad, n_documents, n_tokens, n_bytes, n_shards, n_cut, n_split, n_dropped, n_eval_tokens,

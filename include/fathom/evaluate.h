@@ -26,6 +26,7 @@ FM_API const char *fm_eval_task_name(int i, const char **help);
  *   groups      [{name, n, metrics: {NAME: value}}]       parts of a benchmark (subjects)
  *   slices      [{by, value, n, metrics: {NAME: {value, low, high}}}]
  *   worst       [{file, line, ...}]                       rows with the lowest score first
+ *   samples     [{file, line, ...}]                       a few rows spread over the data
  *   compare     {model, metrics: {NAME: {value, difference, low, high, p}}, worst: [...]}
  *   efficiency  {seconds, tokens, tokens_per_second, prompt_tokens_reused, peak_memory_bytes, ...}
  *   findings    [{kind, evidence, advice, changes: [{for, key, from, to}]}]

@@ -32,6 +32,14 @@ typedef struct fm_run_filter {
     const char *tag;
     const char *input; /* path or hash of data, model or tokenizer that the run read, or of a file it made */
     int64_t limit;     /* newest first; 0 = all */
+    const char *name;  /* a part of the name */
+    const char *since; /* "2026-11-02", "2026-11-02T15:30" (UTC), or an age: "12h", "7d" */
+    const char *sort;  /* a figure, "seconds" or "name", smallest first; "-acc": largest first; NULL: newest first */
+    /* Runs whose data has a row, and runs that went on from their models: called for every file that runs read as
+     * data and that is still what it was. NULL: not asked for. */
+    fm_status (*has_row)(void *user, const char *path, bool *has);
+    void *user;
+    int64_t *n_unknown; /* files that are gone or have changed; or NULL */
 } fm_run_filter;
 /* JSON (fm_string_free): [{id, name, kind, status, started, seconds, output_dir, figures: {NAME: VALUE}, tags: []}] */
 FM_API FM_MUST_CHECK fm_status fm_registry_list(char **json, fm_registry *r, const fm_run_filter *f);
@@ -40,6 +48,8 @@ FM_API FM_MUST_CHECK fm_status fm_registry_list(char **json, fm_registry *r, con
 FM_API FM_MUST_CHECK fm_status fm_registry_show(char **json, fm_registry *r, const char *which);
 /* {runs: [...], config: [{key, values: [...]}] that differ, figures: [{name, values: [...]}]} */
 FM_API FM_MUST_CHECK fm_status fm_registry_compare(char **json, fm_registry *r, const char *const *which, int n);
+/* The same as a page with curves over each other (fm_string_free). */
+FM_API FM_MUST_CHECK fm_status fm_registry_compare_html(char **html, fm_registry *r, const char *const *which, int n);
 /* What list, show and compare gave, as text for people (fm_string_free). */
 FM_API FM_MUST_CHECK fm_status fm_registry_text(char **out, const char *json);
 /* {kind, output_dir, findings: [...]}: what a run's own numbers said at its end. */

@@ -392,3 +392,12 @@ fm_status fm_json_dump(fm_str *out, const fm_json *j, int indent) {
     dump(out, j, indent, 0);
     return fm_str_check(out);
 }
+
+fm_status fm_json_copy(fm_json **out, const fm_json *j) {
+    fm_str text = {0};
+    *out = NULL;
+    fm_status s = fm_json_dump(&text, j, 0);
+    s = s == FM_OK ? fm_json_parse(out, text.data, text.len, "copy") : s;
+    fm_str_free(&text);
+    return s;
+}

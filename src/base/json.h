@@ -54,6 +54,8 @@ FM_MUST_CHECK fm_status fm_json_set(fm_json *object, const char *key, fm_json *v
 void fm_json_remove(fm_json *object, const char *key); /* nothing when it is missing */
 FM_MUST_CHECK fm_status fm_json_append(fm_json *array, fm_json *value);
 /* Appends the text; indent 0 = one line. */
+/* A copy that shares nothing with j. */
+FM_MUST_CHECK fm_status fm_json_copy(fm_json **out, const fm_json *j);
 FM_MUST_CHECK fm_status fm_json_dump(fm_str *out, const fm_json *j, int indent);
 
 #endif

@@ -3,10 +3,11 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "fathom/data.h"
 #include "fathom/runs.h"
 
 typedef struct runs_args {
-    char *registry, *kind, *status, *tag, *input, *output;
+    char *registry, *kind, *status, *tag, *input, *output, *row, *name, *since, *sort;
     int64_t limit;
 } runs_args;
 
@@ -22,11 +23,23 @@ static const fm_option list_table[] = {
     {F(tag), .type = FM_OPT_STR, .help = "Only runs with this tag."},
     {F(input), .type = FM_OPT_STR, .metavar = "PATH|HASH",
      .help = "Only runs that read or wrote this file or folder: from data to the models trained on it."},
+    {F(row), .type = FM_OPT_STR, .metavar = "TEXT",
+     .help = "Only runs whose data has a row with this text in a column, and those that went on from their models."},
+    {F(name), .type = FM_OPT_STR, .metavar = "TEXT", .help = "Only runs with this in their name."},
+    {F(since), .type = FM_OPT_STR, .metavar = "TIME", .help = "Only runs from then on: 2026-11-02, or 7d, 12h ago."},
+    {F(sort), .type = FM_OPT_STR, .metavar = "FIGURE",
+     .help = "By a figure, seconds or name, smallest first; --sort=-acc: largest first. Else newest first."},
     {F(limit), .type = FM_OPT_INT, .def = "50", .min = 0, .max = 1e9, .help = "Newest runs to list; 0 = all."},
     REGISTRY,
     {0},
 };
 static const fm_option plain_table[] = {REGISTRY, {0}};
+static const fm_option compare_table[] = {
+    {F(output), .type = FM_OPT_STR, .aliases = "o", .metavar = "FILE.html",
+     .help = "A page with curves over each other instead of the table."},
+    REGISTRY,
+    {0},
+};
 static const fm_option report_table[] = {
     {F(output), .type = FM_OPT_STR, .aliases = "o", .metavar = "FILE.html",
      .help = "Where the page goes; without it to standard output."},
@@ -39,6 +52,9 @@ static const fm_option *list_options(void) {
 }
 static const fm_option *plain_options(void) {
     return plain_table;
+}
+static const fm_option *compare_options(void) {
+    return compare_table;
 }
 static const fm_option *report_options(void) {
     return report_table;
@@ -65,39 +81,64 @@ static int perform(const cli_command *cmd, int argc, char **argv, int min, int m
     return rc;
 }
 
+static fm_status has_row(void *user, const char *path, bool *has) {
+    return fm_data_has_row(has, path, user);
+}
+
 static fm_status do_list(char **json, fm_registry *r, const runs_args *a, char **pos, int n) {
+    int64_t unknown = 0;
     (void)pos;
     (void)n;
-    return fm_registry_list(
-        json, r,
-        &(fm_run_filter){.kind = a->kind, .status = a->status, .tag = a->tag, .input = a->input, .limit = a->limit});
+    fm_status s = fm_registry_list(json, r,
+                                   &(fm_run_filter){.kind = a->kind,
+                                                    .status = a->status,
+                                                    .tag = a->tag,
+                                                    .input = a->input,
+                                                    .limit = a->limit,
+                                                    .name = a->name,
+                                                    .since = a->since,
+                                                    .sort = a->sort,
+                                                    .has_row = a->row ? has_row : NULL,
+                                                    .user = a->row,
+                                                    .n_unknown = &unknown});
+    if (s == FM_OK && unknown > 0) {
+        cli_say("%lld data files are gone or have changed since they were read: they may have had the row",
+                (long long)unknown);
+    }
+    return s;
 }
 static fm_status do_show(char **json, fm_registry *r, const runs_args *a, char **pos, int n) {
     (void)a;
     (void)n;
     return fm_registry_show(json, r, pos[0]);
 }
+static fm_status write_page(const char *html, const char *path) {
+    FILE *f = path ? fopen(path, "wb") : stdout;
+    bool ok = f && fputs(html, f) >= 0;
+    if (f && f != stdout) {
+        ok = fclose(f) == 0 && ok;
+    }
+    if (!ok) {
+        fprintf(stderr, "fathom: cannot write %s\n", path ? path : "the page");
+    }
+    return ok ? FM_OK : FM_ERR_IO;
+}
 static fm_status do_compare(char **json, fm_registry *r, const runs_args *a, char **pos, int n) {
-    (void)a;
-    return fm_registry_compare(json, r, (const char *const *)pos, n);
+    char *html = NULL;
+    if (!a->output) {
+        return fm_registry_compare(json, r, (const char *const *)pos, n);
+    }
+    fm_status s = fm_registry_compare_html(&html, r, (const char *const *)pos, n);
+    s = s == FM_OK ? write_page(html, a->output) : s;
+    fm_string_free(html);
+    return s;
 }
 static fm_status do_report(char **json, fm_registry *r, const runs_args *a, char **pos, int n) {
     char *html = NULL;
     (void)json;
     (void)n;
     fm_status s = fm_registry_html(&html, r, pos[0]);
-    if (s != FM_OK) {
-        return s;
-    }
-    FILE *f = a->output ? fopen(a->output, "wb") : stdout;
-    bool ok = f && fputs(html, f) >= 0;
-    if (f && f != stdout) {
-        ok = fclose(f) == 0 && ok;
-    }
-    if (!ok) {
-        fprintf(stderr, "fathom: cannot write %s\n", a->output ? a->output : "the page");
-        s = FM_ERR_IO;
-    }
+    s = s == FM_OK ? write_page(html, a->output) : s;
     fm_string_free(html);
     return s;
 }
@@ -141,7 +182,9 @@ const cli_command cli_cmd_runs_list = {
     .args = "[options]",
     .summary = "List the runs of the local registry, newest first",
     .about = "Training and evaluation write themselves into the registry; FATHOM_REGISTRY=none turns it off.",
-    .examples = "fathom runs list --kind train --status done\nfathom runs list --input corpus.jsonl",
+    .examples = "fathom runs list --kind train --status done\nfathom runs list --input corpus.jsonl\n"
+                "fathom runs list --kind eval --since 7d --sort=-acc\n"
+                "fathom runs list --row 'What are the symptoms of gout?'",
     .options = list_options,
     .run = run_list,
 };
@@ -156,10 +199,10 @@ const cli_command cli_cmd_runs_show = {
 };
 const cli_command cli_cmd_runs_compare = {
     .name = "runs compare",
-    .args = "RUN RUN...",
+    .args = "RUN RUN... [-o FILE.html]",
     .summary = "Show where configurations and results of runs differ",
-    .examples = "fathom runs compare 11 12",
-    .options = plain_options,
+    .examples = "fathom runs compare 11 12\nfathom runs compare 11 12 13 -o compare.html",
+    .options = compare_options,
     .run = run_compare,
 };
 const cli_command cli_cmd_runs_report = {

@@ -137,14 +137,14 @@ static fm_status choices(const view *w) {
 
 /* ---- answers ----------------------------------------------------------------------------------- */
 
-/* True when the text ends in at least four turns of one piece, 24 bytes or more together. */
+/* True when the text ends in at least four turns of one piece, 16 bytes or more together. */
 static bool repeats(fm_sv t) {
     for (size_t p = 1; p <= 96 && 4 * p <= t.len; p++) {
         size_t same = 0;
         while (same + p < t.len && t.ptr[t.len - 1 - same] == t.ptr[t.len - 1 - same - p]) {
             same++;
         }
-        if (same >= 3 * p && same + p >= 24) {
+        if (same >= 3 * p && same + p >= 16) {
             return true;
         }
     }

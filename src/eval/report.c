@@ -226,6 +226,22 @@ static fm_status put_worst(fm_json *to, fm_eval *e, const fm_eval_scores *s, con
     return st;
 }
 
+#define N_SAMPLES 5
+
+/* Rows as they come, spread over the data: what answers look like, not only bad ones. */
+static fm_status put_samples(fm_json *to, const fm_eval *e, const fm_eval_scores *s) {
+    fm_json *list, *one;
+    size_t n = FM_MIN(e->n_rows, (size_t)N_SAMPLES);
+    FM_TRY(nest(to, "samples", true, &list));
+    for (size_t k = 0; k < n && e->task->kind != &fm_eval_kind_ppl; k++) {
+        size_t i = k * e->n_rows / n;
+        FM_TRY(nest_item(list, &one));
+        FM_TRY(put_row(one, e, i, SHOWN));
+        FM_TRY(put_scores(one, e, s, i));
+    }
+    return FM_OK;
+}
+
 fm_status fm_eval_write_rows(const fm_eval *e, const fm_eval_scores *s, const fm_eval_scores *other) {
     fm_str line = {0};
     fm_status st = FM_OK;
@@ -349,6 +365,7 @@ static fm_status fill(fm_json *o, fm_eval *e, const fm_eval_scores *s, const fm_
         FM_TRY(fm_eval_slices(e, on_slice, &(slice_arg){e, s, list}));
     }
     FM_TRY(put_worst(o, e, s, NULL));
+    FM_TRY(put_samples(o, e, s));
     if (other) {
         FM_TRY(put_compare(o, e, v, s, other));
     }

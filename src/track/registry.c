@@ -328,8 +328,11 @@ static fm_status add_eval(fm_registry *r, const fm_json *j, const char *report, 
     s = s == FM_OK ? fm_run_begin(r, &(fm_run_start){task, "eval", config.data, NULL, started_ms}, id) : s;
     fm_str_free(&config);
     FM_TRY(s);
-    static const char *const role[][2] = {
-        {"model", "model"}, {"adapter", "adapter"}, {"data", "data"}, {"fewshot_data", "data"}, {"compare", "model"}};
+    static const char *const role[][2] = {{"model", "model"},
+                                          {"adapter", "adapter"},
+                                          {"data", "data"},
+                                          {"fewshot_data", "data"},
+                                          {"compare", "compared"}};
     for (size_t i = 0; i < FM_ARRAY_LEN(role); i++) {
         FM_TRY(eval_files(r, *id, role[i][1], fm_json_str(fm_json_get(settings, role[i][0]), NULL)));
     }

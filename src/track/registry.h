@@ -36,6 +36,9 @@ FM_MUST_CHECK fm_status fm_run_resolve(fm_registry *r, const char *which, int64_
  * nothing to hash. */
 FM_MUST_CHECK fm_status fm_path_hash(char out[33], const char *path);
 
+/* Runs side by side (html_compare.c). compared: as fm_registry_compare gives it. */
+#define FM_MOST_COMPARED 32
+FM_MUST_CHECK fm_status fm_compare_html(fm_str *out, fm_json *const *run, int n, const fm_json *compared);
 /* Page of a run (html.c). */
 FM_MUST_CHECK fm_status fm_run_html(fm_str *out, const fm_json *run);
 

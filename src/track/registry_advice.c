@@ -11,16 +11,6 @@ static fm_status copy_text(fm_json *to, const char *key, const fm_json *from) {
     return t ? fm_json_set(to, key, fm_json_new_str(t)) : FM_OK;
 }
 
-/* A deep copy, through text: JSON of this program is small. */
-static fm_status copy_json(fm_json **out, const fm_json *from) {
-    fm_str text = {0};
-    *out = NULL;
-    fm_status s = fm_json_dump(&text, from, 0);
-    s = s == FM_OK ? fm_json_parse(out, text.data, text.len, "findings") : s;
-    fm_str_free(&text);
-    return s;
-}
-
 fm_status fm_registry_advice(char **json, fm_registry *r, const char *which) {
     fm_json *run, *list = NULL, *out = fm_json_new_object();
     fm_str text = {0};
@@ -30,7 +20,7 @@ fm_status fm_registry_advice(char **json, fm_registry *r, const char *which) {
         const fm_json *findings = fm_json_get(fm_json_get(run, "report"), "findings");
         s = copy_text(out, "kind", run);
         s = s == FM_OK ? copy_text(out, "output_dir", run) : s;
-        s = s == FM_OK && findings ? copy_json(&list, findings) : s;
+        s = s == FM_OK && findings ? fm_json_copy(&list, findings) : s;
         s = s == FM_OK ? fm_json_set(out, "findings", list ? list : fm_json_new_array()) : s;
         s = s == FM_OK ? fm_json_dump(&text, out, 0) : s;
         fm_json_free(run);

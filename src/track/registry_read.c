@@ -124,8 +124,98 @@ static fm_status dump(char **out, fm_json *j, fm_status s) {
     return s;
 }
 
+/* "7d", "12h", or a day with or without a time, as milliseconds since 1970. */
+static fm_status since_ms(int64_t *out, const char *text) {
+    int year, month, day, hour = 0, minute = 0, used = 0;
+    char unit = '\0';
+    long long n = 0;
+    *out = INT64_MIN;
+    if (!text) {
+        return FM_OK;
+    }
+    if (sscanf(text, "%lld%c%n", &n, &unit, &used) == 2 && !text[used] && (unit == 'd' || unit == 'h') && n >= 0 &&
+        n < 1000000) {
+        *out = fm_unix_ms() - n * (unit == 'd' ? 86400000LL : 3600000LL);
+        return FM_OK;
+    }
+    bool ok = sscanf(text, "%4d-%2d-%2d%n", &year, &month, &day, &used) == 3;
+    if (ok && text[used]) {
+        int more = 0;
+        ok = sscanf(text + used, "T%2d:%2d%n", &hour, &minute, &more) == 2 && !text[used + more];
+    }
+    struct tm tm = {.tm_year = ok ? year - 1900 : 0, .tm_mon = ok ? month - 1 : 0, .tm_mday = ok ? day : 1};
+    tm.tm_hour = hour;
+    tm.tm_min = minute;
+    if (!ok || month < 1 || month > 12 || day < 1 || day > 31 || hour > 23 || minute > 59) {
+        (void)fm_error_set(FM_ERR_ARGUMENT, __FILE__, __LINE__, "since: \"%s\" is no time", text);
+        return fm_error_hint("a day (2026-11-02), a time in UTC (2026-11-02T15:30), or an age (12h, 7d)");
+    }
+    *out = (int64_t)timegm(&tm) * 1000;
+    return FM_OK;
+}
+
+/* ---- runs that learned from a row --------------------------------------------------------------- */
+
+typedef struct row_arg {
+    fm_registry *r;
+    const fm_run_filter *f;
+} row_arg;
+
+static fm_status on_data(void *arg, const fm_sql_value *v, int n) {
+    FM_UNUSED(n);
+    const row_arg *a = arg;
+    char now[33] = "";
+    bool has = false;
+    fm_status s = fm_path_is_dir(v[0].t) ? FM_OK : fm_path_hash(now, v[0].t);
+    if (s == FM_ERR_NO_MEMORY) {
+        return s;
+    }
+    if (s != FM_OK) {
+        fm_error_clear();
+    }
+    if (!now[0] || v[1].kind != FM_SQL_TEXT || strcmp(now, v[1].t) != 0) {
+        if (a->f->n_unknown && !fm_path_is_dir(v[0].t)) {
+            ++*a->f->n_unknown;
+        }
+        return FM_OK;
+    }
+    FM_TRY(a->f->has_row(a->f->user, v[0].t, &has));
+    const fm_sql_value hash = FM_SQL_T(v[1].t);
+    return has ? fm_sql_run(a->r->db, "INSERT OR IGNORE INTO temp.learned VALUES(?)", &hash, 1, NULL, NULL) : FM_OK;
+}
+
+/* Hashes of the data files that have the row go into temp.learned. A file that was packed in the course of a run stands
+ * there with the hash of its packed form as "data", and as itself as "source". */
+static fm_status find_row(fm_registry *r, const fm_run_filter *f) {
+    FM_TRY(fm_sql_exec(r->db, "CREATE TEMP TABLE IF NOT EXISTS learned(hash TEXT PRIMARY KEY); DELETE FROM learned"));
+    if (!f->has_row) {
+        return FM_OK;
+    }
+    return fm_sql_run(r->db,
+                      "SELECT DISTINCT path, hash FROM file AS d WHERE made = 0 AND (role = 'source' OR (role = 'data' "
+                      "AND NOT EXISTS (SELECT 1 FROM file AS s WHERE s.run = d.run AND s.role = 'source' AND s.path = "
+                      "d.path)))",
+                      NULL, 0, on_data, &(row_arg){r, f});
+}
+
+static const char list_query[] =
+    /* Runs that read the row, and those that began with what such runs made. */
+    "WITH RECURSIVE touched(id) AS (SELECT run FROM file WHERE made = 0 AND hash IN (SELECT hash FROM temp.learned) "
+    "UNION SELECT f.run FROM touched JOIN file AS m ON m.run = touched.id AND m.made = 1 AND m.hash IS NOT NULL JOIN "
+    "file AS f ON f.made = 0 AND f.hash = m.hash) "
+    "SELECT run.id, run.name, kind, status, started, ended, output_dir FROM run LEFT JOIN figure ON figure.run = "
+    "run.id AND figure.name = ?8 WHERE kind = coalesce(?1, kind) AND status = coalesce(?2, status) AND (?3 IS NULL OR "
+    "run.id IN (SELECT run FROM tag WHERE name = ?3)) AND (?4 IS NULL OR run.id IN (SELECT run FROM file WHERE path = "
+    "?4 OR hash = ?5)) AND (?7 IS NULL OR instr(run.name, ?7) > 0) AND started >= ?9 AND (?10 = 0 OR run.id IN "
+    "touched) ORDER BY CASE WHEN ?8 IS NULL THEN 0 WHEN ?8 = 'name' THEN 0 WHEN ?8 = 'seconds' THEN ended IS NULL ELSE "
+    "figure.value IS NULL END, CASE WHEN ?8 = 'seconds' THEN (ended - started) * ?11 WHEN ?8 = 'name' THEN 0 ELSE "
+    "figure.value * ?11 END, CASE WHEN ?8 = 'name' AND ?11 > 0 THEN run.name END, CASE WHEN ?8 = 'name' AND ?11 < 0 "
+    "THEN run.name END DESC, run.id DESC LIMIT ?6";
+
 fm_status fm_registry_list(char **json, fm_registry *r, const fm_run_filter *f) {
     *json = NULL;
+    int64_t since = 0;
+    FM_TRY(since_ms(&since, f->since));
     fm_json *list = fm_json_new_array();
     if (!list) {
         FM_FAIL(FM_ERR_NO_MEMORY, "no memory for a list of runs");
@@ -134,17 +224,17 @@ fm_status fm_registry_list(char **json, fm_registry *r, const fm_run_filter *f) 
     if (f->input && !realpath(f->input, real)) {
         snprintf(real, sizeof real, "%s", f->input);
     }
-    const fm_sql_value v[] = {FM_SQL_T(f->kind),  FM_SQL_T(f->status),
-                              FM_SQL_T(f->tag),   FM_SQL_T(f->input ? real : NULL),
-                              FM_SQL_T(f->input), FM_SQL_I(f->limit > 0 ? f->limit : INT64_MAX)};
-    fm_status s =
-        !r ? FM_OK
-           : fm_sql_run(r->db,
-                        "SELECT id, name, kind, status, started, ended, output_dir FROM run WHERE kind = "
-                        "coalesce(?1, kind) AND status = coalesce(?2, status) AND (?3 IS NULL OR id IN (SELECT "
-                        "run FROM tag WHERE name = ?3)) AND (?4 IS NULL OR id IN (SELECT run FROM file WHERE "
-                        "path = ?4 OR hash = ?5)) ORDER BY id DESC LIMIT ?6",
-                        v, (int)FM_ARRAY_LEN(v), on_run, &(list_arg){r, list});
+    bool down = f->sort && f->sort[0] == '-';
+    const fm_sql_value v[] = {FM_SQL_T(f->kind),      FM_SQL_T(f->status),
+                              FM_SQL_T(f->tag),       FM_SQL_T(f->input ? real : NULL),
+                              FM_SQL_T(f->input),     FM_SQL_I(f->limit > 0 ? f->limit : INT64_MAX),
+                              FM_SQL_T(f->name),      FM_SQL_T(f->sort ? f->sort + down : NULL),
+                              FM_SQL_I(since),        FM_SQL_I(f->has_row != NULL),
+                              FM_SQL_I(down ? -1 : 1)};
+    fm_status s = r ? find_row(r, f) : FM_OK;
+    if (s == FM_OK && r) {
+        s = fm_sql_run(r->db, list_query, v, (int)FM_ARRAY_LEN(v), on_run, &(list_arg){r, list});
+    }
     return dump(json, list, s);
 }
 
@@ -175,7 +265,9 @@ static fm_status on_file(void *arg, const fm_sql_value *v, int n) {
     FM_TRY(set_text(o, "role", &v[1]));
     FM_TRY(set_text(o, "path", &v[2]));
     FM_TRY(set_text(o, "hash", &v[3]));
-    return v[4].kind == FM_SQL_INT ? fm_json_set(o, "bytes", fm_json_new_int(v[4].i)) : FM_OK;
+    FM_TRY(v[4].kind == FM_SQL_INT ? fm_json_set(o, "bytes", fm_json_new_int(v[4].i)) : FM_OK);
+    bool known = v[5].kind == FM_SQL_INT && !v[0].i;
+    return known ? fm_json_set(o, "made_by", fm_json_new_int(v[5].i)) : FM_OK;
 }
 
 static fm_status on_figure(void *arg, const fm_sql_value *v, int n) {
@@ -219,6 +311,49 @@ static fm_status on_series(void *arg, const fm_sql_value *v, int n) {
                       on_point, a);
 }
 
+/* An evaluation of a model that the run made: its figures and samples, and what it was scored on. */
+static fm_status on_evaluation(void *arg, const fm_sql_value *v, int n) {
+    FM_UNUSED(n);
+    const list_arg *a = arg;
+    fm_json *o, *figures, *report = NULL;
+    const fm_sql_value id = FM_SQL_I(v[0].i);
+    FM_TRY(nest_item(a->list, &o));
+    FM_TRY(fm_json_set(o, "id", fm_json_new_int(v[0].i)));
+    FM_TRY(set_text(o, "name", &v[1]));
+    FM_TRY(set_time(o, "started", &v[2]));
+    FM_TRY(set_text(o, "data", &v[4]));
+    FM_TRY(nest(o, "figures", false, &figures));
+    FM_TRY(fm_sql_run(a->r->db, "SELECT name, value, low, high, definition FROM figure WHERE run = ?", &id, 1,
+                      on_figure, figures));
+    if (v[3].kind != FM_SQL_TEXT || !v[3].t) {
+        return FM_OK;
+    }
+    FM_TRY(fm_json_parse(&report, v[3].t, strlen(v[3].t), "report"));
+    const char *frozen = fm_json_str(fm_json_get(report, "frozen"), NULL);
+    const fm_json *samples = fm_json_get(report, "samples");
+    fm_status s = frozen ? fm_json_set(o, "frozen", fm_json_new_str(frozen)) : FM_OK;
+    if (s == FM_OK && samples) {
+        fm_json *copy;
+        s = fm_json_copy(&copy, samples);
+        s = s == FM_OK ? fm_json_set(o, "samples", copy) : s;
+    }
+    fm_json_free(report);
+    return s;
+}
+
+static fm_status load_evaluations(fm_json *o, fm_registry *r, int64_t id) {
+    fm_json *list;
+    const fm_sql_value v = FM_SQL_I(id);
+    FM_TRY(nest(o, "evaluations", true, &list));
+    return fm_sql_run(
+        r->db,
+        "SELECT id, name, started, report, (SELECT path FROM file WHERE file.run = run.id AND role = 'data' "
+        "ORDER BY rowid LIMIT 1) FROM run WHERE kind = 'eval' AND id IN (SELECT f.run FROM file AS m "
+        "JOIN file AS f ON f.made = 0 AND f.role IN ('model', 'adapter') AND f.hash = m.hash WHERE m.run "
+        "= ? AND m.made = 1) ORDER BY id",
+        &v, 1, on_evaluation, &(list_arg){r, list});
+}
+
 static fm_status load(fm_json *o, fm_registry *r, int64_t id) {
     fm_json *figures, *series, *tags, *list;
     const fm_sql_value v = FM_SQL_I(id);
@@ -231,11 +366,15 @@ static fm_status load(fm_json *o, fm_registry *r, int64_t id) {
     FM_TRY(fm_sql_run(r->db, "SELECT name FROM tag WHERE run = ?", &v, 1, on_tag, tags));
     FM_TRY(nest(o, "inputs", true, &list));
     FM_TRY(nest(o, "artefacts", true, &list));
-    FM_TRY(fm_sql_run(r->db, "SELECT made, role, path, hash, bytes FROM file WHERE run = ? ORDER BY rowid", &v, 1,
-                      on_file, o));
+    FM_TRY(fm_sql_run(r->db,
+                      "SELECT made, role, path, hash, bytes, (SELECT max((m.path = file.path) * 1000000000000 + m.run) "
+                      "% 1000000000000 FROM file AS m WHERE m.made = 1 AND m.hash = file.hash AND m.run <> file.run) "
+                      "FROM file WHERE run = ? ORDER BY rowid",
+                      &v, 1, on_file, o));
     FM_TRY(nest(o, "figures", false, &figures));
     FM_TRY(fm_sql_run(r->db, "SELECT name, value, low, high, definition FROM figure WHERE run = ?", &v, 1, on_figure,
                       figures));
+    FM_TRY(load_evaluations(o, r, id));
     FM_TRY(nest(o, "series", false, &series));
     series_arg a = {.r = r, .all = series, .id = id};
     return fm_sql_run(r->db, "SELECT series, count(*) FROM point WHERE run = ? GROUP BY series ORDER BY series", &v, 1,
@@ -283,7 +422,7 @@ fm_status fm_registry_html(char **html, fm_registry *r, const char *which) {
 
 /* ---- comparison -------------------------------------------------------------------------------- */
 
-#define MOST_RUNS 32
+#define MOST_RUNS FM_MOST_COMPARED
 
 /* A configuration as flat keys; JSON is YAML too. */
 typedef struct keys {
@@ -423,23 +562,44 @@ static fm_status compare(fm_json *out, fm_json *const *run, int n) {
     return s;
 }
 
-fm_status fm_registry_compare(char **json, fm_registry *r, const char *const *which, int n) {
-    fm_json *run[MOST_RUNS] = {0}, *out = fm_json_new_object();
-    *json = NULL;
-    fm_status s = out ? FM_OK : fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "no memory for a comparison");
-    if (s == FM_OK && (n < 2 || n > MOST_RUNS)) {
-        s = fm_error_set(FM_ERR_ARGUMENT, __FILE__, __LINE__, "expected 2 to %d runs to compare, found %d", MOST_RUNS,
-                         n);
+/* Loads the runs and what compare() makes of them; the caller frees all of it, whatever comes back. */
+static fm_status load_compared(fm_json **run, fm_json **out, fm_registry *r, const char *const *which, int n) {
+    *out = fm_json_new_object();
+    if (!*out) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for a comparison");
     }
-    int loaded = 0;
-    for (; loaded < n && s == FM_OK; loaded++) {
-        s = fm_registry_load(&run[loaded], r, which[loaded]);
+    if (n < 2 || n > MOST_RUNS) {
+        FM_FAIL(FM_ERR_ARGUMENT, "expected 2 to %d runs to compare, found %d", MOST_RUNS, n);
     }
-    s = s == FM_OK ? compare(out, run, n) : s;
-    for (int i = 0; i < loaded; i++) {
+    for (int i = 0; i < n; i++) {
+        FM_TRY(fm_registry_load(&run[i], r, which[i]));
+    }
+    return compare(*out, run, n);
+}
+
+static void free_runs(fm_json **run) {
+    for (int i = 0; i < MOST_RUNS; i++) {
         fm_json_free(run[i]);
     }
+}
+
+fm_status fm_registry_compare(char **json, fm_registry *r, const char *const *which, int n) {
+    fm_json *run[MOST_RUNS] = {0}, *out;
+    fm_status s = load_compared(run, &out, r, which, n);
+    free_runs(run);
     return dump(json, out, s);
+}
+
+fm_status fm_registry_compare_html(char **html, fm_registry *r, const char *const *which, int n) {
+    fm_json *run[MOST_RUNS] = {0}, *out;
+    fm_str page = {0};
+    fm_status s = load_compared(run, &out, r, which, n);
+    s = s == FM_OK ? fm_compare_html(&page, run, n, out) : s;
+    *html = s == FM_OK ? fm_str_take(&page) : NULL;
+    fm_str_free(&page);
+    fm_json_free(out);
+    free_runs(run);
+    return s;
 }
 
 /* ---- changes ----------------------------------------------------------------------------------- */

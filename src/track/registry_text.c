@@ -72,7 +72,12 @@ static fm_status figure(void *arg, const char *name, fm_json *f) {
 static void files(fm_str *s, const char *what, const fm_json *l) {
     for (size_t i = 0; i < fm_json_size(l); i++) {
         const fm_json *f = fm_json_at(l, i);
-        fm_str_printf(s, "  %-8s %-10s %s  %s\n", what, text_of(f, "role"), text_of(f, "path"), text_of(f, "hash"));
+        int64_t made_by = fm_json_int(fm_json_get(f, "made_by"), 0);
+        fm_str_printf(s, "  %-8s %-10s %s  %s", what, text_of(f, "role"), text_of(f, "path"), text_of(f, "hash"));
+        if (made_by > 0) {
+            fm_str_printf(s, "  (made by run %lld)", (long long)made_by);
+        }
+        fm_str_putc(s, '\n');
     }
 }
 
@@ -97,6 +102,14 @@ static fm_status show(fm_str *s, const fm_json *j) {
     files(s, "written", fm_json_get(j, "artefacts"));
     fm_str_puts(s, "results\n");
     FM_TRY(fm_json_each(fm_json_get(j, "figures"), figure, s));
+    const fm_json *evaluations = fm_json_get(j, "evaluations");
+    for (size_t i = 0; i < fm_json_size(evaluations); i++) {
+        const fm_json *v = fm_json_at(evaluations, i);
+        fm_str_printf(s, "evaluated in run %lld: %s on %s%s%s\n", (long long)fm_json_int(fm_json_get(v, "id"), 0),
+                      text_of(v, "name"), text_of(v, "data"), *text_of(v, "frozen") ? ", frozen test set " : "",
+                      text_of(v, "frozen"));
+        FM_TRY(fm_json_each(fm_json_get(v, "figures"), figure, s));
+    }
     const fm_json *findings = fm_json_get(fm_json_get(j, "report"), "findings");
     if (fm_json_size(findings) > 0) {
         fm_str_puts(s, "findings\n");

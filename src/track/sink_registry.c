@@ -15,11 +15,13 @@ typedef struct sink {
     int64_t id;
     char *dir;
     const fm_findings_source *findings; /* or NULL */
+    fm_json *report;                    /* data card, then findings */
 } sink;
 
 static void sink_free(sink *s) {
     if (s) {
         fm_registry_close(s->r);
+        fm_json_free(s->report);
         fm_free(s->dir);
         fm_free(s);
     }
@@ -44,8 +46,15 @@ static fm_status note_packed(sink *s, const char *path) {
     return st;
 }
 
+/* Rows that were packed in the course of the run stand there with the hash of their packed form, and as they are. An
+ * entry may name the task of a file: TASK=FILE. */
 static fm_status note_input(sink *s, const char *role, const char *path, const char *hash) {
+    const char *file = strchr(path, '=');
+    path = file && !fm_path_exists(path) && fm_path_exists(file + 1) ? file + 1 : path;
     FM_TRY(fm_run_file(s->r, s->id, false, role, path, hash));
+    if (hash && strcmp(role, "data") == 0 && fm_path_exists(path) && !fm_path_is_dir(path)) {
+        return fm_run_file(s->r, s->id, false, "source", path, NULL);
+    }
     return strcmp(role, "data") == 0 && fm_path_is_dir(path) ? note_packed(s, path) : FM_OK;
 }
 
@@ -68,6 +77,64 @@ static fm_status note_inputs(sink *s, const fm_train_info *info) {
         }
     }
     fm_yaml_free(y);
+    return st;
+}
+
+static fm_status card_member(fm_json *card, const char *key, const fm_json *v) {
+    fm_json *copy;
+    if (fm_json_is_null(v)) {
+        return FM_OK;
+    }
+    FM_TRY(fm_json_copy(&copy, v));
+    return fm_json_set(card, key, copy);
+}
+
+/* What the packed data counts: OUTPUT/cache/data, or the folder that was named. */
+static fm_status read_card(fm_json **out, const char *dir) {
+    static const char *const places[] = {"cache/data/dataset.json", "cache/data/train/dataset.json"};
+    static const char *const own[] = {"task",    "problem",    "labels", "n_documents",    "n_examples", "n_tokens",
+                                      "n_bytes", "vocab_size", "hash",   "tokenizer_hash", "files"};
+    static const char *const counted[] = {"n_rows", "n_bad", "n_long", "n_cut", "n_split", "n_dropped"};
+    char path[4096] = "";
+    fm_json *j;
+    for (size_t i = 0; i < FM_ARRAY_LEN(places); i++) {
+        FM_TRY(fm_path_join(path, sizeof path, dir, places[i]));
+        if (fm_path_exists(path)) {
+            break;
+        }
+    }
+    if (!fm_path_exists(path)) {
+        return FM_OK;
+    }
+    FM_TRY(fm_json_load(&j, path));
+    *out = fm_json_new_object();
+    fm_status s = *out ? FM_OK : fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "no memory for a data card");
+    for (size_t i = 0; i < FM_ARRAY_LEN(own) && s == FM_OK; i++) {
+        s = card_member(*out, own[i], fm_json_get(j, own[i]));
+    }
+    for (size_t i = 0; i < FM_ARRAY_LEN(counted) && s == FM_OK; i++) {
+        s = card_member(*out, counted[i], fm_json_get(fm_json_get(j, "counts"), counted[i]));
+    }
+    fm_json_free(j);
+    return s;
+}
+
+static fm_status write_report(const sink *s) {
+    fm_str text = {0};
+    fm_status st = fm_json_dump(&text, s->report, 0);
+    st = st == FM_OK ? fm_run_report(s->r, s->id, text.data) : st;
+    fm_str_free(&text);
+    return st;
+}
+
+static fm_status note_card(sink *s) {
+    fm_json *card = NULL;
+    fm_status st = read_card(&card, s->dir);
+    if (st == FM_OK && card) {
+        FM_TRY(fm_json_set(s->report, "data", card));
+        return write_report(s);
+    }
+    fm_json_free(card);
     return st;
 }
 
@@ -104,7 +171,10 @@ static fm_status begin(void **state, void *user, const fm_train_info *info) {
     s->r = r;
     s->findings = user;
     s->dir = fm_strdup(info->output_dir);
-    fm_status st = s->dir ? start(s, info) : fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "no memory for a run");
+    s->report = fm_json_new_object();
+    fm_status st = s->dir && s->report ? start(s, info)
+                                       : fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "no memory for a run");
+    st = st == FM_OK ? note_card(s) : st;
     if (st != FM_OK) {
         sink_free(s);
         return st;
@@ -152,11 +222,16 @@ static fm_status event(void *state, const fm_train_event *e) {
 /* What the run's numbers say; a log that cannot be read says nothing. */
 static fm_status note_findings(const sink *s) {
     char *json = NULL;
+    fm_json *j = NULL, *list = NULL;
     if (!s->findings || s->findings->of_folder(&json, s->dir) != FM_OK) {
         fm_error_clear();
         return FM_OK;
     }
-    fm_status st = fm_run_report(s->r, s->id, json);
+    fm_status st = fm_json_parse(&j, json, strlen(json), "findings");
+    st = st == FM_OK ? fm_json_copy(&list, fm_json_get(j, "findings")) : st;
+    st = st == FM_OK ? fm_json_set(s->report, "findings", list) : st;
+    st = st == FM_OK ? write_report(s) : st;
+    fm_json_free(j);
     fm_string_free(json);
     return st;
 }

@@ -27,6 +27,52 @@ run 0 "$fathom" runs show 1 --json
 has out '"loss"'
 run 0 "$fathom" runs report 3 -o page.html
 grep -q '<!doctype html>' page.html || die "no page"
+# The page of a training run has what it learned from and how its model did since; that of several, their curves.
+run 0 "$fathom" runs report one -o train.html
+for part in '<h2>Data card</h2>' '<h2>Evaluations of this model</h2>' 'bits_per_byte' '<svg' 'corpus.jsonl' '<h2>Environment</h2>' '<h2>Configuration</h2>'; do
+    grep -qF "$part" train.html || die "train.html lacks $part"
+done
+run 0 "$fathom" runs show one
+has out 'evaluated in run 3: ppl'
+run 0 "$fathom" runs show 3
+has out '(made by run 1)'
+run 0 "$fathom" runs compare one two 3 -o compare.html
+[ "$(grep -o '<polyline' compare.html | wc -l)" -ge 6 ] || die "curves of two runs"
+for page in train.html compare.html page.html; do
+    grep -qE '<script|https?:|src=|@import|url\(' $page && die "$page needs something else"
+done
+# Filters and order; from a row forward to the models that learned it, also those that went on from there.
+run 0 "$fathom" runs list --name tw --json
+has out '"name": "two"'
+hasnt out '"name": "one"'
+run 0 "$fathom" runs list --kind train --sort name
+sed -n 2p out | grep -q ' one ' || die "not sorted by name"
+run 0 "$fathom" runs list --kind train --sort=-tokens_per_second --limit 1 --json
+cp out worst_first
+run 0 "$fathom" runs list --kind train --sort tokens_per_second --json
+[ "$(grep -o '"id": [0-9]*' worst_first)" = "$(grep -o '"id": [0-9]*' out | tail -n 1)" ] || die "order by a figure"
+[ "$(grep -o '"id": [0-9]*' out | wc -l)" = 2 ] || die "two training runs"
+run 0 "$fathom" runs list --since 1h --json
+has out '"name": "one"'
+run 0 "$fathom" runs list --since 2990-01-01
+[ "$(wc -l < out)" = 1 ] || die "runs of the future"
+run 2 "$fathom" runs list --since yesterday
+has err 'is no time'
+printf '%s\n' '{"text":"A row   that only THIS file has."}' '{"text":"another one of them"}' > tuned.jsonl
+run 0 "$fathom" train model_name_or_path=one dataset=tuned.jsonl cutoff_len=64 per_device_train_batch_size=1 max_steps=1 measure_mfu=false output_dir=tuned
+run 0 "$fathom" train model_name_or_path=tuned dataset=corpus.jsonl cutoff_len=64 per_device_train_batch_size=1 max_steps=1 measure_mfu=false output_dir=later
+run 0 "$fathom" runs list --row 'a row that only this file has' --json
+has out '"name": "tuned"'
+has out '"name": "later"'
+hasnt out '"name": "one"'
+run 0 "$fathom" runs list --row 'no file has this one' --json
+hasnt out '"name"'
+echo >> tuned.jsonl
+run 0 "$fathom" runs list --row 'a row that only this file has' --json
+hasnt out '"name"'
+has err '1 data files are gone or have changed'
+run 0 "$fathom" runs rm tuned
+run 0 "$fathom" runs rm later
 run 0 "$fathom" runs tag one best
 run 0 "$fathom" runs show best
 has out 'tokenizer'
