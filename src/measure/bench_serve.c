@@ -47,7 +47,8 @@ static int by_time(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* n streams at once; prompts differ from `salt` on. Gives all tokens over the time, and the median first token. */
+/* n streams at once; prompts differ by `salt`, what they share by its thousands. Gives all tokens over the time, and
+ * the median first token. */
 static fm_status together(fm_engine *e, int32_t vocab, int n, int n_prompt, int shared, int tokens, int salt,
                           double *rate, double *first_ms, double *prefill_s) {
     pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -64,7 +65,8 @@ static fm_status together(fm_engine *e, int32_t vocab, int n, int n_prompt, int 
     double begin = fm_now(), end = begin;
     for (int i = 0; i < n && st == FM_OK; i++) {
         for (int k = 0; k < n_prompt; k++) {
-            ids[k] = (int32_t)(((int64_t)k * 7919 + (k < shared ? 0 : (salt + i) * 104729 + 13)) % vocab);
+            ids[k] =
+                (int32_t)(((int64_t)k * 7919 + (k < shared ? salt / 1000 * 31337 : (salt + i) * 104729 + 13)) % vocab);
         }
         s[i] = (stream){.lock = &lock, .change = &change, .left = &left, .begin = fm_now()};
         fm_generation g = {.size = sizeof g, .sampling = &o, .fn = on_event, .user = &s[i]};
@@ -117,10 +119,15 @@ static fm_status measure(const job *j, fm_engine *e, const char *name, int32_t v
                       n == 1 ? "" : "so many alone", "serve.%s.streams%d", name, n);
         fm_bench_emit(j->fn, j->user, best_ms, "ms", NAN, "", "serve.%s.first%d", name, n);
     }
-    double cold, warm;
-    FM_TRY(together(e, vocab, 1, SHARED + 20, SHARED, 1, 7001, &rate, &ms, &cold));
-    FM_TRY(together(e, vocab, 1, SHARED + 20, SHARED, 1, 7002, &rate, &ms, &warm));
-    fm_bench_emit(j->fn, j->user, cold / FM_MAX(warm, 1e-9), "x", NAN, "", "serve.%s.shared_beginning", name);
+    double ratio[3];
+    for (int i = 0; i < 3; i++) {
+        double cold, warm;
+        FM_TRY(together(e, vocab, 1, SHARED + 20, SHARED, 1, 7001 + 1000 * i, &rate, &ms, &cold));
+        FM_TRY(together(e, vocab, 1, SHARED + 20, SHARED, 1, 7002 + 1000 * i, &rate, &ms, &warm));
+        ratio[i] = cold / FM_MAX(warm, 1e-9);
+    }
+    qsort(ratio, 3, sizeof *ratio, by_time);
+    fm_bench_emit(j->fn, j->user, ratio[1], "x", NAN, "", "serve.%s.shared_beginning", name);
     return FM_OK;
 }
 

@@ -1,16 +1,22 @@
 #!/usr/bin/env python3
 """`fathom serve` at full load for a time: requests whose answers are known, streams that are left in the middle, broken
-requests, readers that read slowly or not at all. Each whole answer is compared; memory must stay flat.
+requests, reloads, then 1,000 open streams of which some are read slowly. Each whole answer is compared, none may be lost;
+memory must stay flat.
 
-    python3 tests/soak/soak.py FATHOM MODEL [--seconds 1800] [--clients 24] [--idle 1000] [--slow 200] [-- SERVE OPTIONS]
+    python3 tests/soak/soak.py FATHOM MODEL [--seconds 1800] [--clients 24] [--reload 60] [--streams 1000] [--slow 200] \
+        [-- SERVE OPTIONS]
 
-MODEL is any folder that generates text; it needs nothing but Python. The report ends with `ok` or says what is wrong.
+MODEL is any folder that generates text; it needs nothing but Python. Reloads come in the middle third of the time, so that
+before and after it memory is compared within one process. The report ends with `ok` or says what is wrong.
 """
 import argparse
 import http.client
 import json
 import random
 import re
+import resource
+import selectors
+import signal
 import socket
 import subprocess
 import sys
@@ -24,13 +30,31 @@ class Server:
     def __init__(self, program, model, options):
         self.p = subprocess.Popen([program, "serve", model, "--port", "0", "--alias", "soak", *options],
                                   stderr=subprocess.PIPE, text=True)
+        self.started, self.said = 0, []
         for line in self.p.stderr:
-            found = re.search(r"served at http://([^:]+):(\d+)/v1", line)
-            if found:
-                self.host, self.port = found.group(1), int(found.group(2))
-                threading.Thread(target=lambda: [None for _ in self.p.stderr], daemon=True).start()
+            if self.hear(line):
+                threading.Thread(target=lambda: [self.hear(line) for line in self.p.stderr], daemon=True).start()
                 return
         raise SystemExit("the server did not start")
+
+    def hear(self, line):
+        found = re.search(r"served at http://([^:]+):(\d+)/v1", line)
+        if found:
+            self.host, self.port = found.group(1), int(found.group(2))
+            self.started += 1
+        else:
+            self.said = self.said[-20:] + [line]
+        return found
+
+    def reload(self):
+        """A new process takes over; False when it does not within a minute."""
+        before = self.started
+        self.p.send_signal(signal.SIGUSR2)
+        for _ in range(600):
+            time.sleep(0.1)
+            if self.started > before:
+                return True
+        return False
 
     def post(self, path, body, timeout=120):
         c = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
@@ -41,17 +65,37 @@ class Server:
         finally:
             c.close()
 
-    def rss(self):
-        with open(f"/proc/{self.p.pid}/status") as f:
-            return int(re.search(r"RssAnon:\s+(\d+)", f.read()).group(1)) * 1024
+    def pids(self):
+        """The process that was started and those that came of it by reloads."""
+        all_of, at = [self.p.pid], 0
+        while at < len(all_of):
+            try:
+                with open(f"/proc/{all_of[at]}/task/{all_of[at]}/children") as f:
+                    all_of += [int(p) for p in f.read().split()]
+            except FileNotFoundError:
+                pass
+            at += 1
+        return all_of
 
-    def open_stream(self, tokens, seed, recv_bytes=None):
+    def rss(self):
+        total = 0
+        for pid in self.pids():
+            try:
+                with open(f"/proc/{pid}/status") as f:
+                    found = re.search(r"RssAnon:\s+(\d+)", f.read())
+                total += int(found.group(1)) * 1024 if found else 0
+            except (FileNotFoundError, ProcessLookupError):
+                pass
+        return total
+
+    def open_stream(self, tokens, seed, recv_bytes=None, extra=None):
         s = socket.socket()
         if recv_bytes:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, recv_bytes)
         s.settimeout(120)
         s.connect((self.host, self.port))
-        body = json.dumps({"prompt": "Once", "max_tokens": tokens, "seed": seed, "stream": True, "ignore_eos": True}).encode()
+        body = json.dumps({"prompt": "Once", "max_tokens": tokens, "seed": seed, "stream": True, "ignore_eos": True,
+                           **(extra or {})}).encode()
         s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         return s
 
@@ -137,30 +181,59 @@ class Soak:
         rng = random.Random(number)
         kinds = [self.whole] * 5 + [self.stream] * 5 + [self.leave] * 3 + [self.broken] * 3 + [self.half]
         while time.time() < self.end and not self.wrong:
+            kind = rng.choice(kinds)
             try:
-                rng.choice(kinds)(rng)
+                kind(rng)
             except (ConnectionError, http.client.HTTPException, OSError) as e:
-                self.count(f"connection: {type(e).__name__}")
+                # A request that was sent whole gets an answer; the server may hang up on others at once.
+                if kind in (self.whole, self.stream):
+                    self.fail(f"an answer was lost: {type(e).__name__} {e}")
+                self.count(f"{kind.__name__}: {type(e).__name__}")
                 time.sleep(0.05)
 
+    def reloads(self, every, begin, end):
+        while time.time() < begin and not self.wrong:
+            time.sleep(0.2)
+        while time.time() < end and not self.wrong:
+            if not self.server.reload():
+                self.fail("a reload did not end in a minute: " + "".join(self.server.said[-3:]))
+            self.count("reloads")
+            until = min(time.time() + every, end)
+            while time.time() < until and not self.wrong:
+                time.sleep(0.2)
 
-def hold(server, idle, slow):
-    """Open connections that say nothing, and streams that nobody reads: what memory do they take?"""
-    before, held = server.rss(), []
-    for _ in range(idle - slow):
-        held.append(socket.create_connection((server.host, server.port), timeout=10))
-    for i in range(slow):
-        held.append(server.open_stream(120, i, 4096))
-    start = time.time()
-    status, _ = server.post("/v1/completions", {"prompt": "We", "max_tokens": 1}, 300)
-    waited = time.time() - start
-    time.sleep(2)
-    grown = server.rss() - before
-    print(f"{idle} connections, {slow} of them unread streams: {grown / 2**20:.1f} MiB more, another request got {status} "
-          f"after {waited:.1f} s")
+
+def hold(server, streams, slow):
+    """Open streams that wait for their turn, of which some read a few bytes now and then, while others ask for short
+    answers: what memory do they take, and does anybody wait for them?"""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < streams + 100:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, streams + 100), hard))
+    before, held, readers = server.rss(), [], selectors.DefaultSelector()
+    for i in range(streams):
+        s = server.open_stream(100 if i < slow else 20, i, 4096 if i < slow else None)
+        held.append(s)
+        if i < slow:
+            readers.register(s, selectors.EVENT_READ)
+    peak, waits, got, end = 0, [], 0, time.time() + 10
+    while time.time() < end or len(waits) < 5:
+        for key, _ in readers.select(0)[:20]:
+            part = key.fileobj.recv(16)
+            got += len(part)
+            if not part:
+                readers.unregister(key.fileobj)
+        start = time.time()
+        status, _ = server.post("/v1/completions", {"prompt": "We", "max_tokens": 1, "user": "other"}, 300)
+        waits.append(time.time() - start)
+        if status not in (200, 503):
+            raise SystemExit(f"a request beside {streams} streams got {status}")
+        peak = max(peak, server.rss())
+        time.sleep(0.2)
+    print(f"{streams} open streams, {slow} of them slow readers ({got} bytes read): {(peak - before) / 2**20:.1f} MiB more, other "
+          f"requests waited {sorted(waits)[len(waits) // 2] * 1e3:.0f} ms in the median, {max(waits):.1f} s at most")
     for s in held:
         s.close()
-    return grown, status
+    return peak - before, sorted(waits)[len(waits) // 2]
 
 
 def main():
@@ -169,39 +242,56 @@ def main():
     ap.add_argument("model")
     ap.add_argument("--seconds", type=float, default=1800)
     ap.add_argument("--clients", type=int, default=24)
-    ap.add_argument("--idle", type=int, default=1000)
+    ap.add_argument("--reload", type=float, default=60, help="seconds between reloads; 0 = none")
+    ap.add_argument("--streams", type=int, default=1000)
     ap.add_argument("--slow", type=int, default=200)
     cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     a = ap.parse_args(sys.argv[1:cut])
-    server = Server(a.program, a.model, sys.argv[cut + 1:])
+    options = sys.argv[cut + 1:]
+    server = Server(a.program, a.model, ["--max-queue", "4096", "--max-connections", "4096", *options])
     soak = Soak(server, a.seconds)
     soak.learn()
+    begin = time.time()
+    # Parts: one process, reloads, one process. What is compared is within the first and within the last.
+    first, second = (begin + a.seconds / 3, begin + a.seconds * 2 / 3) if a.reload > 0 else (begin + a.seconds, begin + a.seconds)
+    settle = min(60, a.seconds / 9)
     threads = [threading.Thread(target=soak.client, args=(i,)) for i in range(a.clients)]
+    if a.reload > 0:
+        threads.append(threading.Thread(target=soak.reloads, args=(a.reload, first, second)))
     for t in threads:
         t.start()
-    warm, peak, settle = None, 0, time.time() + min(60, a.seconds / 3)
+    seen = {"first": [], "last": []}
     while any(t.is_alive() for t in threads):
         time.sleep(0.5)
-        if time.time() > settle:
-            warm = warm or server.rss()
-            peak = max(peak, server.rss())
+        now = time.time()
+        if begin + settle < now < first:
+            seen["first"].append(server.rss())
+        elif now > second + settle and len(server.pids()) <= 2:
+            seen["last"].append(server.rss())
     for t in threads:
         t.join()
     print(", ".join(f"{n} {what}" for what, n in sorted(soak.counts.items())))
-    time.sleep(1)
-    last = server.rss()
-    print(f"memory: {warm / 2**20:.1f} MiB after the beginning, at most {peak / 2**20:.1f}, {last / 2**20:.1f} at the end")
-    if last > warm * 1.02 + 2**20:
-        soak.fail("memory grows")
-    grown, status = hold(server, a.idle, a.slow)
-    if grown > 512 * 2**20 or status != 200:
-        soak.fail("too much memory for idle connections, or others wait for them")
+    for part, rss in seen.items():
+        if part == "last" and a.reload == 0:
+            continue
+        n = max(1, len(rss) // 10)
+        if len(rss) < 2:
+            soak.fail(f"too short a time to compare memory in the {part} part")
+            continue
+        early, late = max(rss[:n]), min(rss[-n:])
+        print(f"memory of the {part} part: {early / 2**20:.1f} MiB after the beginning, {late / 2**20:.1f} at the end, at most "
+              f"{max(rss) / 2**20:.1f}")
+        if late > early * 1.02 + 2**20:
+            soak.fail(f"memory grows in the {part} part")
+    grown, waited = hold(server, a.streams, a.slow)
+    if grown > 512 * 2**20 or waited > 2:
+        soak.fail("too much memory for open streams, or others wait for them")
     server.p.terminate()
     if server.p.wait(120) != 0:
         soak.fail("the server did not end cleanly")
     if soak.wrong:
         raise SystemExit("\n".join(soak.wrong[:10]))
-    if not all(soak.counts.get(k) for k in ("whole", "streams", "left", "broken", "half")):
+    if not all(soak.counts.get(k) for k in ("whole", "streams", "left", "broken", "half")) or (a.reload > 0 and not soak.counts.get("reloads")):
         raise SystemExit("some kind of request never came to its end: too short a time")
     print("ok")
 

@@ -14,7 +14,7 @@
 #include "backend/cpu/simd/gemm.h"
 #include "backend/quant_act.h"
 
-#define DIRECT_ROWS  8
+#define DIRECT_ROWS  64    /* beyond, some layouts are faster expanded; up to there none is */
 #define INLINE_BYTES 32768 /* of packed weights: less is not worth the pool */
 #define MAX_EXPANDED (FM_QP_COLS * (32 + 8))
 
