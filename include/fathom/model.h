@@ -23,6 +23,8 @@ typedef struct fm_model_options {
     const char *dtype;
     int threads;         /* 0 = all */
     const char *adapter; /* PEFT folder whose additions are applied, or NULL */
+    int column;          /* of a model with progressive columns: the one that answers, 1 = the first, as it was before
+                            any was added; 0 = the newest */
 } fm_model_options;
 
 /* A Hugging Face folder. Weights are mapped; opt may be NULL. */
@@ -53,6 +55,7 @@ typedef struct fm_model_info {
     int64_t serve_bytes;                                   /* of the weights as they are computed with */
     const char *compute;                                   /* type they are computed with */
     const char *license;                                   /* NULL when unknown */
+    int32_t n_columns, column; /* progressive columns, 1 = no more than the model itself; the one that answers */
 } fm_model_info;
 FM_API FM_MUST_CHECK fm_status fm_model_get_info(fm_model_info *out, fm_model *m);
 /* Path and bytes of a weight file; NULL past the last (also when the model was not opened from a folder). */

@@ -297,7 +297,11 @@ static int run(const cli_command *cmd, int argc, char **argv) {
     if (rc < 0) {
         chat c = {.args = &a, .turn_end = -1};
         fm_model_info info;
-        fm_model_options mo = {.size = sizeof mo, .dtype = a.dtype, .threads = (int)a.threads, .adapter = a.adapter};
+        fm_model_options mo = {.size = sizeof mo,
+                               .dtype = a.dtype,
+                               .threads = (int)a.threads,
+                               .adapter = a.adapter,
+                               .column = (int)a.column};
         s = fm_model_open(&c.model, pos[0], &mo);
         if (s == FM_OK) {
             s = fm_model_tokenizer(&c.tok, c.model);

@@ -311,7 +311,11 @@ static int run(const cli_command *cmd, int argc, char **argv) {
         fm_engine *engine = NULL;
         fm_model *m = NULL, *draft = NULL;
         const fm_tokenizer *tok = NULL;
-        fm_model_options mo = {.size = sizeof mo, .dtype = a.dtype, .threads = (int)a.threads, .adapter = a.adapter};
+        fm_model_options mo = {.size = sizeof mo,
+                               .dtype = a.dtype,
+                               .threads = (int)a.threads,
+                               .adapter = a.adapter,
+                               .column = (int)a.column};
         s = read_grammar(&grammar, &a);
         s = s == FM_OK ? fm_model_open(&m, pos[0], &mo) : s;
         if (s == FM_OK) {

@@ -123,6 +123,7 @@ static void print_json(const char *name, const fm_model *m, const fm_model_info 
            (long long)i->n_params, (long long)i->n_params_active, (long long)i->n_params_embedding, i->n_layers,
            i->d_model, i->n_heads, i->n_kv_heads, i->head_dim, i->d_ff, i->vocab_size, (long long)i->max_position,
            i->tied_embeddings ? "true" : "false");
+    printf("\"columns\":%d,", i->n_columns);
     printf("\"experts\":%d,\"active_experts\":%d,\"shared_experts\":%d,\"rope_theta\":%.10g,\"rope_scaling\":",
            i->n_experts, i->n_experts_active, i->n_experts_shared, i->rope_theta);
     cli_json_string(stdout, i->rope_scaling);
@@ -185,6 +186,9 @@ static void print_text(const char *name, const fm_model *m, const fm_model_info 
     if (i->n_experts) {
         printf("experts       %d, %d of them for each token, %d shared\n", i->n_experts, i->n_experts_active,
                i->n_experts_shared);
+    }
+    if (i->n_columns > 1) {
+        printf("columns       %d progressive ones; --column N chooses, else the newest answers\n", i->n_columns);
     }
     printf("vocabulary    %d\n", i->vocab_size);
     if (strcmp(i->positions, "rope") == 0) {

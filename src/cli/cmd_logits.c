@@ -9,7 +9,7 @@
 typedef struct logits_args {
     char *output, *dtype, *adapter, *head, *embed;
     bool normalize;
-    int64_t threads;
+    int64_t threads, column;
 } logits_args;
 
 static const fm_option table[] = {
@@ -44,6 +44,13 @@ static const fm_option table[] = {
      .offset = offsetof(logits_args, adapter),
      .metavar = "DIR",
      .help = "PEFT folder of a LoRA adapter to apply."},
+    {.key = "column",
+     .type = FM_OPT_INT,
+     .offset = offsetof(logits_args, column),
+     .def = "0",
+     .min = 0,
+     .max = 64,
+     .help = "Of a model with progressive columns: the one that answers, 1 = the first; 0 = the newest."},
     {.key = "threads",
      .type = FM_OPT_INT,
      .offset = offsetof(logits_args, threads),
@@ -165,7 +172,8 @@ static int run(const cli_command *cmd, int argc, char **argv) {
     }
     fm_model *m = NULL;
     fm_model_info info = {0};
-    fm_model_options mo = {.size = sizeof mo, .dtype = a.dtype, .threads = (int)a.threads, .adapter = a.adapter};
+    fm_model_options mo = {
+        .size = sizeof mo, .dtype = a.dtype, .threads = (int)a.threads, .adapter = a.adapter, .column = (int)a.column};
     s = fm_model_open(&m, pos[0], &mo);
     if (s == FM_OK) {
         s = fm_model_get_info(&info, m);

@@ -11,6 +11,7 @@ typedef struct serve_args {
     bool no_page, runs;
     char *host, *alias, *api_key_file, *tls_cert, *tls_key, *cors_origins, *dtype, *kv_dtype;
     fm_strlist adapter;
+    int64_t column;
     int64_t port, parallel, ctx_size, kv_bytes, batch_tokens, max_queue, max_tokens, max_body, timeout, threads, drain,
         max_connections, read_timeout;
     bool no_prefix_cache, access_log, lookup, mtp;
@@ -180,6 +181,13 @@ static const fm_option table[] = {
      .metavar = "NAME=DIR",
      .help = "PEFT folder of a LoRA adapter that requests choose by its name as model or adapter; may be given several "
              "times. One without a name applies to all requests."},
+    {.key = "column",
+     .type = FM_OPT_INT,
+     FIELD(column),
+     .def = "0",
+     .min = 0,
+     .max = 64,
+     .help = "Of a model with progressive columns: the one that answers, 1 = the first; 0 = the newest."},
     {.key = "dtype",
      .type = FM_OPT_STR,
      FIELD(dtype),
@@ -308,6 +316,7 @@ static fm_status serve(int *rc, const serve_args *a, const char *path) {
                                      .draft_max = (int32_t)a->draft_max},
                           .access_log = a->access_log ? on_access : NULL};
     mo.adapter = whole_adapter(&a->adapter);
+    mo.column = (int)a->column;
     fm_status st = fm_model_open(&m, path, &mo);
     if (st == FM_OK && a->draft) {
         st = fm_model_open(&draft, a->draft, &(fm_model_options){.size = sizeof mo, .dtype = a->dtype, .threads = 1});

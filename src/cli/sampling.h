@@ -8,7 +8,7 @@
 typedef struct sampling_args {
     char *prompt;
     char *system, *template, *template_vars; /* of chat */
-    int64_t max_new_tokens, top_k, seed, logprobs, threads, ctx_size;
+    int64_t max_new_tokens, top_k, seed, logprobs, threads, ctx_size, column;
     double temperature, top_p, min_p, repetition_penalty;
     char *dtype, *adapter;
     char *json_schema, *regex, *grammar, *draft; /* of generate */
@@ -32,6 +32,13 @@ typedef struct sampling_args {
          SAMPLING_FIELD(adapter),                                                                                      \
          .metavar = "DIR",                                                                                             \
          .help = "PEFT folder of a LoRA adapter to apply."},                                                           \
+        {.key = "column",                                                                                              \
+         .type = FM_OPT_INT,                                                                                           \
+         SAMPLING_FIELD(column),                                                                                       \
+         .def = "0",                                                                                                   \
+         .min = 0,                                                                                                     \
+         .max = 64,                                                                                                    \
+         .help = "Of a model with progressive columns: the one that answers, 1 = the first; 0 = the newest."},         \
         {.key = "temperature",                                                                                         \
          .type = FM_OPT_FLOAT,                                                                                         \
          SAMPLING_FIELD(temperature),                                                                                  \

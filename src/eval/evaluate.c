@@ -12,6 +12,8 @@ static const fm_option rows[] = {
     {F(model), .type = FM_OPT_STR, .aliases = "model_name_or_path", .metavar = "DIR", .help = "The model."},
     {F(adapter), .type = FM_OPT_STR, .aliases = "adapter_name_or_path", .metavar = "DIR",
      .help = "PEFT folder whose additions it gets."},
+    {F(column), .type = FM_OPT_INT, .def = "0", .min = 0, .max = 64,
+     .help = "Of a model with progressive columns: the one that answers, 1 = the first; 0 = the newest."},
     {F(task), .type = FM_OPT_STR, .metavar = "NAME|FILE",
      .help = "A task of `fathom eval list`, or a data file whose columns say what it is."},
     {F(data), .type = FM_OPT_LIST, .metavar = "PATH", .help = "Rows to score: files, or the folder of a benchmark."},
@@ -309,10 +311,11 @@ static fm_status score_with(fm_eval *e, fm_model *m, fm_eval_scores *s) {
     return FM_OK;
 }
 
-static fm_status run_model(fm_eval *e, const char *path, const char *adapter, fm_eval_scores *s) {
+static fm_status run_model(fm_eval *e, const char *path, const char *adapter, int column, fm_eval_scores *s) {
     const fm_eval_config *c = e->cfg;
     fm_model *m = NULL;
-    fm_model_options o = {.size = sizeof o, .dtype = c->dtype, .threads = (int)c->threads, .adapter = adapter};
+    fm_model_options o = {
+        .size = sizeof o, .dtype = c->dtype, .threads = (int)c->threads, .adapter = adapter, .column = column};
     double begin = fm_now();
     s->first_token_ms = s->per_token_ms = NAN;
     FM_TRY(fm_model_open(&m, path, &o));
@@ -338,9 +341,9 @@ static fm_status run(fm_eval *e, char **json) {
     fm_json *report = NULL;
     bool pair = c->compare || c->compare_adapter;
     fm_status st = load_data(e);
-    st = st == FM_OK ? run_model(e, c->model, c->adapter, &s) : st;
+    st = st == FM_OK ? run_model(e, c->model, c->adapter, (int)c->column, &s) : st;
     if (st == FM_OK && pair) {
-        st = run_model(e, c->compare ? c->compare : c->model, c->compare_adapter, &other);
+        st = run_model(e, c->compare ? c->compare : c->model, c->compare_adapter, 0, &other);
     }
     st = st == FM_OK && c->rows_output ? fm_eval_write_rows(e, &s, pair ? &other : NULL) : st;
     st = st == FM_OK ? fm_eval_report(&report, e, &s, pair ? &other : NULL) : st;

@@ -448,7 +448,7 @@ static fm_status ready_cache(fm_likelihood *l, int64_t rows) {
     int64_t want = FM_MAX(rows, FM_MIN(fits, CACHE_ROWS));
     int32_t heads, k_dim, v_dim;
     fm_model_kv_shape(cfg, &heads, &k_dim, &v_dim);
-    return fm_kv_cache_new(&l->kv, cfg->n_layers, heads, k_dim, v_dim, l->m->compute, want, 1);
+    return fm_kv_cache_new(&l->kv, fm_model_kv_layers(cfg), heads, k_dim, v_dim, l->m->compute, want, 1);
 }
 
 /* Items from the first on that a cache serves. */

@@ -15,7 +15,7 @@ typedef enum fm_eval_style { FM_STYLE_AUTO, FM_STYLE_LETTERS, FM_STYLE_CLOZE } f
 
 struct fm_eval_config {
     char *model, *adapter, *compare, *compare_adapter, *dtype;
-    int64_t threads;
+    int64_t threads, column;
     char *task, *split, *format;
     fm_strlist data, fewshot_data;
     int64_t num_fewshot;

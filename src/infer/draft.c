@@ -70,7 +70,7 @@ static fm_status make_model(fm_drafter *d, fm_engine *e) {
     }
     FM_TRY(check_vocabulary(e, d->m));
     fm_model_kv_shape(cfg, &heads, &k_dim, &v_dim);
-    FM_TRY(fm_kv_cache_new(&d->kv, cfg->n_layers, heads, k_dim, v_dim, d->m->compute,
+    FM_TRY(fm_kv_cache_new(&d->kv, fm_model_kv_layers(cfg), heads, k_dim, v_dim, d->m->compute,
                            (int64_t)e->n_blocks * e->block_tokens, e->block_tokens));
     fm_batch b = {.n_tokens = n,
                   .n_segments = 1,

@@ -147,7 +147,7 @@ fm_status fm_engine_prepare(fm_engine *e, const fm_engine_options *o) {
     e->mtp = o->mtp;
     e->speculates = o->draft || o->lookup || o->mtp;
     FM_TRY(plan_memory(e, o, fm_model_kv_bytes_per_token(cfg, dtype) + fm_drafter_kv_bytes(e, o)));
-    FM_TRY(fm_kv_cache_new(&e->kv, cfg->n_layers + (o->mtp ? cfg->n_mtp : 0), heads, k_dim, v_dim, dtype,
+    FM_TRY(fm_kv_cache_new(&e->kv, fm_model_kv_layers(cfg) + (o->mtp ? cfg->n_mtp : 0), heads, k_dim, v_dim, dtype,
                            (int64_t)e->n_blocks * e->block_tokens, e->block_tokens));
     FM_TRY(fm_blocks_new(&e->blocks, e->n_blocks, e->block_tokens));
     size_t n = (size_t)e->batch_tokens, p = (size_t)e->parallel;

@@ -184,7 +184,7 @@ static fm_status next_logits(fm_session *s, bool cache, const float **logits) {
         const fm_model_config *cfg = &s->m->cfg;
         int32_t heads, k_dim, v_dim;
         fm_model_kv_shape(cfg, &heads, &k_dim, &v_dim);
-        FM_TRY(fm_kv_cache_new(&s->kv, cfg->n_layers, heads, k_dim, v_dim, s->m->compute, s->max_context, 0));
+        FM_TRY(fm_kv_cache_new(&s->kv, fm_model_kv_layers(cfg), heads, k_dim, v_dim, s->m->compute, s->max_context, 0));
     }
     s->n_cached = FM_MIN(s->n_cached, s->n - 1); /* the last token's logits are always computed */
     while (s->n_cached < s->n) {

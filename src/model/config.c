@@ -1,4 +1,5 @@
 /* Keys of config.json that the dense decoders share, and checks of any config. */
+#include "model/columns.h"
 #include "model/decoder.h"
 
 #include <math.h>
@@ -56,6 +57,7 @@ fm_status fm_model_config_check(const fm_model_config *cfg) {
     if (!(cfg->init_std >= 0 && cfg->init_std <= 10)) {
         FM_FAIL(FM_ERR_CONFIG, "initializer_range: expected 0 to 10, found %g", cfg->init_std);
     }
+    FM_TRY(fm_columns_check(cfg));
     FM_TRY(fm_moe_config_check(&cfg->moe));
     FM_TRY(probability("attention_dropout", cfg->attention_dropout));
     FM_TRY(probability("hidden_dropout", cfg->hidden_dropout));
@@ -144,7 +146,7 @@ static int64_t count_built(const fm_model_config *cfg) {
 }
 
 static int64_t count_params(const fm_model_config *cfg, bool active) {
-    if (cfg->positions != FM_POS_ROPE || cfg->head.kind != FM_HEAD_LM || cfg->n_more_heads > 0) {
+    if (cfg->positions != FM_POS_ROPE || cfg->head.kind != FM_HEAD_LM || cfg->n_more_heads > 0 || cfg->n_columns > 0) {
         return count_built(cfg);
     }
     int64_t n = fm_model_config_params_embedding(cfg) + cfg->d_model;
@@ -169,10 +171,18 @@ void fm_model_kv_shape(const fm_model_config *cfg, int32_t *n_kv_heads, int32_t 
     *v_dim = latent ? (cfg->mla.index_heads > 0 ? cfg->mla.index_dim : 0) : cfg->head_dim;
 }
 
+int32_t fm_model_kv_layers(const fm_model_config *cfg) {
+    int32_t n = cfg->n_layers;
+    for (int32_t k = 0; k < cfg->n_columns; k++) {
+        n += cfg->column[k].n_layers;
+    }
+    return n;
+}
+
 int64_t fm_model_kv_bytes_per_token(const fm_model_config *cfg, fm_dtype dtype) {
     int32_t heads, k, v;
     fm_model_kv_shape(cfg, &heads, &k, &v);
-    return fm_dtype_bytes(dtype, (int64_t)cfg->n_layers * heads * (k + v));
+    return fm_dtype_bytes(dtype, (int64_t)fm_model_kv_layers(cfg) * heads * (k + v));
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */

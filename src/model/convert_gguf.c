@@ -247,6 +247,12 @@ fm_status fm_convert_to_gguf(fm_conversion *c, const fm_model *m, const char *ou
                 "model_type \"%s\" cannot be exported to GGUF: llama.cpp has no architecture for it",
                 m->family->model_types[0]);
     }
+    if (m->cfg.n_columns > 0) {
+        FM_FAIL(FM_ERR_UNSUPPORTED,
+                "a model with %d progressive columns cannot be exported to GGUF: llama.cpp has no "
+                "architecture for it",
+                (int)m->cfg.n_columns);
+    }
     fm_gguf_writer *w;
     FM_TRY(fm_gguf_writer_new(&w, out));
     fm_status s = write_model(c, &p, w);

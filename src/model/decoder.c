@@ -1,4 +1,5 @@
 /* Weights and forward of the dense decoder. */
+#include "model/columns.h"
 #include "model/decoder.h"
 #include "model/layers.h"
 
@@ -11,6 +12,8 @@ typedef struct builder {
     const fm_model_config *cfg;
     fm_params *ps;
     int32_t layer;
+    const char *prefix; /* of the names of a layer beside those of the decoder, or NULL */
+    int32_t name;       /* its number there; `layer` is its place in the cache */
 } builder;
 
 /* Adds "model.layers.<l>.<name>". rows 0: a vector of `cols`. */
@@ -18,6 +21,11 @@ fm_status fm_decoder_add(const fm_model_config *cfg, fm_params *ps, int32_t laye
                          int64_t rows, int64_t cols, fm_init_kind init) {
     char full[96];
     snprintf(full, sizeof full, "model.layers.%d.%s", (int)layer, name);
+    return fm_decoder_add_named(cfg, ps, out, full, rows, cols, init);
+}
+
+fm_status fm_decoder_add_named(const fm_model_config *cfg, fm_params *ps, fm_param **out, const char *full,
+                               int64_t rows, int64_t cols, fm_init_kind init) {
     fm_param_desc d = {.name = full, .init = init, .init_std = cfg->init_std, .no_decay = rows == 0};
     d.n_dims = rows > 0 ? 2 : 1;
     d.dim[0] = rows > 0 ? rows : cols;
@@ -27,7 +35,12 @@ fm_status fm_decoder_add(const fm_model_config *cfg, fm_params *ps, int32_t laye
 
 static fm_status add(const builder *b, fm_param **out, const char *name, int64_t rows, int64_t cols,
                      fm_init_kind init) {
-    return fm_decoder_add(b->cfg, b->ps, b->layer, out, name, rows, cols, init);
+    if (!b->prefix) {
+        return fm_decoder_add(b->cfg, b->ps, b->layer, out, name, rows, cols, init);
+    }
+    char full[128];
+    snprintf(full, sizeof full, "%s.%d.%s", b->prefix, (int)b->name, name);
+    return fm_decoder_add_named(b->cfg, b->ps, out, full, rows, cols, init);
 }
 
 static fm_status add_linear(const builder *b, fm_param **w, fm_param **bias, const char *name, int64_t n, int64_t k,
@@ -87,6 +100,12 @@ static fm_status build_layer(const builder *b, fm_decoder_layer *y) {
     return FM_OK;
 }
 
+fm_status fm_decoder_build_layer(const fm_model_config *cfg, fm_params *ps, const char *prefix, int32_t l,
+                                 int32_t cache, fm_decoder_layer *y) {
+    builder b = {.cfg = cfg, .ps = ps, .layer = cache, .prefix = prefix, .name = l};
+    return build_layer(&b, y);
+}
+
 fm_status fm_decoder_build(const fm_model_config *cfg, fm_params *ps, void **state) {
     fm_decoder *d = fm_calloc(1, sizeof *d + (size_t)(cfg->n_layers + cfg->n_mtp) * sizeof d->layer[0]);
     *state = d;
@@ -116,7 +135,7 @@ fm_status fm_decoder_build(const fm_model_config *cfg, fm_params *ps, void **sta
 /* What a layer needs besides its input; copied into the tape when layers are recomputed. */
 typedef struct layer_args {
     const fm_decoder_layer *y;
-    const fm_decoder *d; /* whole_layer: y is d->layer[layer] */
+    const fm_decoder *d; /* whole_layer: y is d->layer[layer]; NULL: y is given */
     int32_t layer;
     const fm_model_config *cfg;
     fm_batch b;
@@ -144,7 +163,8 @@ static fm_tensor *mlp_part(fm_ctx *c, const layer_args *a, fm_tensor *normed, fm
  * that is asked for (out[1], out[2]). */
 static fm_status whole_layer(fm_ctx *c, void *args, fm_tensor *const *in, fm_tensor **out) {
     layer_args *a = args;
-    a->y = &a->d->layer[a->layer];
+    a->y = a->d ? &a->d->layer[a->layer] : a->y;
+    FM_ASSERT(a->y);
     float eps = (float)a->cfg->norm_eps;
     fm_tensor *h = in[0], *n = fm_rmsnorm(c, h, fm_leaf(c, a->y->attn_norm), eps);
     fm_tensor *x = attention_part(c, a, n);
@@ -200,8 +220,7 @@ static fm_tensor *layers_recomputed(fm_ctx *c, const fm_model *m, layer_args *a,
     return fm_rmsnorm(c, h, fm_leaf(c, d->norm), (float)m->cfg.norm_eps);
 }
 
-/* Frequencies of this batch. Those that depend on the length live in the arena, as long as the tape. */
-static fm_status rope_of_batch(fm_ctx *c, const fm_model *m, const fm_batch *b, fm_rope_state *out) {
+fm_status fm_decoder_rope(fm_ctx *c, const fm_model *m, const fm_batch *b, fm_rope_state *out) {
     const fm_rope_config *r = &m->cfg.rope;
     *out = (fm_rope_state){
         .freq = m->rope_freq, .n_freqs = r->dim / 2, .interleaved = r->interleaved, .mscale = m->rope_mscale};
@@ -227,7 +246,10 @@ static fm_status rope_of_batch(fm_ctx *c, const fm_model *m, const fm_batch *b, 
 fm_tensor *fm_decoder_forward(fm_ctx *c, const fm_model *m, const fm_batch *b) {
     const fm_decoder *d = m->state;
     layer_args a = {.d = d, .cfg = &m->cfg, .b = *b};
-    fm_status s = rope_of_batch(c, m, b, &a.rope);
+    if (m->column > 0) {
+        return fm_columns_forward(c, m, b);
+    }
+    fm_status s = fm_decoder_rope(c, m, b, &a.rope);
     if (s != FM_OK) {
         fm_ctx_fail(c, s);
         return NULL;
@@ -246,10 +268,17 @@ fm_tensor *fm_decoder_forward(fm_ctx *c, const fm_model *m, const fm_batch *b) {
 
 fm_tensor *fm_decoder_block(fm_ctx *c, const fm_model *m, int32_t layer, const fm_batch *b, fm_tensor *h) {
     layer_args a = {.d = m->state, .cfg = &m->cfg, .b = *b};
-    fm_status s = rope_of_batch(c, m, b, &a.rope);
+    fm_status s = fm_decoder_rope(c, m, b, &a.rope);
     if (s != FM_OK) {
         fm_ctx_fail(c, s);
         return NULL;
     }
     return h ? one_layer(c, &a, layer, m->checkpoint_layers && fm_tape_on(c), h) : NULL;
+}
+
+fm_tensor *fm_decoder_layer_forward(fm_ctx *c, const fm_decoder_layer *y, const fm_model_config *cfg, const fm_batch *b,
+                                    const fm_rope_state *rope, fm_tensor *h) {
+    layer_args a = {.y = y, .cfg = cfg, .b = *b, .rope = *rope};
+    fm_tensor *out = NULL;
+    return h && whole_layer(c, &a, &h, &out) == FM_OK ? out : NULL;
 }

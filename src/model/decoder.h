@@ -30,9 +30,19 @@ typedef struct fm_decoder {
 /* The parts of one layer: names under "model.layers.<l>.", shapes, inits; handles into the layer. */
 FM_MUST_CHECK fm_status fm_decoder_add(const fm_model_config *cfg, fm_params *ps, int32_t layer, fm_param **out,
                                        const char *name, int64_t rows, int64_t cols, fm_init_kind init);
+FM_MUST_CHECK fm_status fm_decoder_add_named(const fm_model_config *cfg, fm_params *ps, fm_param **out,
+                                             const char *full, int64_t rows, int64_t cols, fm_init_kind init);
 FM_MUST_CHECK fm_status fm_decoder_build_mla(const fm_model_config *cfg, fm_params *ps, int32_t layer, fm_mla_layer *y);
 FM_MUST_CHECK fm_status fm_decoder_build_moe(const fm_model_config *cfg, fm_params *ps, int32_t layer, fm_moe_layer *y);
 FM_MUST_CHECK fm_status fm_decoder_build(const fm_model_config *cfg, fm_params *ps, void **state);
+/* A layer with names under "<prefix>.<l>." and keys in place `cache` of the cache. */
+FM_MUST_CHECK fm_status fm_decoder_build_layer(const fm_model_config *cfg, fm_params *ps, const char *prefix, int32_t l,
+                                               int32_t cache, fm_decoder_layer *y);
+/* Its forward by itself: h [T,D] -> [T,D]. */
+fm_tensor *fm_decoder_layer_forward(fm_ctx *c, const fm_decoder_layer *y, const fm_model_config *cfg, const fm_batch *b,
+                                    const fm_rope_state *rope, fm_tensor *h);
+/* Frequencies of this batch. Those that depend on the length live in the arena, as long as the tape. */
+FM_MUST_CHECK fm_status fm_decoder_rope(fm_ctx *c, const fm_model *m, const fm_batch *b, fm_rope_state *out);
 /* One block by itself: h [T,D] -> [T,D], the residual stream before and after it. */
 fm_tensor *fm_decoder_block(fm_ctx *c, const fm_model *m, int32_t layer, const fm_batch *b, fm_tensor *h);
 fm_tensor *fm_decoder_forward(fm_ctx *c, const fm_model *m, const fm_batch *b);

@@ -1,10 +1,10 @@
 /* Layers in turn, recomputed, or in place. */
 #include "model/layers.h"
 
-static fm_tensor *in_place(fm_ctx *c, const fm_layer_run *r, fm_tensor *h) {
+fm_tensor *fm_layer_in_place(fm_ctx *c, fm_checkpoint_fn fn, void *args, fm_tensor *const *in, fm_tensor *h) {
     fm_ctx_mark_t mark = fm_ctx_mark(c);
     fm_tensor *out = NULL;
-    if (r->fn(c, r->args, &h, &out) != FM_OK || !out) {
+    if (fn(c, args, in, &out) != FM_OK || !out) {
         return NULL;
     }
     fm_axpby_args copy = {.n = fm_numel(h), .alpha = 1, .beta = 0, .x = fm_data(c, out), .y = fm_data(c, h)};
@@ -23,7 +23,7 @@ fm_tensor *fm_layers_run(fm_ctx *c, const fm_model *m, const fm_layer_run *r, fm
         fm_tensor *out = NULL;
         *r->layer = l;
         if (!fm_tape_on(c)) {
-            h = in_place(c, r, h);
+            h = fm_layer_in_place(c, r->fn, r->args, &h, h);
             continue;
         }
         fm_status s = m->checkpoint_layers

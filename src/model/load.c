@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "model/adapter_files.h"
+#include "model/columns.h"
 #include "model/files.h"
 #include "model/gguf.h"
 #include "model/weights.h"
@@ -60,6 +61,7 @@ fm_status fm_model_config_parse(fm_model_config *cfg, const fm_family **family, 
     memcpy(cfg->family, (*family)->name, strlen((*family)->name) + 1);
     FM_TRY((*family)->parse(cfg, json));
     FM_TRY(fm_heads_parse(cfg, json));
+    FM_TRY(fm_columns_parse(cfg, json));
     return fm_model_config_check(cfg);
 }
 

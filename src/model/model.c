@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "model/adapter.h"
+#include "model/columns.h"
 #include "model/files.h"
 
 fm_status fm_model_build(fm_model **out, const fm_model_config *cfg) {
@@ -38,6 +39,7 @@ fm_status fm_model_build(fm_model **out, const fm_model_config *cfg) {
     FM_TRY_GOTO(s, fail, family->build(&m->cfg, m->params, &m->state));
     FM_TRY_GOTO(s, fail, fm_heads_build(m));
     FM_TRY_GOTO(s, fail, fm_model_mtp_build(m));
+    FM_TRY_GOTO(s, fail, fm_model_columns_build(m));
     FM_TRY_GOTO(s, fail, fm_head_architecture(m->architecture, sizeof m->architecture, family, &m->cfg.head));
     *out = m;
     return FM_OK;

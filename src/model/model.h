@@ -34,6 +34,13 @@ typedef struct fm_mobile_config {
     bool activated;  /* classifier_activation: the pooler has a dense layer and tanh */
 } fm_mobile_config;
 
+#define FM_MAX_COLUMNS 3
+/* A column beside the decoder, see model/columns.h. */
+typedef struct fm_column_config {
+    int32_t n_layers, d_model, n_heads, d_ff;
+    int32_t lateral; /* width of the lateral projections */
+} fm_column_config;
+
 typedef struct fm_model_config {
     char family[32];
     int32_t vocab_size, d_model, n_layers, n_heads, n_kv_heads, head_dim, d_ff;
@@ -58,6 +65,8 @@ typedef struct fm_model_config {
     fm_head_config head;                     /* zero: the family's language model head */
     fm_head_config more_heads[FM_MAX_HEADS]; /* others by name on the same trunk */
     int32_t n_more_heads;
+    fm_column_config column[FM_MAX_COLUMNS]; /* progressive columns after the first, which is the decoder */
+    int32_t n_columns;
     int32_t n_log_vars; /* of tasks weighted by uncertainty (stage multi), 0 = none */
     int32_t n_mtp;      /* multi-token prediction layers after the last one (DeepSeek V3) */
     double mtp_weight;  /* of their loss in training, 0 = they are not trained */
@@ -106,11 +115,13 @@ struct fm_model {
     fm_param *head; /* [V,D]: lm_head, or the embedding when tied; NULL when the first head is another */
     fm_head heads[1 + FM_MAX_HEADS]; /* the first is cfg.head */
     int32_t n_heads;
-    fm_param *log_vars;     /* [cfg.n_log_vars] or NULL; not read by any forward */
-    char architecture[64];  /* as transformers calls the family with this head */
-    int n_trunk;            /* parameters before those of the heads */
-    bool head_from_adapter; /* weights of heads with labels may be missing: an adapter brings them */
-    double *rope_freq;      /* [rope.dim/2] */
+    struct fm_columns *columns; /* or NULL */
+    int32_t column;             /* that answers: 0 = the first, as before any was added .. cfg.n_columns */
+    fm_param *log_vars;         /* [cfg.n_log_vars] or NULL; not read by any forward */
+    char architecture[64];      /* as transformers calls the family with this head */
+    int n_trunk;                /* parameters before those of the heads */
+    bool head_from_adapter;     /* weights of heads with labels may be missing: an adapter brings them */
+    double *rope_freq;          /* [rope.dim/2] */
     double rope_mscale;
     bool checkpoint_layers; /* recompute each layer in backward */
     fm_adapter *adapter;    /* low-rank additions (model/adapter.h), or NULL */
@@ -186,6 +197,8 @@ int64_t fm_model_config_params_embedding(const fm_model_config *cfg); /* of thes
 /* What the cache holds of a token in each layer: latent attention has one key head and no values, in their place the
  * keys of its indexer when it has one. */
 void fm_model_kv_shape(const fm_model_config *cfg, int32_t *n_kv_heads, int32_t *k_dim, int32_t *v_dim);
+/* Layers that a cache holds, without those of prediction layers. */
+int32_t fm_model_kv_layers(const fm_model_config *cfg);
 int64_t fm_model_kv_bytes_per_token(const fm_model_config *cfg, fm_dtype dtype);
 
 /* Experts of a layer, or NULL for a dense one. */

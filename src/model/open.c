@@ -46,6 +46,12 @@ fm_status fm_model_open(fm_model **out, const char *path, const fm_model_options
     if (s == FM_OK) {
         s = fm_pool_new(&m->pool, opt ? opt->threads : 0);
     }
+    if (s == FM_OK && opt && (opt->column < 0 || opt->column > m->cfg.n_columns + 1)) {
+        s = fm_error_set(FM_ERR_ARGUMENT, __FILE__, __LINE__, "column %d: %s has %d", opt->column, path,
+                         (int)m->cfg.n_columns + 1);
+    } else if (s == FM_OK && opt && opt->column > 0) {
+        m->column = opt->column - 1;
+    }
     if (s == FM_OK && opt && opt->adapter) {
         s = fm_adapter_open(m, opt->adapter);
     }
@@ -136,6 +142,8 @@ fm_status fm_model_get_info(fm_model_info *out, fm_model *m) {
         .n_experts_active = cfg->moe.n_experts ? cfg->moe.n_active : 0,
         .n_experts_shared = cfg->moe.n_experts ? cfg->moe.n_shared : 0,
         .compute = fm_dtype_get(m->compute)->name,
+        .n_columns = cfg->n_columns + 1,
+        .column = m->column + 1,
     };
     for (int i = 0; i < fm_params_count(m->params); i++) {
         const fm_param *p = fm_params_at(m->params, i);

@@ -4,6 +4,7 @@
 #include "backend/cpu/cpu.h"
 #include "base/file.h"
 #include "io/safetensors.h"
+#include "model/columns.h"
 #include "model/files.h"
 #include "model/weights.h"
 
@@ -49,6 +50,7 @@ static fm_status fill_config(const fm_model *m, fm_json *json, fm_dtype dtype) {
     FM_TRY(fm_json_set(json, "model_type", fm_json_new_str(m->family->model_types[0])));
     FM_TRY(m->family->write(&m->cfg, json));
     FM_TRY(fm_heads_write(&m->cfg, json));
+    FM_TRY(fm_columns_write(&m->cfg, json));
     fm_json_remove(json, "quantization_config");
     if (dtype == FM_I8) {
         fm_json *quant;

@@ -197,6 +197,9 @@ void fm_tape_begin(fm_ctx *c) {
 void fm_tape_off(fm_ctx *c) {
     c->tape_on = false;
 }
+void fm_tape_resume(fm_ctx *c) {
+    c->tape_on = true;
+}
 bool fm_tape_on(const fm_ctx *c) {
     return c->tape_on;
 }

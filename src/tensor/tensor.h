@@ -170,6 +170,8 @@ const fm_exec *fm_ctx_exec(fm_ctx *c);
  */
 void fm_tape_begin(fm_ctx *c); /* on, empty */
 void fm_tape_off(fm_ctx *c);
+/* Recording goes on where fm_tape_off broke it off: what was made meanwhile carries no gradient. */
+void fm_tape_resume(fm_ctx *c);
 bool fm_tape_on(const fm_ctx *c);
 int fm_tape_size(const fm_ctx *c);
 const fm_node *fm_tape_node(const fm_ctx *c, int i);

@@ -22,7 +22,9 @@ static const fm_option table[] = {
      "for encoders); probe (as pt, plain, for "
      "tests)"},
     {"finetuning_type", FM_OPT_STR, F(finetuning_type), "full", 0, 0, NULL, NULL, "NAME",
-     "which weights are trained: full; freeze (some layers); lora (low-rank adapters, a PEFT folder)"},
+     "which weights are trained: full; freeze (some layers); lora (low-rank adapters, a PEFT folder); progressive (a "
+     "new "
+     "column beside the model, which stays as it is)"},
     {"lora_rank", FM_OPT_INT, F(lora_rank), "8", 1, 65536, NULL, "lora_r", "N", "LoRA: rank of the added matrices"},
     {"lora_alpha", FM_OPT_FLOAT, F(lora_alpha), "0", 0, 1e6, NULL, NULL, NULL,
      "LoRA: the addition is scaled by alpha/rank; 0 = twice the rank"},
@@ -43,6 +45,13 @@ static const fm_option table[] = {
      "int8 folder of the model has them"},
     {"double_quantization", FM_OPT_BOOL, F(double_quantization), "true", 0, 0, NULL, "bnb_4bit_use_double_quant", NULL,
      "LoRA on nf4: the scales of blocks are held in 8 bits"},
+    {"progressive_width", FM_OPT_INT, F(progressive_width), "0", 0, 1048576, NULL, NULL, "N",
+     "progressive: width of the new column; 0 = half of the model's"},
+    {"progressive_layers", FM_OPT_INT, F(progressive_layers), "0", 0, 4096, NULL, NULL, "N",
+     "progressive: its layers, at most those of the model; 0 = as many"},
+    {"progressive_lateral", FM_OPT_INT, F(progressive_lateral), "0", 0, 1048576, NULL, NULL, "N",
+     "progressive: width of the lateral projections from each earlier column into each layer; 0 = a quarter of "
+     "progressive_width"},
     {"freeze_trainable_layers", FM_OPT_INT, F(freeze_trainable_layers), "2", -4096, 4096, NULL, NULL, "N",
      "freeze: the last N layers are trained; -N: the first N"},
     {"freeze_trainable_modules", FM_OPT_LIST, F(freeze_trainable_modules), NULL, 0, 0, NULL, NULL, "NAMES",

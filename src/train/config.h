@@ -29,6 +29,7 @@ struct fm_train_config {
     char *quantization_type;
     bool double_quantization;
     bool use_rslora, use_dora;
+    int64_t progressive_width, progressive_layers, progressive_lateral;
     fm_strlist lora_target, modules_to_save, freeze_trainable_modules;
     /* Data. */
     fm_rows_config rows; /* input = dataset */

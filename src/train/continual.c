@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "io/safetensors.h"
+#include "train/finetune.h"
 #include "train/run.h"
 
 typedef struct earlier {
@@ -45,10 +46,13 @@ fm_status fm_continual_check(const fm_train_config *c) {
     if (replay && c->replay_dataset.n == 0) {
         FM_FAIL(FM_ERR_CONFIG, "replay_ratio needs rows that the old model learned from: set replay_dataset");
     }
-    if (ewc && c->finetuning_type && strcmp(c->finetuning_type, "lora") == 0) {
+    const char *type = c->finetuning_type ? c->finetuning_type : "full";
+    if (ewc && (strcmp(type, "lora") == 0 || strcmp(type, "progressive") == 0)) {
         fm_error_set(FM_ERR_UNSUPPORTED, __FILE__, __LINE__,
-                     "ewc_lambda holds weights where they were; an adapter leaves them there");
-        return fm_error_hint("finetuning_type full or freeze; an adapter takes replay_ratio");
+                     "ewc_lambda holds weights where they were; %s leaves them there",
+                     *type == 'l' ? "an adapter" : "a new column");
+        return fm_error_hint("finetuning_type full or freeze; %s takes replay_ratio",
+                             *type == 'l' ? "an adapter" : "a new column");
     }
     if (replay && c->stage && strcmp(c->stage, "sft") != 0 && strcmp(c->stage, "pt") != 0) {
         fm_error_set(FM_ERR_UNSUPPORTED, __FILE__, __LINE__,
@@ -129,7 +133,11 @@ static fm_status measure(fm_trainer *r, earlier *e, double *loss) {
     r->eval_data = e->data;
     r->eval_sampler = e->sampler;
     r->eval_objective = e->objective;
+    /* Earlier rows are answered by the column that learned them, not by one that is added now. */
+    int32_t column = r->model->column;
+    r->model->column = r->choice.finetune->reshape ? column - 1 : column;
     fm_status s = fm_trainer_evaluate(r, &result);
+    r->model->column = column;
     r->eval_data = data;
     r->eval_sampler = sampler;
     r->eval_objective = objective;

@@ -9,6 +9,10 @@ typedef struct fm_finetune {
     const char *name, *help;
     bool needs_model; /* starts from the weights of model_name_or_path */
     double rate;      /* default learning rate, 0 = by size */
+    /* NULL, or what the shape of the model becomes before it is described. */
+    fm_status (*reshape)(fm_model_config *mc, const fm_train_config *c);
+    /* NULL, or the compute type that the weights of model_name_or_path ask for. */
+    fm_status (*choose)(fm_train_choice *choice, const fm_train_config *c);
     /* Marks parameters of a described model as frozen, or attaches an adapter. */
     fm_status (*prepare)(fm_model *m, const fm_train_config *c);
 } fm_finetune;

@@ -69,6 +69,14 @@ static fm_status model_config(fm_trainer *r, fm_model_config *mc, int32_t data_v
                     (long long)mc->max_position);
         }
     }
+    if (r->choice.finetune->reshape) {
+        FM_TRY(r->choice.finetune->reshape(mc, c));
+    } else if (mc->n_columns > 0) {
+        (void)fm_error_set(FM_ERR_UNSUPPORTED, __FILE__, __LINE__,
+                           "%s has %d progressive columns, which stay as they are: finetuning_type %s cannot train it",
+                           c->model_name_or_path, (int)mc->n_columns + 1, r->choice.finetune->name);
+        return fm_error_hint("finetuning_type=progressive adds a column");
+    }
     if (r->choice.objective->configure) {
         FM_TRY(r->choice.objective->configure(mc, r->data ? fm_dataset_json(r->data) : NULL));
     }
@@ -131,6 +139,7 @@ static int32_t max_segments(const fm_trainer *r) {
 fm_status fm_trainer_describe(fm_trainer *r, int32_t data_vocab) {
     const fm_train_config *c = r->cfg;
     fm_model_config mc;
+    FM_TRY(r->choice.finetune->choose ? r->choice.finetune->choose(&r->choice, c) : FM_OK);
     FM_TRY(model_config(r, &mc, data_vocab));
     FM_TRY(fm_model_build(&r->model, &mc));
     if (c->model_name_or_path && !c->train_from_scratch && fm_gguf_is_file(c->model_name_or_path)) {

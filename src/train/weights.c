@@ -85,7 +85,7 @@ fm_status fm_weights_read(fm_model *m, const char *path, uint64_t seed, bool fre
             s = copy(to, q, path, b, x);
         } else if (predicts ? fresh_mtp : i >= m->n_trunk) {
             s = fm_param_init(to, seed, x->pool);
-            fresh += s == FM_OK && !predicts;
+            fresh += s == FM_OK && !predicts && strncmp(p->name, "columns.", 8) != 0;
             fresh_layers += s == FM_OK && predicts;
         } else {
             s = missing(m, p, path);

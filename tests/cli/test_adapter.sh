@@ -81,6 +81,58 @@ has err "not empty"
 run 0 "$fathom" train $tune finetuning_type=freeze freeze_trainable_layers=1 output_dir=frozen
 cmp -s frozen/model.safetensors base/model.safetensors && die "nothing was trained"
 
+# A column more: the first one answers as the model did, the newest otherwise, with and without cache.
+# shellcheck disable=SC2086
+run 0 "$fathom" train $tune finetuning_type=progressive output_dir=column earlier_dataset=first=packed
+has err "(+0.0000)"
+# shellcheck disable=SC2086
+run 0 "$fathom" generate column --column 1 $gen
+same out plain
+# shellcheck disable=SC2086
+run 0 "$fathom" generate column $gen
+cp out newest
+cmp -s plain newest && die "the column changes nothing"
+# shellcheck disable=SC2086
+run 0 "$fathom" generate column $gen --no-cache
+same out newest
+# shellcheck disable=SC2086
+run 2 "$fathom" generate column --column 3 $gen
+has err "column 3: column has 2"
+run 0 "$fathom" info column
+has out "2 progressive ones"
+score="--task ppl --data corpus.jsonl --dtype f32 --max-samples 1 --bootstrap 0"
+# shellcheck disable=SC2086
+run 0 "$fathom" eval --model base $score -o rows.base
+# shellcheck disable=SC2086
+run 0 "$fathom" eval --model column --column 1 $score -o rows.first
+same rows.base rows.first
+# shellcheck disable=SC2086
+run 0 "$fathom" eval --model column $score -o rows.newest
+cmp -s rows.base rows.newest && die "the newest column scores as the first"
+# shellcheck disable=SC2086
+run 0 "$fathom" plan $tune finetuning_type=progressive --calibrate=0
+run 1 "$fathom" convert column column.gguf
+has err "progressive columns"
+# shellcheck disable=SC2086
+run 1 "$fathom" train $tune finetuning_type=full model_name_or_path=column output_dir=no
+has err "finetuning_type=progressive"
+
+# An adapter with a head: predicted, served and merged; the folder alone is no model.
+for i in 0 1 2 3 4 5 6 7; do printf '{"text": "America the %s", "label": "%s"}\n' "$i" "$((i % 2))"; done > labels.jsonl
+# shellcheck disable=SC2086
+run 0 "$fathom" train $tune stage=cls dataset=labels.jsonl finetuning_type=lora output_dir=cls
+grep -q '"SEQ_CLS"' cls/adapter_config.json || die "the task is not named"
+echo '{"ids":[5,6,7]}' > ids
+stdin=ids
+run 0 "$fathom" logits base --adapter cls --head main --dtype f32
+cp out scores
+run 0 "$fathom" merge base cls cls-merged --dtype f32
+run 0 "$fathom" logits cls-merged --head main --dtype f32
+awk -F'[][,]' 'FNR == NR { a = $(NF-2); next } { d = a - $(NF-2); exit !(d * d < 1e-8) }' scores out || die "scores of base and merged model differ"
+run 2 "$fathom" info cls
+has err "--adapter"
+stdin=
+
 # Refused before anything is written.
 # shellcheck disable=SC2086
 run 2 "$fathom" train $tune finetuning_type=lora lora_target=qq_proj output_dir=no

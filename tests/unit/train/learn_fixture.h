@@ -5,14 +5,14 @@
 #include "fathom/generate.h"
 #include "train_fixture.h"
 
-static void fx_use_config(const char *text) {
+static inline void fx_use_config(const char *text) {
     char path[300];
     snprintf(path, sizeof path, "%s/model/config.json", fx_top);
     fx_ok(fm_file_write_atomic(path, text, strlen(text)));
 }
 
 /* What the best predictor that knows only how often each token occurs in the evaluation data itself would reach. */
-static double fx_unigram_entropy(void) {
+static inline double fx_unigram_entropy(void) {
     fm_dataset *d;
     char path[300];
     static int64_t count[300];

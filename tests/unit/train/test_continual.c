@@ -92,6 +92,13 @@ static void test_forgets_less(void **state) {
     loss ewc = learn_on((const char *const[]){"ewc_lambda", "10000", NULL});
     fx_clean();
     loss replay = learn_on((const char *const[]){"replay_ratio", "0.5", NULL});
+    fx_clean();
+    loss column = learn_on((const char *const[]){"finetuning_type", "progressive", "learning_rate", "2e-2",
+                                                 "progressive_width", "32", NULL});
+    print_message("learned: plain %.3f, EWC %.3f, replay %.3f, progressive %.3f\n", plain.learned, ewc.learned,
+                  replay.learned, column.learned);
+    assert_true(column.before == plain.before && column.after == column.before); /* to the last bit */
+    assert_true(column.learned < 0.6);
     assert_true(plain.before < 0.3 && plain.after > plain.before + 0.3); /* there is something to forget */
     assert_true(ewc.before == plain.before && replay.before == plain.before);
     assert_true(ewc.after < plain.after - 0.1);
