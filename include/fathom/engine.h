@@ -54,6 +54,8 @@ FM_API FM_MUST_CHECK fm_status fm_engine_remove_adapter(fm_engine *e, const char
 FM_API bool fm_engine_has_adapter(fm_engine *e, const char *name);
 /* Name of the i-th into out; false past the last. e NULL: there is none. */
 FM_API bool fm_engine_adapter_name(char *out, size_t cap, fm_engine *e, int i);
+/* Requests of the i-th that are computed and that wait; false past the last. */
+FM_API bool fm_engine_adapter_requests(int *running, int *waiting, fm_engine *e, int i);
 
 typedef struct fm_engine_event {
     int32_t id;       /* the token, -1 for none (an end without a token) */
@@ -99,6 +101,7 @@ FM_API void fm_request_release(fm_request *r);
  * long. fn is also called, with m NULL, when the engine ends before. */
 FM_API FM_MUST_CHECK fm_status fm_engine_post(fm_engine *e, void (*fn)(void *user, fm_model *m), void *user);
 
+#define FM_PASS_BUCKETS 13
 typedef struct fm_engine_stats {
     size_t size; /* sizeof(fm_engine_stats) */
     int32_t running, waiting;
@@ -107,6 +110,8 @@ typedef struct fm_engine_stats {
     int64_t prefix_queries, prefix_hits;          /* tokens of prompts, of these found in the cache */
     int64_t drafts, draft_tokens, draft_accepted; /* passes of a sequence with guesses, guesses, right ones */
     int64_t preemptions, prompt_tokens, generation_tokens, passes, pass_tokens;
+    int64_t pass_sequences;                        /* texts in passes, all together */
+    int64_t passes_by_tokens[FM_PASS_BUCKETS + 1]; /* passes of at most 1, 8, 16, 32 ... 16384 tokens; of more */
 } fm_engine_stats;
 FM_API void fm_engine_get_stats(fm_engine_stats *out, fm_engine *e);
 

@@ -259,3 +259,32 @@ bool fm_engine_has_adapter(fm_engine *e, const char *name) {
     pthread_mutex_unlock(&e->lock);
     return found;
 }
+
+bool fm_engine_adapter_requests(int *running, int *waiting, fm_engine *e, int i) {
+    *running = *waiting = 0;
+    if (!e) {
+        return false;
+    }
+    pthread_mutex_lock(&e->lock);
+    const fm_engine_adapter *a = e->adapters;
+    for (; a && i > 0; i--) {
+        a = a->next;
+    }
+    if (a) {
+        *running = a->running;
+        *waiting = FM_MAX(a->uses - 1 - a->running, 0);
+    }
+    pthread_mutex_unlock(&e->lock);
+    return a != NULL;
+}
+
+void fm_engine_adapter_count(fm_engine *e) {
+    for (fm_engine_adapter *a = e->adapters; a; a = a->next) {
+        a->running = 0;
+    }
+    for (int32_t i = 0; i < e->n_running; i++) {
+        if (e->running[i]->adapter) {
+            e->running[i]->adapter->running++;
+        }
+    }
+}

@@ -222,6 +222,7 @@ void fm_engine_count(fm_engine *e) {
     pthread_mutex_lock(&e->lock);
     e->stats.running = e->n_running;
     e->stats.waiting = e->n_waiting;
+    fm_engine_adapter_count(e);
     e->stats.work_bytes = e->work_bytes; /* changes when adapters come */
     e->stats.preemptions = e->preemptions;
     e->stats.prefix_queries = e->prefix_queries;

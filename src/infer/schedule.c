@@ -617,9 +617,14 @@ static void drop_empty(fm_engine *e) {
 }
 
 static void count_pass(fm_engine *e, int32_t n_tokens, int64_t read) {
-    int64_t guesses = 0, drafts = 0;
+    int64_t guesses = 0, drafts = 0, texts = 0;
+    int bucket = 0;
+    while (bucket < FM_PASS_BUCKETS && n_tokens > (bucket == 0 ? 1 : 4 << bucket)) {
+        bucket++;
+    }
     for (int32_t i = 0; i < e->n_running; i++) {
         fm_request *r = e->running[i];
+        texts += r->n_now > 0;
         if (r->n_now > 0) {
             r->n_guessed += r->n_draft;
             guesses += r->n_draft;
@@ -629,6 +634,8 @@ static void count_pass(fm_engine *e, int32_t n_tokens, int64_t read) {
     pthread_mutex_lock(&e->lock);
     e->stats.passes++;
     e->stats.pass_tokens += n_tokens;
+    e->stats.pass_sequences += texts;
+    e->stats.passes_by_tokens[bucket]++;
     e->stats.prompt_tokens += read;
     e->stats.drafts += drafts;
     e->stats.draft_tokens += guesses;

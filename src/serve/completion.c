@@ -264,7 +264,7 @@ static void stream_choice(choice *h, const char *text, size_t n, const char *fin
     fm_str *out = &k->piece;
     begin_stream(k);
     if (k->form == FM_ANSWER_RESPONSES) {
-        fm_responses_piece(out, &k->responses, text, n);
+        fm_responses_text(out, &k->responses, text, n);
         h->begun = true;
         send_piece(k);
         return;
@@ -391,8 +391,9 @@ static void answer_whole(completion *k) {
         write_simple(out, k);
     } else if (k->form == FM_ANSWER_RESPONSES) {
         fm_responses_end e = responses_end(k);
-        fm_responses_whole(out, &k->responses, k->choice[0].text.data ? k->choice[0].text.data : "",
-                           k->choice[0].text.len, &e);
+        const fm_str *text = &k->choice[0].text; /* what the reader of parts did not hand over */
+        fm_responses_text(out, &k->responses, text->data ? text->data : "", text->len);
+        fm_responses_conclude(out, &k->responses, &e);
     } else {
         write_head(out, k);
         for (int i = 0; i < k->n_choices; i++) {
@@ -456,10 +457,15 @@ static void end_call(choice *h) {
     }
 }
 
-static void begin_call(choice *h, fm_str *out, const char *name, size_t n) {
+/* Of the call that began last: nobody can guess it. */
+static uint64_t call_tag(const choice *h) {
     uint64_t seed[3] = {h->k->c->s->secret, (uint64_t)h->index, (uint64_t)h->reader->n_calls};
-    uint64_t id = fm_hash64(h->k->id, strlen(h->k->id), fm_hash64(seed, sizeof seed, 0));
-    fm_str_printf(out, "\"id\":\"call_%016llx\",\"type\":\"function\",\"function\":{\"name\":", (unsigned long long)id);
+    return fm_hash64(h->k->id, strlen(h->k->id), fm_hash64(seed, sizeof seed, 0));
+}
+
+static void begin_call(choice *h, fm_str *out, const char *name, size_t n) {
+    fm_str_printf(
+        out, "\"id\":\"call_%016llx\",\"type\":\"function\",\"function\":{\"name\":", (unsigned long long)call_tag(h));
     fm_str_json(out, name, n);
     fm_str_puts(out, ",\"arguments\":");
 }
@@ -483,9 +489,30 @@ static void stream_part(choice *h, fm_answer_part part, const char *text, size_t
     stream_choice(h, "", 0, NULL);
 }
 
+/* Parts of an answer in the form of /v1/responses; reasoning stays in the text there. */
+static void responses_part(choice *h, fm_answer_part part, const char *text, size_t n) {
+    completion *k = h->k;
+    if (k->stream) {
+        begin_stream(k);
+    }
+    if (part == FM_PART_CALL) {
+        fm_responses_call(&k->piece, &k->responses, text, n, call_tag(h));
+    } else if (part == FM_PART_ARGUMENTS) {
+        fm_responses_arguments(&k->piece, &k->responses, text, n);
+    } else {
+        fm_responses_text(&k->piece, &k->responses, text, n);
+    }
+    if (k->stream) {
+        h->begun = true;
+        send_piece(k);
+    }
+}
+
 static void on_part(void *user, fm_answer_part part, const char *text, size_t n) {
     choice *h = user;
-    if (h->k->stream) {
+    if (h->k->form == FM_ANSWER_RESPONSES) {
+        responses_part(h, part, text, n);
+    } else if (h->k->stream) {
         stream_part(h, part, text, n);
     } else if (part == FM_PART_CALL) {
         end_call(h);

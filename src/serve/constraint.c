@@ -95,7 +95,8 @@ static fm_status from_response_format(fm_str *out, const fm_json *v) {
     if (strcmp(type, "json_schema") == 0 && !schema) {
         schema = fm_json_get(fm_json_get(v, "json_schema"), "schema");
     } else if (strcmp(type, "json_schema") != 0 && strcmp(type, "json_object") != 0) {
-        FM_FAIL(FM_ERR_ARGUMENT, "response_format.type: there is no \"%.40s\"", type);
+        FM_FAIL(FM_ERR_ARGUMENT,
+                "response_format.type: expected \"text\", \"json_object\" or \"json_schema\", found \"%.40s\"", type);
     }
     if (!schema) {
         FM_FAIL(FM_ERR_ARGUMENT, "response_format.json_schema.schema: expected a JSON schema");

@@ -139,6 +139,45 @@ static void label_value(fm_str *out, const char *s) {
     }
 }
 
+/* Tokens of each pass, as the engine counted them. */
+static void write_passes(fm_str *out, const fm_engine_stats *st, const char *l) {
+    fm_histogram h = {.n = (uint64_t)st->passes, .sum = (double)st->pass_tokens};
+    double bound[FM_PASS_BUCKETS];
+    for (int i = 0; i < FM_PASS_BUCKETS; i++) {
+        bound[i] = i == 0 ? 1 : 4 << i;
+        h.count[i] = (uint64_t)st->passes_by_tokens[i];
+    }
+    histogram(out, &h, "iteration_tokens_total", "Tokens of a pass of the engine.", bound, FM_PASS_BUCKETS, l);
+}
+
+/* Names of adapters that requests use; the value is the time, as vLLM has it. */
+static void write_adapters(fm_str *out, fm_serve *s) {
+    fm_str names[2] = {{0}, {0}}; /* running, waiting */
+    char name[128];
+    int n = 0, of[2];
+    for (; fm_engine_adapter_name(name, sizeof name, s->e, n); n++) {
+        if (!fm_engine_adapter_requests(&of[0], &of[1], s->e, n)) {
+            break;
+        }
+        for (int k = 0; k < 2; k++) {
+            if (of[k] > 0) {
+                fm_str_puts(&names[k], names[k].len ? "," : "");
+                label_value(&names[k], name);
+            }
+        }
+    }
+    if (n > 0) {
+        head(out, "vllm:", "lora_requests_info", "gauge", "Adapters of requests that are computed and that wait.");
+        fm_str_printf(
+            out,
+            "vllm:lora_requests_info{max_lora=\"%d\",running_lora_adapters=\"%s\",waiting_lora_adapters=\"%s\"} "
+            "%.3f\n",
+            n, names[0].data ? names[0].data : "", names[1].data ? names[1].data : "", (double)fm_unix_ms() / 1000);
+    }
+    fm_str_free(&names[0]);
+    fm_str_free(&names[1]);
+}
+
 static void write_vllm(fm_str *out, const fm_metrics *m, const fm_engine_stats *st, const char *l) {
     value(out, "num_requests_running", "gauge", "Requests that are computed.", l, st->running);
     value(out, "num_requests_waiting", "gauge", "Requests that wait.", l, st->waiting);
@@ -177,6 +216,8 @@ static void write_llamacpp(fm_str *out, const fm_metrics *m, const fm_engine_sta
     plain(out, "tokens_predicted_total", "counter", "Tokens generated.", (double)m->generation_tokens);
     plain(out, "tokens_predicted_seconds_total", "counter", "Time generation took.", m->generation_s);
     plain(out, "n_decode_total", "counter", "Forward passes.", (double)st->passes);
+    plain(out, "n_busy_slots_per_decode", "counter", "Requests in a pass, on average.",
+          st->passes > 0 ? (double)st->pass_sequences / (double)st->passes : 0);
     plain(out, "prompt_tokens_seconds", "gauge", "Tokens of prompts in a second, since the start.",
           m->prompt_s > 0 ? (double)m->prompt_tokens / m->prompt_s : 0);
     plain(out, "predicted_tokens_seconds", "gauge", "Tokens generated in a second of one request, since the start.",
@@ -243,6 +284,8 @@ void fm_metrics_write(fm_str *out, fm_serve *s) {
     fm_str_putc(&labels, '"');
     const char *l = labels.data ? labels.data : "";
     write_vllm(out, &m, &st, l);
+    write_passes(out, &st, l);
+    write_adapters(out, s);
     write_llamacpp(out, &m, &st);
     write_own(out, &m, s, l);
     write_http(out, &m, l);

@@ -99,6 +99,12 @@ ask 200 /v1/responses '{"input":"Hello","text":{"format":{"type":"json_schema","
 sed 's/.*"logprobs":\[\],"text":"\(.*\)"}\]}\],"parallel.*/\1/' out | grep -Eqx '..(red|blue)..' || die "responses: the schema is not followed: $(cat out)"
 ask 400 /v1/responses '{"input":"Hello","text":{"format":{"type":"other"}}}'
 ask 400 /v1/responses '{"input":"Hello","previous_response_id":"resp_1"}'
+ask 400 /v1/responses '{"input":"Hello","tools":[{"type":"web_search"}]}'
+has out 'nothing else can be called here'
+ask 400 /v1/responses '{"input":[{"type":"function_call_output","call_id":"call_1","output":"7"}]}'
+has out 'no function_call before it'
+ask 400 /v1/chat/completions '{"messages":[{"role":"user","content":"Hello"}],"response_format":{"type":"xml"}}'
+has out 'expected \"text\", \"json_object\" or \"json_schema\", found \"xml\"'
 ask 400 /v1/responses '{"input":[{"role":"user","content":[{"type":"input_image"}]}]}'
 ask 400 /v1/responses '{"input":[]}'
 ask 200 /rerank '{"query":"We the people","documents":["Nothing","We the people"]}'
@@ -141,6 +147,11 @@ ask 200 /metrics
 has out 'vllm:generation_tokens_total'
 has out 'vllm:time_to_first_token_seconds_bucket'
 has out 'llamacpp:prompt_tokens_total'
+# Every pass is in one bucket of its size, and holds a request at least.
+n_checks=$((n_checks + 1))
+awk '/^vllm:iteration_tokens_total_bucket.*le="16384"/ { most = $2 } /^vllm:iteration_tokens_total_count/ { n = $2 } /^vllm:iteration_tokens_total_sum/ { sum = $2 }
+    /^llamacpp:n_decode_total/ { passes = $2 } /^llamacpp:n_busy_slots_per_decode/ { busy = $2 }
+    END { exit !(n > 0 && n == most && n == passes && sum >= n && busy >= 1) }' out || die "metrics of passes: $(grep -e iteration_tokens -e n_busy -e n_decode out)"
 # At SIGTERM a running answer is finished, then the program ends.
 curl -sS -m 60 -o drained -d '{"prompt":"We","max_tokens":200,"ignore_eos":true}' "$url/v1/completions" &
 curl_pid=$!
@@ -177,6 +188,20 @@ ask 200 /v1/completions "{$body,\"adapter\":\"law\"}"
 sed 's/.*"token_logprobs"/{"token_logprobs"/;s/"usage".*//' out > again.out
 same law.out again.out
 ask 404 /v1/completions "{$body,\"adapter\":\"other\"}"
+# While a request of an adapter runs the metrics name it.
+ask 200 /metrics
+has out 'vllm:lora_requests_info{max_lora="2",running_lora_adapters="",waiting_lora_adapters=""} '
+curl -sS -N -m 60 -o long ${key:+-H "Authorization: Bearer $key"} -d '{"model":"law","prompt":"We","max_tokens":200,"ignore_eos":true,"stream":true}' "$url/v1/completions" &
+slow=$!
+i=0
+seen=""
+while [ -z "$seen" ] && kill -0 $slow 2> /dev/null && [ $i -lt 200 ]; do
+    seen=$(curl -sS ${key:+-H "Authorization: Bearer $key"} "$url/metrics" | grep -F 'running_lora_adapters="law"' || true)
+    i=$((i + 1))
+done
+wait $slow
+n_checks=$((n_checks + 1))
+[ -n "$seen" ] || die "no metric names the adapter of a request that runs"
 ask 404 /v1/completions "{$body,\"model\":\"other\"}"
 stop
 run 1 "$fathom" serve one --port 0 --adapter law=nothing

@@ -169,6 +169,46 @@ def tools(c):
     check(r.choices[0].message.tool_calls is None, "none")
 
 
+def response_tools(c):
+    """Calls of functions in /v1/responses: forced, streamed, and their results sent back."""
+    own = [{"type": "function", "strict": False, **t["function"]} for t in TOOLS]
+    ask = dict(model="tiny", input="Hello, who are you?", tools=own, max_output_tokens=400, temperature=1)
+    forced = {"type": "function", "name": "weather"}
+    for seed in range(3):
+        more = dict(tool_choice=forced, extra_body={"seed": seed})
+        r = c.responses.create(**ask, **more)
+        check(r.status == "completed" and len(r.output) == 1 and r.output[0].type == "function_call", "a call is an item")
+        call = r.output[0]
+        arguments = json.loads(call.arguments)
+        check(call.name == "weather" and set(arguments) == {"place", "unit"} and call.call_id.startswith("call_"),
+              "the named function is called")
+        check(r.tools[0].name == own[0]["name"] and r.tool_choice.name == "weather", "tools and choice as they were sent")
+        kinds, pieces = [], ""
+        with c.responses.stream(**ask, **more) as s:
+            for e in s:
+                kinds.append(e.type)
+                if e.type == "response.function_call_arguments.delta":
+                    pieces += e.delta
+                if e.type == "response.output_item.added":
+                    check(e.item.type == "function_call" and e.item.arguments == "", "the item begins empty")
+            done = s.get_final_response()
+        check(pieces == call.arguments == done.output[0].arguments, "streamed arguments are the whole ones")
+        check(done.output[0].name == "weather" and done.output[0].status == "completed", "the streamed call")
+        order = [k for k in kinds if k != "response.function_call_arguments.delta"]
+        check(order == ["response.created", "response.in_progress", "response.output_item.added",
+                        "response.function_call_arguments.done", "response.output_item.done", "response.completed"],
+              f"events of a call: {order}")
+    r = c.responses.create(**(ask | {"max_output_tokens": 900}), tool_choice="required", extra_body={"seed": 2})
+    calls = [x for x in r.output if x.type == "function_call"]
+    check(len(calls) >= 1 and len({x.id for x in r.output}) == len(r.output), "required: items with ids of their own")
+    history = [{"role": "user", "content": "Hello, who are you?"}, call.model_dump(exclude_none=True),
+               {"type": "function_call_output", "call_id": call.call_id, "output": "7"}]
+    r = c.responses.create(model="tiny", input=history, tools=own, max_output_tokens=5, tool_choice="none")
+    check(all(x.type == "message" for x in r.output), "a result is read, none is called")
+    more = c.responses.create(model="tiny", input=history[:1], tools=own, max_output_tokens=5, tool_choice="none")
+    check(r.usage.input_tokens > more.usage.input_tokens, "call and result are in the prompt")
+
+
 def formats(c):
     class Place(pydantic.BaseModel):
         model_config = pydantic.ConfigDict(extra="forbid")
@@ -311,6 +351,7 @@ def main():
         responses(c)
         stream(c)
         tools(c)
+        response_tools(c)
         formats(c)
         completions(c)
         embeddings(c)
