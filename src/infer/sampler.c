@@ -243,12 +243,25 @@ static bool allowed(const fm_token_past *past, int32_t id) {
     return !past->allowed || (past->allowed[id / 32] >> (id % 32) & 1);
 }
 
-/* Nothing changes the logits: the largest of them, without copies. -1 when none is finite. */
+#define SCAN 64
+
+/* Nothing changes the logits: the largest of them (of equal ones the first), without copies. -1 when none is finite. A
+ * stretch is looked at one by one only when something in it may be larger, which is a matter of a few vector
+ * comparisons and seldom so. */
 static int32_t largest(const float *logits, int32_t vocab, const fm_token_past *past) {
     int32_t best = -1;
-    for (int32_t i = 0; i < vocab; i++) {
-        if ((best < 0 || logits[i] > logits[best]) && isfinite(logits[i]) && allowed(past, i)) {
-            best = i;
+    float top = -INFINITY;
+    for (int32_t at = 0; at < vocab; at += SCAN) {
+        const float *x = logits + at;
+        int32_t n = FM_MIN(SCAN, vocab - at), any = n < SCAN;
+        for (int32_t i = 0; i < SCAN && n == SCAN; i++) {
+            any |= x[i] > top;
+        }
+        for (int32_t i = 0; i < n && any; i++) {
+            if (x[i] > top && isfinite(x[i]) && allowed(past, at + i)) {
+                best = at + i;
+                top = x[i];
+            }
         }
     }
     return best;

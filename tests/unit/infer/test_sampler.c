@@ -146,6 +146,38 @@ static void test_greedy(void **state) {
     fm_token_sampler_deinit(&s);
 }
 
+/* Stretches that are skipped, ends, equals, and what is no number, against a plain search. */
+static void test_greedy_long(void **state) {
+    (void)state;
+    enum { ROUNDS = 200 };
+    fm_token_sampler s;
+    fm_sampling o = fm_sampling_default();
+    o.temperature = 0;
+    assert_int_equal(fm_token_sampler_init(&s, V), FM_OK);
+    for (int round = 0; round < ROUNDS; round++) {
+        float logits[V];
+        uint32_t allowed[(V + 31) / 32] = {0};
+        fm_rng_key key = {.seed = (uint64_t)round};
+        for (int i = 0; i < V; i++) {
+            double u = fm_rng_uniform(key, (uint64_t)i), kind = fm_rng_uniform(key, (uint64_t)(V + i));
+            logits[i] = (float)(round % 2 ? u : floor(u * 8)) - (round % 3 ? 0 : 9);
+            logits[i] = kind < 0.01 ? NAN : kind < 0.02 ? INFINITY : kind < 0.03 ? -INFINITY : logits[i];
+            allowed[i / 32] |= (uint32_t)(kind > 0.5) << (i % 32);
+        }
+        for (int masked = 0; masked < 2; masked++) {
+            fm_token_past past = {.allowed = masked ? allowed : NULL};
+            int32_t id, best = -1;
+            for (int32_t i = 0; i < V; i++) {
+                bool may = isfinite(logits[i]) && (!masked || allowed[i / 32] >> (i % 32) & 1);
+                best = may && (best < 0 || logits[i] > logits[best]) ? i : best;
+            }
+            assert_int_equal(fm_token_sampler_pick(&id, &s, logits, &past, &o, 0), FM_OK);
+            assert_int_equal(id, best);
+        }
+    }
+    fm_token_sampler_deinit(&s);
+}
+
 static void test_logprobs(void **state) {
     (void)state;
     fm_token_sampler s;
@@ -186,10 +218,8 @@ static void test_bad_options(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_distribution),
-        cmocka_unit_test(test_greedy),
-        cmocka_unit_test(test_logprobs),
-        cmocka_unit_test(test_bad_options),
+        cmocka_unit_test(test_distribution), cmocka_unit_test(test_greedy),      cmocka_unit_test(test_greedy_long),
+        cmocka_unit_test(test_logprobs),     cmocka_unit_test(test_bad_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
