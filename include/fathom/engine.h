@@ -33,6 +33,7 @@ typedef struct fm_engine_options {
     bool lookup;       /* guesses from what occurred in the text before */
     bool mtp;          /* the model's own prediction layer (DeepSeek V3) */
     int32_t draft_max; /* tokens guessed at once, 8 */
+    bool warm;         /* computes a token first, so that weights are in memory and packed before any request comes */
 } fm_engine_options;
 
 /* Starts the thread. The model must not be used by others until fm_engine_free. A model that generates no text gets an

@@ -303,7 +303,8 @@ static fm_status prepare(fm_engine *e, const fm_engine_options *o) {
             return s;
         }
     }
-    return fm_engine_prepare(e, o);
+    FM_TRY(fm_engine_prepare(e, o));
+    return o->warm ? fm_engine_warm(e) : FM_OK;
 }
 
 fm_status fm_engine_new(fm_engine **out, fm_model *m, const fm_engine_options *opt) {

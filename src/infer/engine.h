@@ -116,6 +116,8 @@ void fm_engine_step(fm_engine *e);
 void fm_engine_count(fm_engine *e);
 /* Cache, arena and arrays. */
 FM_MUST_CHECK fm_status fm_engine_prepare(fm_engine *e, const fm_engine_options *o);
+/* A pass of one token that nobody asked for: it reads and packs the weights. Before the thread starts. */
+FM_MUST_CHECK fm_status fm_engine_warm(fm_engine *e);
 void fm_engine_unprepare(fm_engine *e);
 /* A context for the largest pass, also with the adapter `more` (or NULL); the old one stays when it fails. */
 FM_MUST_CHECK fm_status fm_engine_plan_ctx(fm_engine *e, const fm_engine_adapter *more);

@@ -452,6 +452,23 @@ static fm_status compute(fm_engine *e, const fm_batch *b, int32_t n_rows) {
     return fm_ctx_status(e->c);
 }
 
+/* What it writes into the first block of the cache belongs to nobody. */
+fm_status fm_engine_warm(fm_engine *e) {
+    e->q_offsets[1] = e->kv_offsets[1] = 1;
+    fm_batch b = {.n_tokens = 1,
+                  .n_segments = 1,
+                  .ids = e->ids,
+                  .pos = e->pos,
+                  .q_offsets = e->q_offsets,
+                  .kv = e->kv,
+                  .kv_offsets = e->kv_offsets,
+                  .block_table = e->table,
+                  .max_blocks = e->max_blocks,
+                  .slots = e->slots,
+                  .mixed = true};
+    return compute(e, &b, 1);
+}
+
 static fm_status choose_token(fm_engine *e, fm_request *r, int thread) {
     fm_token_sampler *s = &e->sampler[thread];
     const float *logits = e->logits + (int64_t)r->row * e->m->cfg.vocab_size;

@@ -229,6 +229,7 @@ static fm_status random_engine(check *c, dice *d) {
                            .block_tokens = blocks[below(d, FM_ARRAY_LEN(blocks))],
                            .ctx_size = MOST_READ + MOST_MADE,
                            .no_prefix_cache = below(d, 4) == 0,
+                           .warm = below(d, 2) == 0,
                            .kv_dtype = c->o->kv_dtype};
     int32_t guess = below(d, 5);
     o.draft = guess == 1 || guess == 2 ? c->o->draft : NULL;

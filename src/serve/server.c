@@ -493,6 +493,7 @@ static fm_status start(fm_serve *s, const fm_serve_options *o) {
     }
     fm_engine_options e = o->engine;
     e.size = sizeof e;
+    e.warm = true; /* a server that replaces another takes requests when it is as fast as that one was */
     FM_TRY(fm_engine_new(&s->e, s->m, &e));
     FM_TRY(fm_text_batcher_new(&s->texts, s, e.max_queue > 0 ? e.max_queue : 256));
     return listen_with(s, o);
