@@ -90,7 +90,8 @@ fm_status fm_glob(char ***out, size_t *n, const char *pattern) {
     if (rc == GLOB_NOSPACE) {
         s = fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "cannot list '%s'", pattern);
     } else if (rc == GLOB_NOMATCH) {
-        s = fm_error_set(FM_ERR_NOT_FOUND, __FILE__, __LINE__, "no file matches '%s'", pattern);
+        (void)fm_error_set(FM_ERR_NOT_FOUND, __FILE__, __LINE__, "no file matches '%s'", pattern);
+        s = fm_error_hint("there is no file or folder of this name; see its spelling, and the folder you are in");
     } else if (rc != 0) {
         s = fm_error_set(FM_ERR_IO, __FILE__, __LINE__, "cannot read a folder of '%s'", pattern);
     }

@@ -88,11 +88,14 @@ static void on_progress(void *user, const fm_progress *p) {
     if (p->elapsed_s < 1) {
         return;
     }
-    if (bytes) {
-        cli_bytes(rate, sizeof rate, per_s);
+    if (strcmp(p->unit, "share") == 0) { /* of a whole: how fast is in the detail */
+        rate[0] = '\0';
+    } else if (bytes) {
+        char n[40];
+        snprintf(rate, sizeof rate, "  %.20s/s", cli_bytes(n, sizeof n, per_s));
     } else {
         char n[40];
-        snprintf(rate, sizeof rate, "%.20s %.20s", cli_count(n, sizeof n, per_s), p->unit);
+        snprintf(rate, sizeof rate, "  %.20s %.20s/s", cli_count(n, sizeof n, per_s), p->unit);
     }
     if (p->total > 0) {
         double f = fmin(1, fmax(0, p->done / p->total));
@@ -101,11 +104,11 @@ static void on_progress(void *user, const fm_progress *p) {
         memset(bar, '#', (size_t)full);
         bar[20] = 0;
         double rest = per_s > 0 ? (p->total - p->done) / per_s : 0;
-        snprintf(line, sizeof line, "%s [%s] %3.0f%%  %s/s  %s left  %s", p->what, bar, f * 100, rate,
+        snprintf(line, sizeof line, "%s [%s] %3.0f%%%s  %s left  %s", p->what, bar, f * 100, rate,
                  cli_seconds(left, sizeof left, rest), p->detail ? p->detail : "");
     } else {
         char n[40];
-        snprintf(line, sizeof line, "%s  %s  %s/s  %s", p->what,
+        snprintf(line, sizeof line, "%s  %s%s  %s", p->what,
                  bytes ? cli_bytes(n, sizeof n, p->done) : cli_count(n, sizeof n, p->done), rate,
                  p->detail ? p->detail : "");
     }

@@ -1,5 +1,7 @@
 /* Folders of images: a row for each file, with its place, size and class. The class is the first folder below the one
  * that was named; a text beside the image (same name, .txt or .caption) goes into the text column. */
+#include <dirent.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -13,6 +15,8 @@
 #define BATCH      512
 #define MOST_DEPTH 16
 #define MOST_TEXT  ((size_t)16 << 20)
+
+#define LOOK_AT 5000 /* files, to tell what a folder holds */
 
 typedef struct images {
     const fm_reader_options *o;
@@ -195,28 +199,30 @@ static fm_status next_images(void *state, fm_recs *b, bool *more) {
     return FM_OK;
 }
 
-/* Counts files of a folder and of the first folders in it. */
+/* Counts files of a folder and of the first folders in it. Allocates nothing: what a folder is must not depend on how
+ * much memory there is. */
 static void count(const char *dir, int depth, size_t *images_, size_t *others) {
-    char **names, path[4096];
-    size_t n;
-    if (fm_dir_list(&names, &n, dir) != FM_OK) {
-        fm_error_clear();
-        return;
-    }
-    for (size_t i = 0; i < n && *images_ + *others < 200; i++) {
-        if (names[i][0] == '.' || fm_path_join(path, sizeof path, dir, names[i]) != FM_OK) {
-            fm_error_clear();
-        } else if (is_image(names[i])) {
+    char path[4096];
+    DIR *d = opendir(dir);
+    const struct dirent *e;
+    while (d && *images_ + *others < LOOK_AT && (e = readdir(d)) != NULL) {
+        const char *name = e->d_name;
+        if (name[0] == '.' || (size_t)snprintf(path, sizeof path, "%s/%s", dir, name) >= sizeof path) {
+            continue;
+        }
+        if (is_image(name)) {
             ++*images_;
         } else if (fm_path_is_dir(path)) {
             if (depth < 2) {
                 count(path, depth + 1, images_, others);
             }
-        } else if (!is_caption(names[i])) {
+        } else if (!is_caption(name)) {
             ++*others;
         }
     }
-    fm_names_free(names, n);
+    if (d) {
+        closedir(d);
+    }
 }
 
 /* A folder with more images than files that are neither images nor texts beside them. */

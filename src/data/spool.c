@@ -16,6 +16,7 @@ fm_status fm_spool_open(fm_spool *s, int words, const char *dir) {
     s->file = fd >= 0 ? fdopen(fd, "w+b") : NULL;
     s->words = words;
     s->n = 0;
+    (void)snprintf(s->dir, sizeof s->dir, "%s", dir);
     if (fd >= 0) {
         unlink(path);
     }
@@ -29,24 +30,25 @@ fm_status fm_spool_open(fm_spool *s, int words, const char *dir) {
     return FM_OK;
 }
 
-static fm_status failed(void) {
-    fm_error_set(FM_ERR_IO, __FILE__, __LINE__, "cannot write or read a temporary file: %s", strerror(errno));
+static fm_status failed(const fm_spool *s) {
+    (void)fm_error_set(FM_ERR_IO, __FILE__, __LINE__, "cannot write or read a temporary file in '%s': %s", s->dir,
+                       strerror(errno));
     return fm_error_hint("there must be room for temporary files beside the output");
 }
 
 fm_status fm_spool_put(fm_spool *s, const uint64_t *record) {
     s->n++;
-    return fwrite(record, sizeof *record, (size_t)s->words, s->file) == (size_t)s->words ? FM_OK : failed();
+    return fwrite(record, sizeof *record, (size_t)s->words, s->file) == (size_t)s->words ? FM_OK : failed(s);
 }
 
 fm_status fm_spool_rewind(fm_spool *s) {
-    return fflush(s->file) == 0 && fseeko(s->file, 0, SEEK_SET) == 0 ? FM_OK : failed();
+    return fflush(s->file) == 0 && fseeko(s->file, 0, SEEK_SET) == 0 ? FM_OK : failed(s);
 }
 
 fm_status fm_spool_get(fm_spool *s, uint64_t *record, bool *more) {
     size_t n = fread(record, sizeof *record, (size_t)s->words, s->file);
     *more = n == (size_t)s->words;
-    return *more || (n == 0 && !ferror(s->file)) ? FM_OK : failed();
+    return *more || (n == 0 && !ferror(s->file)) ? FM_OK : failed(s);
 }
 
 void fm_spool_close(fm_spool *s) {

@@ -14,6 +14,7 @@ typedef struct fm_spool {
     FILE *file;
     int words;
     int64_t n;
+    char dir[256]; /* for messages; the beginning of a long one */
 } fm_spool;
 FM_MUST_CHECK fm_status fm_spool_open(fm_spool *s, int words, const char *dir);
 FM_MUST_CHECK fm_status fm_spool_put(fm_spool *s, const uint64_t *record);

@@ -224,8 +224,10 @@ static fm_status augment_row(fm_step_ctx *x, fm_rec *r) {
 const fm_step_def fm_step_augment = {
     .name = "augment",
     .help = "adds copies of rows with words changed: synonyms, swaps, deletions, insertions, homophones",
-    .about = "Copies keep all other columns, labels with them. Columns that hold places in the text do not fit the\n"
-             "copies. English takes synonyms from WordNet, Chinese from a list such as Cilin; docs/augmentation.md.",
+    .about =
+        "Copies keep all other columns, labels with them. Columns that hold places in the text do not fit the\n"
+        "copies. English takes synonyms from WordNet, Chinese from a list such as Cilin; docs/augmentation.md. Copies\n"
+        "that say the same in other words, by way of another language: fathom data synth --task back-translate.",
     .examples = "fathom data augment -i train.jsonl -o more.jsonl --copies 4 --ratio 0.1\n"
                 "fathom data augment -i zh.jsonl -o more.jsonl --synonyms cilin.txt.gz --methods synonym,homophone "
                 "--homophones sounds.txt\n"
