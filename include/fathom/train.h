@@ -49,6 +49,11 @@ typedef struct fm_train_result {
     double seconds, tokens_per_s, mfu;
     char output_dir[1024];
     char stopped_by[32]; /* "end", "early_stopping", "interrupt" */
+    /* Of a trial: */
+    int64_t whole_steps; /* of the run that it is a trial of */
+    int64_t eval_windows, tokens_per_step;
+    double eval_seconds, save_seconds;
+    int32_t vocab;
 } fm_train_result;
 
 /* Runs or resumes, with the sinks that report_to names (trainer_log.jsonl always). FM_ERR_CANCELLED when interrupted,
@@ -119,6 +124,28 @@ typedef struct fm_plan {
     char why[256]; /* how micro-batch and recomputation were chosen */
 } fm_plan;
 FM_API FM_MUST_CHECK fm_status fm_train_plan(fm_plan *out, const fm_train_config *cfg, double calibrate_s);
+
+/* A short run of a configuration before the long one: its first steps with the whole learning rate schedule drawn
+ * together, a part of the evaluation, a checkpoint. */
+typedef struct fm_trial {
+    size_t size;
+    int64_t steps, n_steps; /* done; of the whole run */
+    int64_t tokens_per_step, memory_bytes;
+    double step_s, tokens_per_s;    /* median step, the first one left out */
+    double setup_s, eval_s, save_s; /* until the first step; one whole evaluation; one checkpoint */
+    int64_t n_evals, n_saves;       /* of the whole run */
+    double total_s;                 /* of the whole run */
+    double first_loss, last_loss;   /* means of the first and the last quarter of the steps */
+    double guess_loss;              /* of a guess among all tokens; NaN where the loss is another */
+    fm_advice advice;
+} fm_trial;
+/* amount: a share of the run ("1%", at least 10 and at most 200 steps) or a number of steps; NULL = 1%. Changes cfg.
+ * What it writes goes to OUTPUT_DIR.trial and is removed; with keep it goes to output_dir and stays, as the result of a
+ * short run. */
+FM_API FM_MUST_CHECK fm_status fm_train_trial(fm_trial *out, fm_train_config *cfg, const char *amount, bool keep);
+/* The same with a sink that writes trainer_log.jsonl. */
+FM_API FM_MUST_CHECK fm_status fm_train_trial_sink(fm_trial *out, fm_train_config *cfg, const char *amount, bool keep,
+                                                   const fm_train_sink *log);
 
 #ifdef __cplusplus
 }

@@ -40,6 +40,98 @@ static void on_event(void *user, const fm_train_event *e) {
     cli_say("%s", line);
 }
 
+/* --trial, --trial=1%, --trial 1%, and the same for --trial-keep: out of argv. NULL when neither is there. */
+static const char *take_trial(int *argc, char **argv, bool *keep) {
+    const char *amount = NULL;
+    int n = 0;
+    for (int i = 0; i < *argc; i++) {
+        size_t len = strncmp(argv[i], "--trial-keep", 12) == 0 ? 12 : strncmp(argv[i], "--trial", 7) == 0 ? 7 : 0;
+        if (len == 0 || (argv[i][len] != '\0' && argv[i][len] != '=')) {
+            argv[n++] = argv[i];
+            continue;
+        }
+        *keep = len == 12;
+        amount = argv[i][len] == '=' ? argv[i] + len + 1 : "1%";
+        if (argv[i][len] == '\0' && i + 1 < *argc && argv[i + 1][0] >= '0' && argv[i + 1][0] <= '9' &&
+            strspn(argv[i + 1], "0123456789.%") == strlen(argv[i + 1])) {
+            amount = argv[++i];
+        }
+    }
+    *argc = n;
+    return amount;
+}
+
+static void trial_json(const fm_trial *t, const char *advice) {
+    const struct {
+        const char *name;
+        double value;
+    } row[] = {{"steps", (double)t->steps},
+               {"n_steps", (double)t->n_steps},
+               {"tokens_per_step", (double)t->tokens_per_step},
+               {"step_s", t->step_s},
+               {"tokens_per_s", t->tokens_per_s},
+               {"memory_bytes", (double)t->memory_bytes},
+               {"setup_s", t->setup_s},
+               {"eval_s", t->eval_s},
+               {"n_evals", (double)t->n_evals},
+               {"save_s", t->save_s},
+               {"n_saves", (double)t->n_saves},
+               {"total_s", t->total_s},
+               {"first_loss", t->first_loss},
+               {"last_loss", t->last_loss},
+               {"guess_loss", t->guess_loss}};
+    printf("{");
+    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
+        printf("%s\"%s\":", i ? "," : "", row[i].name);
+        cli_json_number(stdout, row[i].value);
+    }
+    printf(",\"advice\":%s}\n", advice);
+}
+
+static void trial_text(const fm_trial *t) {
+    char a[32], b[32];
+    printf("trial       %lld of %lld steps\n", (long long)t->steps, (long long)t->n_steps);
+    printf("speed       %.3f s a step, %s tokens/s\n", t->step_s, cli_count(b, sizeof b, t->tokens_per_s));
+    printf("whole run   %s: %lld steps %s", cli_seconds(a, sizeof a, t->total_s), (long long)t->n_steps,
+           cli_seconds(b, sizeof b, (double)t->n_steps * t->step_s));
+    if (t->n_evals > 0) {
+        printf(", %lld evaluations of %.2f s", (long long)t->n_evals, t->eval_s);
+    }
+    printf(", %lld checkpoints of %.2f s, %.2f s before the first step\n", (long long)t->n_saves, t->save_s,
+           t->setup_s);
+    printf("memory      %s at most\n", cli_bytes(a, sizeof a, (double)t->memory_bytes));
+    printf("loss        %.4f, then %.4f", t->first_loss, t->last_loss);
+    if (isfinite(t->guess_loss)) {
+        printf(" (a guess among all tokens: %.4f)", t->guess_loss);
+    }
+    printf("\n");
+    for (int i = 0; i < t->advice.n; i++) {
+        const fm_finding *f = &t->advice.finding[i];
+        printf("finding     %s: %s", f->kind, f->evidence);
+        for (int k = 0; k < f->n_changes; k++) {
+            printf("; %s: %s -> %s", f->change[k].key, f->change[k].from, f->change[k].to);
+        }
+        printf("%s%s\n", f->advice[0] ? "; " : "", f->advice);
+    }
+    if (t->advice.n == 0) {
+        printf("finding     none\n");
+    }
+}
+
+static int run_trial(fm_train_config *cfg, const char *amount, bool keep) {
+    fm_trial t = {.size = sizeof t};
+    char *advice = NULL;
+    fm_status s = fm_train_trial(&t, cfg, amount, keep);
+    s = s == FM_OK ? fm_train_advice_json(&advice, &t.advice) : s;
+    if (s == FM_OK && cli_flags.json) {
+        trial_json(&t, advice);
+    } else if (s == FM_OK) {
+        trial_text(&t);
+    }
+    fm_string_free(advice);
+    return s == FM_OK ? 0 : cli_fail(s);
+}
+
 static int run(const cli_command *cmd, int argc, char **argv) {
     fm_train_config *cfg = NULL, *scratch = NULL;
     fm_status s = fm_train_config_new(&cfg);
@@ -50,8 +142,12 @@ static int run(const cli_command *cmd, int argc, char **argv) {
     for (int i = 0; i < argc; i++) {
         argv[i] = strcmp(argv[i], "--resume") == 0 ? resume : argv[i]; /* the short way to say it */
     }
+    bool keep = false;
+    const char *trial = take_trial(&argc, argv, &keep);
     int rc = s == FM_OK ? cli_config(cmd, argc, argv, cfg, scratch, false) : cli_fail(s);
-    if (rc < 0) {
+    if (rc < 0 && trial) {
+        rc = run_trial(cfg, trial, keep);
+    } else if (rc < 0) {
         fm_train_result r;
         memset(&r, 0, sizeof r);
         r.size = sizeof r;
@@ -101,11 +197,16 @@ const cli_command cli_cmd_train = {
     .name = "train",
     .args = "[CONFIG.yaml] [key=value ...]",
     .summary = "Train a model",
-    .about = "The configuration is a YAML file, key=value words, or both; the later wins. The first Ctrl-C saves a "
-             "checkpoint\n"
-             "and exits with 130, a second one exits at once and leaves the last checkpoint intact.",
+    .about =
+        "The configuration is a YAML file, key=value words, or both; the later wins. The first Ctrl-C saves a "
+        "checkpoint\n"
+        "and exits with 130, a second one exits at once and leaves the last checkpoint intact.\n"
+        "--trial [1%] takes a share of the steps (10 to 200) or a number of them first and says what the whole run "
+        "will\ntake and whether it learns; it leaves nothing behind (with --trial-keep the short run's model in "
+        "output_dir).",
     .examples = "fathom train recipes/pretrain-26m-model.yaml\n"
                 "fathom train preset=26m dataset=packed tokenizer=tok output_dir=out max_steps=1000\n"
+                "fathom train recipes/pretrain-26m-model.yaml --trial 1%\n"
                 "fathom train recipes/pretrain-26m-model.yaml learning_rate=1e-3 --resume",
     .options = fm_train_options,
     .run = run,

@@ -37,3 +37,7 @@ fm_status fm_train_run(const fm_train_config *cfg, fm_train_event_fn on_event, v
         {.name = "callback", .user = &c, .begin = begin, .event = event}, fm_sink_jsonl, fm_sink_tensorboard, registry};
     return fm_train_run_sinks(cfg, sinks, (int)FM_ARRAY_LEN(sinks), result);
 }
+
+fm_status fm_train_trial(fm_trial *out, fm_train_config *cfg, const char *amount, bool keep) {
+    return fm_train_trial_sink(out, cfg, amount, keep, &fm_sink_jsonl);
+}

@@ -87,6 +87,9 @@ struct fm_train_config {
     int64_t max_skipped_steps, max_rollbacks;
     /* Measuring. */
     bool measure_mfu;
+    /* Of a trial, no keys: */
+    double trial_share; /* of the steps */
+    int64_t trial_steps;
 };
 
 /* Names and values that tables hold, looked up; messages name the key. */

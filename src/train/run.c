@@ -237,6 +237,12 @@ static void fill_result(fm_trainer *r, fm_train_result *out) {
     out->seconds = elapsed(r);
     out->tokens_per_s = token_rate(r);
     out->mfu = mfu_of(r, out->tokens_per_s);
+    out->whole_steps = r->whole_steps;
+    out->eval_windows = r->eval_data ? r->eval_sampler.n_samples : 0;
+    out->tokens_per_step = r->plan.step_samples * r->seq_len;
+    out->eval_seconds = r->phase_s[FM_PHASE_EVAL];
+    out->save_seconds = r->phase_s[FM_PHASE_SAVE];
+    out->vocab = r->model->cfg.vocab_size;
     snprintf(out->output_dir, sizeof out->output_dir, "%s", r->cfg->output_dir);
 }
 
@@ -298,7 +304,9 @@ fm_status fm_train_run_sinks(const fm_train_config *cfg, const fm_train_sink *si
         end_sinks(&r, s == FM_OK || s == FM_ERR_CANCELLED ? &result : NULL);
         if (s == FM_OK) {
             fm_trainer_report_profile(&r);
-            fm_trainer_report_advice(&r);
+            if (r.whole_steps == r.n_steps) { /* a trial says what it found itself */
+                fm_trainer_report_advice(&r);
+            }
         }
     }
     fm_trainer_deinit(&r);

@@ -85,6 +85,7 @@ typedef struct fm_trainer {
     char resumed_from[4096];
     double start_s, save_s; /* when this part of the run began; of the last checkpoint */
     int64_t start_tokens;
+    int64_t whole_steps; /* n_steps, or of the run that this is a trial of */
     double phase_s[FM_PHASE_COUNT];
     int64_t saved_step; /* newest checkpoint of this part, -1: none */
     char *yaml;         /* the configuration as text */

@@ -320,6 +320,8 @@ static fm_status choose_plan(fm_trainer *r, const fm_kept_plan *kept) {
 }
 
 /* Steps of the whole run, counted on from where it stands: the windows of a step may be others than before. */
+#define FM_TRIAL_LEAST 10
+#define FM_TRIAL_MOST  200
 static void plan_steps(fm_trainer *r) {
     const fm_train_config *c = r->cfg;
     int64_t per_step = r->plan.step_samples;
@@ -330,6 +332,12 @@ static void plan_steps(fm_trainer *r) {
         r->total_samples = FM_MAX(1, (int64_t)ceil(c->num_train_epochs * (double)r->sampler.n_samples));
         int64_t left = FM_MAX(0, r->total_samples - r->st.samples_done);
         r->n_steps = r->st.step + (left + per_step - 1) / per_step;
+    }
+    r->whole_steps = r->n_steps;
+    if (c->trial_steps > 0 || c->trial_share > 0) {
+        int64_t part = c->trial_steps > 0 ? c->trial_steps : (int64_t)ceil(c->trial_share * (double)r->n_steps);
+        part = c->trial_steps > 0 ? part : FM_MIN(FM_MAX(part, FM_TRIAL_LEAST), FM_TRIAL_MOST);
+        r->n_steps = FM_MIN(r->n_steps, part);
     }
     r->choice.schedule.n_steps = r->n_steps;
     r->choice.schedule.warmup_steps =
