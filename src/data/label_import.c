@@ -194,6 +194,10 @@ static fm_status import(importer *m) {
         FM_TRY(fm_guide_json(doc, &m->guide));
     }
     FM_TRY(fm_json_set(doc, "refused", fm_json_new_int(m->n_refused)));
+    if (m->n_refused > 0) {
+        fm_warn("%lld annotations or tasks were not taken (see counts in the report%s)", (long long)m->n_refused,
+                o->rejects ? ", and the rejects file" : "; --rejects FILE keeps them with the reason");
+    }
     FM_TRY(fm_tallies_json(doc, "counts", &m->counts));
     if (o->rejects) {
         fm_json *of_rejects = fm_json_new_object();

@@ -95,6 +95,7 @@ done
 label 0 import -i export_min.json -o small.jsonl --from-name mood --overwrite --rejects small_bad.jsonl
 [ "$(wc -l < small.jsonl)" = 0 ] || die "a choice of another control"
 has small_bad.jsonl "annotation without a result"
+has err "24 annotations or tasks were not taken"
 label 0 import -i kinds_min.json -o small.jsonl --from-name textarea --overwrite --rejects small_bad2.jsonl
 python3 - <<'P'
 import json
