@@ -47,6 +47,7 @@ typedef struct fm_bench_options {
     char *tokenizer; /* tokenizer: a folder to encode with; NULL = one trained on the input */
     int64_t threads; /* 0 = all */
     int64_t vocab_size;
+    int64_t rows;  /* eval: to answer; 0 = 500 */
     int64_t check; /* serve: mixes whose logits are compared with those alone, instead of speed; 0 = none */
     bool coverage; /* ops: print op x dtype x ISA instead */
 } fm_bench_options;

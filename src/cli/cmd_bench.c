@@ -68,7 +68,7 @@ static int run(const cli_command *cmd, int argc, char **argv) {
 
 const cli_command cli_cmd_bench = {
     .name = "bench",
-    .args = "matmul|ops|train|decode|prefill|serve|tokenizer|data|all [options]",
+    .args = "matmul|ops|train|decode|prefill|serve|eval|tokenizer|data|all [options]",
     .summary = "Measure speed against the limits of this machine",
     .about =
         "Each line: name, value, unit, ratio to the limit measured in the same run. Nothing else should run meanwhile.",

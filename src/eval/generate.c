@@ -136,6 +136,8 @@ fm_status fm_eval_generate(fm_model *m, const fm_eval_request *req, size_t n, co
         fm_engine_get_stats(&stats, e);
         s->saved += stats.prefix_hits;
         s->tokens -= stats.prefix_hits;
+        s->passes += stats.passes;
+        s->pass_sequences += stats.pass_sequences;
         fm_error_record first;
         fm_error_save(&first);
         fm_engine_free(e); /* ends what is still running: no event comes after this */

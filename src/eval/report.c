@@ -319,6 +319,8 @@ static fm_status put_efficiency(fm_json *to, const fm_eval *e, const fm_eval_sco
         FM_TRY(set_int(o, "generated_tokens", s->generated));
         FM_TRY(set_num(o, "first_token_ms", s->first_token_ms));
         FM_TRY(set_num(o, "ms_per_token", s->per_token_ms));
+        FM_TRY(set_num(o, "answers_per_pass",
+                       s->passes > 0 ? (double)s->pass_sequences / (double)s->passes : (double)NAN));
     }
     return set_int(o, "peak_memory_bytes", fm_mem_rss_anon_peak());
 }

@@ -125,8 +125,9 @@ static void put_efficiency(fm_str *s, const fm_json *e) {
                   (long long)fm_json_int(fm_json_get(e, "prompt_tokens_reused"), 0),
                   fm_format_bytes((char[32]){0}, 32, fm_json_num(fm_json_get(e, "peak_memory_bytes"), 0)));
     if (isfinite(first)) {
-        fm_str_printf(s, "first token after %.1f ms, then %.2f ms a token\n", first,
-                      fm_json_num(fm_json_get(e, "ms_per_token"), NAN));
+        fm_str_printf(s, "first token after %.1f ms, then %.2f ms a token; %.1f answers in a pass\n", first,
+                      fm_json_num(fm_json_get(e, "ms_per_token"), NAN),
+                      fm_json_num(fm_json_get(e, "answers_per_pass"), NAN));
     }
 }
 

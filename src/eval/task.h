@@ -73,8 +73,9 @@ typedef struct fm_eval_scores {
     bool *cut;     /* [n_rows] generation: ended by max_new_tokens */
     int64_t *said; /* mc: [n_rows] choice */
     int64_t tokens, saved, generated, n_truncated;
-    int64_t max_new_tokens;                                     /* generation: in force */
-    bool has_template;                                          /* the model brings a chat template */
+    int64_t max_new_tokens;         /* generation: in force */
+    int64_t passes, pass_sequences; /* generation: of the engine; answers in them, all together */
+    bool has_template;              /* the model brings a chat template */
     double seconds, load_seconds, first_token_ms, per_token_ms; /* the last two: generation, else NaN */
     fm_bump arena;
 } fm_eval_scores;
