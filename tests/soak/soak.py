@@ -4,9 +4,9 @@ requests, reloads, then 1,000 open streams of which some are read slowly. Each w
 memory must stay flat.
 
     python3 tests/soak/soak.py FATHOM MODEL [--seconds 1800] [--clients 24] [--reload 60] [--streams 1000] [--slow 200] \
-        [-- SERVE OPTIONS]
+        [--slack 1] [-- SERVE OPTIONS]
 
-MODEL is any folder that generates text; it needs nothing but Python. Reloads come in the middle third of the time, so that
+MODEL is any folder that generates text; it needs nothing but Python. tests/cli/test_serve_soak.sh is a short run. Reloads come in the middle third of the time, so that
 before and after it memory is compared within one process. The report ends with `ok` or says what is wrong.
 """
 import argparse
@@ -203,7 +203,7 @@ class Soak:
                 time.sleep(0.2)
 
 
-def hold(server, streams, slow):
+def hold(server, streams, slow, seconds):
     """Open streams that wait for their turn, of which some read a few bytes now and then, while others ask for short
     answers: what memory do they take, and does anybody wait for them?"""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -215,7 +215,7 @@ def hold(server, streams, slow):
         held.append(s)
         if i < slow:
             readers.register(s, selectors.EVENT_READ)
-    peak, waits, got, end = 0, [], 0, time.time() + 10
+    peak, waits, got, end = 0, [], 0, time.time() + seconds
     while time.time() < end or len(waits) < 5:
         for key, _ in readers.select(0)[:20]:
             part = key.fileobj.recv(16)
@@ -245,6 +245,7 @@ def main():
     ap.add_argument("--reload", type=float, default=60, help="seconds between reloads; 0 = none")
     ap.add_argument("--streams", type=int, default=1000)
     ap.add_argument("--slow", type=int, default=200)
+    ap.add_argument("--slack", type=float, default=1, help="MiB that memory may grow besides 2%%")
     cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     a = ap.parse_args(sys.argv[1:cut])
     options = sys.argv[cut + 1:]
@@ -276,14 +277,16 @@ def main():
             continue
         n = max(1, len(rss) // 10)
         if len(rss) < 2:
-            soak.fail(f"too short a time to compare memory in the {part} part")
+            # Replaced processes have up to five seconds for connections that are idle.
+            if a.seconds >= 60:
+                soak.fail(f"too short a time to compare memory in the {part} part")
             continue
         early, late = max(rss[:n]), min(rss[-n:])
         print(f"memory of the {part} part: {early / 2**20:.1f} MiB after the beginning, {late / 2**20:.1f} at the end, at most "
               f"{max(rss) / 2**20:.1f}")
-        if late > early * 1.02 + 2**20:
+        if late > early * 1.02 + a.slack * 2**20:
             soak.fail(f"memory grows in the {part} part")
-    grown, waited = hold(server, a.streams, a.slow)
+    grown, waited = hold(server, a.streams, a.slow, min(10, a.seconds / 3))
     if grown > 512 * 2**20 or waited > 2:
         soak.fail("too much memory for open streams, or others wait for them")
     server.p.terminate()
