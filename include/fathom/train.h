@@ -138,6 +138,7 @@ typedef struct fm_trial {
     double first_loss, last_loss;   /* means of the first and the last quarter of the steps */
     double guess_loss;              /* of a guess among all tokens; NaN where the loss is another */
     fm_advice advice;
+    char output_dir[1024]; /* where it wrote */
 } fm_trial;
 /* amount: a share of the run ("1%", at least 10 and at most 200 steps) or a number of steps; NULL = 1%. Changes cfg.
  * What it writes goes to OUTPUT_DIR.trial and is removed; with keep it goes to output_dir and stays, as the result of a

@@ -14,8 +14,9 @@
 
 typedef struct run_args {
     bool dry_run;
-    char *from;
+    char *from, *trial;
     fm_strlist only, set;
+    double forecast_s; /* of the whole recipe */
 } run_args;
 
 static const fm_option table[] = {
@@ -33,6 +34,13 @@ static const fm_option table[] = {
      .offset = offsetof(run_args, from),
      .metavar = "STAGE",
      .help = "Do this stage and all after it again."},
+    {.key = "trial",
+     .type = FM_OPT_STR,
+     .offset = offsetof(run_args, trial),
+     .metavar = "SHARE",
+     .help =
+         "Run all stages in OUTPUT_DIR.trial, training for this share of its steps (1%, or a number) and scoring 20 "
+         "rows, and forecast the whole recipe."},
     {.key = "set",
      .type = FM_OPT_LIST,
      .offset = offsetof(run_args, set),
@@ -48,12 +56,32 @@ static const fm_option *options(void) {
 
 static int n_shown;
 
+/* What the stage would take in the whole recipe. */
+static double forecast(const fm_stage_event *e) {
+    char path[4200];
+    double s = e->seconds;
+    snprintf(path, sizeof path, "%s/trial.json", e->output);
+    FILE *f = strcmp(e->command, "train") == 0 ? fopen(path, "r") : NULL;
+    if (!f) {
+        return s;
+    }
+    char text[4096];
+    size_t n = fread(text, 1, sizeof text - 1, f);
+    text[n] = '\0';
+    const char *at = strstr(text, "\"total_s\":");
+    fclose(f);
+    return at ? strtod(at + strlen("\"total_s\":"), NULL) : s;
+}
+
 static void on_stage(void *user, const fm_stage_event *e) {
-    (void)user;
+    run_args *a = user;
+    if (a->trial && (e->state == FM_STAGE_DONE || e->state == FM_STAGE_KEPT)) {
+        a->forecast_s += forecast(e);
+    }
     static const char *const state[] = {"kept", "run", "maybe", "done", "failed", "left out"};
     char time[32];
     if (cli_flags.json) {
-        if (e->state == FM_STAGE_STARTS && !((run_args *)user)->dry_run) {
+        if (e->state == FM_STAGE_STARTS && !a->dry_run) {
             return; /* done or failed follows */
         }
         printf("%s{\"name\":", n_shown++ ? "," : "[");
@@ -94,14 +122,14 @@ static void on_stage(void *user, const fm_stage_event *e) {
 
 /* This program again, with other arguments: what a stage takes it gives back, and a crash is one stage's. */
 static fm_status exec_stage(void *user, char *const *argv, const char *stdout_path, int *exit_code) {
-    (void)user;
+    const run_args *a = user;
     posix_spawn_file_actions_t files;
     size_t n = 0;
     pid_t pid;
     while (argv[n]) {
         n++;
     }
-    char **args = calloc(n + 3, sizeof *args);
+    char **args = calloc(n + 4, sizeof *args);
     if (!args || posix_spawn_file_actions_init(&files) != 0) {
         free(args);
         return FM_ERR_NO_MEMORY;
@@ -109,6 +137,14 @@ static fm_status exec_stage(void *user, char *const *argv, const char *stdout_pa
     static char name[] = "fathom", quiet[] = "--quiet";
     args[0] = name;
     memcpy(args + 1, argv, n * sizeof *args);
+    static char rows[] = "--max-samples=20";
+    char share[64];
+    snprintf(share, sizeof share, "--trial-keep=%s", a->trial ? a->trial : "");
+    if (a->trial && n > 0 && strcmp(argv[0], "train") == 0) {
+        args[++n] = share;
+    } else if (a->trial && n > 0 && strcmp(argv[0], "eval") == 0 && (!argv[1] || strcmp(argv[1], "list") != 0)) {
+        args[++n] = rows;
+    }
     args[n + 1] = cli_flags.quiet ? quiet : NULL;
     int rc = 0;
     if (stdout_path) {
@@ -198,17 +234,40 @@ static int run_recipe(const char *path, run_args *a) {
     fm_recipe *r = NULL;
     int code = 0;
     fm_status s = fm_recipe_open(&r, path, (const char *const *)a->set.item, (int)a->set.n);
+    if (s == FM_OK && a->trial) { /* beside the whole recipe's folder */
+        char dir[4200];
+        snprintf(dir, sizeof dir, "output_dir=%s.trial", fm_recipe_output_dir(r));
+        fm_recipe_free(r);
+        r = NULL;
+        s = fm_options_append(a, table, "set", dir, "command line");
+        s = s == FM_OK ? fm_recipe_open(&r, path, (const char *const *)a->set.item, (int)a->set.n) : s;
+    }
+    const char *first = NULL, *const * keys;
+    int n_keys;
+    if (s == FM_OK && a->trial && !a->from && a->only.n == 0) { /* another share is no other input */
+        const char *words;
+        first = fm_recipe_stage(r, 0, &words, &keys, &n_keys);
+    }
     int rc = s == FM_OK ? check(r) : cli_fail(s);
     if (rc < 0) {
         fm_recipe_options o = {.size = sizeof o,
                                .dry_run = a->dry_run,
-                               .from = a->from,
+                               .from = first ? first : a->from,
                                .only = (const char *const *)a->only.item,
                                .n_only = (int)a->only.n,
                                .on_stage = on_stage,
                                .exec = exec_stage,
                                .user = a};
         s = fm_recipe_run(r, &o, &code);
+        if (a->trial && s == FM_OK && !a->dry_run && cli_flags.json) {
+            printf("%s{\"name\":\"whole recipe\",\"state\":\"forecast\",\"seconds\":", n_shown++ ? "," : "[");
+            cli_json_number(stdout, a->forecast_s);
+            printf("}");
+        } else if (a->trial && s == FM_OK && !a->dry_run) {
+            char time[32];
+            printf("whole recipe: about %s, scoring of more than 20 rows not counted; what the trial wrote is in %s\n",
+                   cli_seconds(time, sizeof time, a->forecast_s), fm_recipe_output_dir(r));
+        }
         if (cli_flags.json) {
             printf(n_shown ? "]\n" : "[]\n");
         }
@@ -259,7 +318,8 @@ const cli_command cli_cmd_run = {
         "A stage is done again when its options, the program's version or what it reads have changed, or its output "
         "is gone;\n--dry-run says which and why. A stage that failed or was interrupted is where the same command "
         "goes on.",
-    .examples = "fathom run recipes/demo.yaml --dry-run\nfathom run recipes/demo.yaml output_dir=out/demo\n"
+    .examples = "fathom run recipes/demo.yaml --dry-run\nfathom run recipes/demo.yaml --trial 1%\nfathom run "
+                "recipes/demo.yaml output_dir=out/demo\n"
                 "fathom run recipes/demo.yaml --from model",
     .options = options,
     .run = run,

@@ -61,7 +61,7 @@ static const char *take_trial(int *argc, char **argv, bool *keep) {
     return amount;
 }
 
-static void trial_json(const fm_trial *t, const char *advice) {
+static void trial_json(FILE *f, const fm_trial *t, const char *advice) {
     const struct {
         const char *name;
         double value;
@@ -80,12 +80,12 @@ static void trial_json(const fm_trial *t, const char *advice) {
                {"first_loss", t->first_loss},
                {"last_loss", t->last_loss},
                {"guess_loss", t->guess_loss}};
-    printf("{");
+    fprintf(f, "{");
     for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
-        printf("%s\"%s\":", i ? "," : "", row[i].name);
-        cli_json_number(stdout, row[i].value);
+        fprintf(f, "%s\"%s\":", i ? "," : "", row[i].name);
+        cli_json_number(f, row[i].value);
     }
-    printf(",\"advice\":%s}\n", advice);
+    fprintf(f, ",\"advice\":%s}\n", advice);
 }
 
 static void trial_text(const fm_trial *t) {
@@ -123,8 +123,19 @@ static int run_trial(fm_train_config *cfg, const char *amount, bool keep) {
     char *advice = NULL;
     fm_status s = fm_train_trial(&t, cfg, amount, keep);
     s = s == FM_OK ? fm_train_advice_json(&advice, &t.advice) : s;
+    if (s == FM_OK && keep) { /* for 'fathom run --trial' and other programs */
+        char path[1100];
+        snprintf(path, sizeof path, "%s/trial.json", t.output_dir);
+        FILE *f = fopen(path, "w");
+        if (f) {
+            trial_json(f, &t, advice);
+        }
+        if (!f || fclose(f) != 0) {
+            cli_say("%s could not be written", path);
+        }
+    }
     if (s == FM_OK && cli_flags.json) {
-        trial_json(&t, advice);
+        trial_json(stdout, &t, advice);
     } else if (s == FM_OK) {
         trial_text(&t);
     }

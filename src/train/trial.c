@@ -204,6 +204,7 @@ static void fill(fm_trial *t, const fm_train_config *c, const fm_train_result *r
         c->stage && (strcmp(c->stage, "pt") == 0 || strcmp(c->stage, "sft") == 0 || strcmp(c->stage, "mlm") == 0);
     int64_t windows = w->eval_max > 0 ? FM_MIN(w->eval_max, r->eval_windows) : r->eval_windows,
             measured = FM_MIN(c->eval_max_samples, r->eval_windows);
+    snprintf(t->output_dir, sizeof t->output_dir, "%s", r->output_dir);
     t->steps = r->steps;
     t->n_steps = r->whole_steps;
     t->tokens_per_step = r->tokens_per_step;

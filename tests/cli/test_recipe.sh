@@ -31,6 +31,32 @@ run 0 "$fathom" run r.yaml steps=4 --dry-run --json
 has out '"why":"max_steps: 3 -> 4"'
 run 0 "$fathom" runs list --kind run --json
 has out '"model.seconds"'
+# A trial of it beside the whole: every stage runs, nothing of the whole is touched.
+run 0 "$fathom" run r.yaml steps=2000 --trial 12
+has out 'whole recipe: about'
+has out '[4/4] f32              done'
+[ -s work.trial/f32/model.safetensors ] || die "the trial's model was not converted"
+grep -q '"n_steps":2000' work.trial/model/trial.json || die "the forecast is not of 2000 steps"
+run 0 "$fathom" run r.yaml steps=2000 --trial 12 --json
+awk "BEGIN { exit !($(number out seconds) > 5) }" || die "2000 steps are forecast to take $(number out seconds) s"
+run 0 "$fathom" run r.yaml
+hasnt out 'done in'
+# Memory of a stage is given back: the small model behind the large one takes what it takes alone.
+cat > two.yaml <<'R'
+output_dir: two
+stages:
+  - name: large
+    run: train
+    with: {params: 5M, vocab_size: 600, dataset: corpus.jsonl, tokenizer: work/tok, cutoff_len: 128, per_device_train_batch_size: 4, max_steps: 2, measure_mfu: false}
+  - name: small
+    run: train
+    with: {params: 200k, vocab_size: 600, dataset: corpus.jsonl, tokenizer: work/tok, cutoff_len: 128, per_device_train_batch_size: 4, max_steps: 2, measure_mfu: false}
+R
+memory() { sed -n 's/.*"memory_bytes": *\([0-9]*\).*/\1/p' "$1/trainer_log.jsonl" | sort -n | tail -n 1; }
+run 0 "$fathom" run two.yaml
+run 0 "$fathom" train params=200k vocab_size=600 dataset=corpus.jsonl tokenizer=work/tok cutoff_len=128 per_device_train_batch_size=4 max_steps=2 measure_mfu=false output_dir=alone
+large=$(memory two/large) small=$(memory two/small) alone=$(memory alone)
+awk "BEGIN { exit !($alone > 0 && $small < 1.2 * $alone + 4e6 && $large > $small + 4e7) }" || die "bytes of memory: $large, behind it $small, alone $alone"
 # Words that are wrong are said before anything runs.
 sed 's/window: 64/windov: 64/' r.yaml > typo.yaml
 run 2 "$fathom" run typo.yaml
