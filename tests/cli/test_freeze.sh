@@ -67,6 +67,16 @@ run 3 "$fathom" train $train dataset=test/more.jsonl output_dir=a
 run 0 "$fathom" train $train dataset=train.jsonl frozen_tests=test/test.jsonl eval_dataset=test/test.jsonl output_dir=b
 run 0 "$fathom" eval --model b --task qa --data test/test.jsonl --max-samples 2 --max-new-tokens 4 --json
 has out '"frozen": "'
+# Its score stands on the page of the run that made the model.
+rm -r frozen
+export FATHOM_REGISTRY="$tmp/runs.db"
+# shellcheck disable=SC2086
+run 0 "$fathom" train $train dataset=train.jsonl frozen_tests=test/test.jsonl seed=2 output_dir=c
+run 0 "$fathom" eval --model c --task qa --data test/test.jsonl --max-samples 3 --max-new-tokens 4 --metrics f1
+run 0 "$fathom" runs show c
+has out 'frozen test set '
+run 0 "$fathom" runs report c -o page.html
+grep -q 'frozen, hash [0-9a-f]*</td><td>f1 ' page.html || die "the page lacks the score on the frozen test set"
 sed -i '1s/question/Question/' test/test.jsonl
 run 3 "$fathom" eval --model b --task qa --data test/test.jsonl --max-samples 2 --json
 has err 'was frozen with hash'
