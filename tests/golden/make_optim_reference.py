@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Ten steps of bitsandbytes' AdamW8bit and transformers' Adafactor on the CPU, written to
+"""Ten steps of PyTorch's AdamW, SGD and Muon, bitsandbytes' AdamW8bit and Lion and transformers' Adafactor on the CPU, written to
 tests/golden/data/optim_reference.txt; the first line holds the versions.
 
     python3 tests/golden/make_optim_reference.py        (needs torch, transformers, bitsandbytes)
@@ -40,6 +40,10 @@ def factor(w):
 def main():
     rows = {
         "adamw_8bit": run((5000,), lambda w: bnb.optim.AdamW8bit([w], lr=LR, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)),
+        "adamw": run((50,), lambda w: torch.optim.AdamW([w], lr=LR, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)),
+        "sgd": run((50,), lambda w: torch.optim.SGD([w], lr=LR, momentum=0.9, nesterov=True)),
+        "lion": run((50,), lambda w: bnb.optim.Lion32bit([w], lr=LR, betas=(0.9, 0.95), weight_decay=0.1)),
+        "muon": run((2, 25), lambda w: torch.optim.Muon([w], lr=LR, momentum=0.95, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")),
         "adafactor_matrix": run((7, 9), factor),
         "adafactor_vector": run((50,), factor),
     }

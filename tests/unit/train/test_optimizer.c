@@ -203,6 +203,9 @@ static void test_muon(void **state) {
     muon_case(3, 5, true, "muon_wide");
 }
 
+#define MUON_OFF 1e-3 /* ten steps move a weight by up to 0.1. The gradients have rank 2: no direction is noise alone  \
+                       */
+
 /* Against the implementations that people use (make_optim_reference.py), with one thread and with three. */
 static void reference(const char *type, int64_t rows, int64_t cols, bool decay, int threads, const char *want) {
     fm_params *ps;
@@ -223,7 +226,14 @@ static void reference(const char *type, int64_t rows, int64_t cols, bool decay, 
     assert_int_equal(fm_scratch_new(&scratch), FM_OK);
     assert_int_equal(fm_pool_new(&pool, threads), FM_OK);
     fm_exec x = {.scratch = scratch, .pool = pool};
-    fm_optim_options o = {.beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .weight_decay = 0.1};
+    fm_optim_options o = {.beta1 = 0.9,
+                          .beta2 = 0.95,
+                          .epsilon = 1e-8,
+                          .weight_decay = 0.1,
+                          .momentum = 0.9,
+                          .nesterov = true,
+                          .muon_momentum = 0.95};
+    bool muon = strcmp(type, "muon") == 0; /* its products are bf16 here and there, summed in other orders */
     fm_optim s;
     assert_int_equal(fm_optim_init(&s, fm_optimizer_find(type), &o, ps), FM_OK);
     if (eight) {
@@ -242,8 +252,8 @@ static void reference(const char *type, int64_t rows, int64_t cols, bool decay, 
     golden_of("optim_reference.txt", ref, 40, want);
     for (int i = 0; i < 40; i++) {
         double v = (double)((float *)w->data)[i], off = fabs(v - ref[i]);
-        other += off > 4e-6;
-        if (off > (eight ? 3e-4 : 4e-6)) {
+        other += !muon && off > 4e-6;
+        if (off > (eight ? 3e-4 : muon ? MUON_OFF : 4e-6)) {
             fail_msg("%s[%d] = %.9g, expected %.9g", want, i, v, ref[i]);
         }
         assert_int_equal(((uint16_t *)w->copy.data)[i], fm_f32_to_bf16(((float *)w->data)[i]));
@@ -259,6 +269,10 @@ static void test_references(void **state) {
     (void)state;
     for (int threads = 1; threads <= 3; threads += 2) {
         reference("adamw_8bit", 5000, 0, true, threads, "adamw_8bit");
+        reference("adamw", 50, 0, true, threads, "adamw");
+        reference("sgd", 50, 0, false, threads, "sgd");
+        reference("lion", 50, 0, true, threads, "lion");
+        reference("muon", 2, 25, true, threads, "muon");
         reference("adafactor", 7, 9, true, threads, "adafactor_matrix");
         reference("adafactor", 50, 0, true, threads, "adafactor_vector");
     }
