@@ -441,13 +441,13 @@ static void keys_free(keys *k) {
 
 static fm_status add_key(keys *k, const char *key, const fm_yaml *v) {
     fm_str s = {0};
+    FM_TRY(fm_grow((void **)&k->key, &k->cap_key, k->n + 1, sizeof *k->key));
+    FM_TRY(fm_grow((void **)&k->value, &k->cap_value, k->n + 1, sizeof *k->value));
     fm_str_puts(&s, v->kind == FM_YAML_SCALAR && v->text ? v->text : "");
     for (size_t i = 0; v->kind == FM_YAML_LIST && i < v->n; i++) {
         fm_str_puts(&s, i ? "," : "");
         fm_str_puts(&s, v->child[i]->text ? v->child[i]->text : "");
     }
-    FM_TRY(fm_grow((void **)&k->key, &k->cap_key, k->n + 1, sizeof *k->key));
-    FM_TRY(fm_grow((void **)&k->value, &k->cap_value, k->n + 1, sizeof *k->value));
     fm_status st = fm_str_check(&s);
     k->key[k->n] = fm_strdup(key);
     k->value[k->n] = st == FM_OK ? fm_strdup(s.data ? s.data : "") : NULL;

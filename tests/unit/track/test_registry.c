@@ -339,7 +339,11 @@ static fm_status failing(int variant, uint64_t *sum) {
     FM_TRY(fm_registry_open(&r, path, true));
     fm_status s = fm_registry_add_eval(r, report, 0, NULL);
     if (s == FM_OK) {
-        s = variant == 0 ? fm_registry_list(&text, r, &(fm_run_filter){0}) : fm_registry_html(&text, r, "1");
+        static const char *const both[] = {"1", "1"};
+        s = variant == 0   ? fm_registry_list(&text, r, &(fm_run_filter){0})
+            : variant == 1 ? fm_registry_html(&text, r, "1")
+            : variant == 2 ? fm_registry_compare_html(&text, r, both, 2)
+                           : fm_registry_advice(&text, r, "1");
     }
     *sum = 0;
     for (const char *p = text; s == FM_OK && *p; p++) { /* lines: lengths depend on the clock */
@@ -352,7 +356,7 @@ static fm_status failing(int variant, uint64_t *sum) {
 
 static void test_memory(void **state) {
     (void)state;
-    failures_check(&(failures_work){.name = "registry", .run = failing, .n_variants = 2, .writes = dir});
+    failures_check(&(failures_work){.name = "registry", .run = failing, .n_variants = 4, .writes = dir});
 }
 
 int main(void) {
