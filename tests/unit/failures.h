@@ -4,12 +4,14 @@
 #ifndef TESTS_UNIT_FAILURES_H
 #define TESTS_UNIT_FAILURES_H
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "fathom/option.h"
 
 /* Allocations refused per piece of work; of more, every k-th. Fewer where each try waits for the disk. With
  * FATHOM_TEST_ALL set in the environment every one is. */
@@ -132,6 +134,26 @@ static inline void failures_check(const failures_work *w) {
                       (long long)total, (long long)tried, survived);
     }
     assert_int_equal(bad, 0);
+}
+
+/* Pairs of key and value ended by NULL, set on a configuration of any kind. */
+static inline fm_status failures_set(void *config, const fm_option *options, const char *const *set) {
+    for (; *set; set += 2) {
+        FM_TRY(fm_options_set(config, options, set[0], set[1], "test"));
+    }
+    return FM_OK;
+}
+
+/* Bytes of a file, without an allocation that could be refused. */
+static inline uint64_t failures_hash(const char *path) {
+    uint64_t h = 14695981039346656037u;
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    for (int c; (c = fgetc(f)) != EOF;) {
+        h = (h ^ (uint64_t)c) * 1099511628211u;
+    }
+    fclose(f);
+    return h;
 }
 
 #endif

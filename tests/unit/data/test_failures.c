@@ -16,26 +16,6 @@
 
 static char top[64], out_dir[80], packed[80];
 
-/* Pairs of key and value ended by NULL, set on a configuration of any kind. */
-static fm_status set_all(void *config, const fm_option *options, const char *const *set) {
-    for (; *set; set += 2) {
-        FM_TRY(fm_options_set(config, options, set[0], set[1], "test"));
-    }
-    return FM_OK;
-}
-
-/* Bytes of a file, without an allocation that could be refused. */
-static uint64_t hash_of(const char *path) {
-    uint64_t h = 14695981039346656037u;
-    FILE *f = fopen(path, "rb");
-    assert_non_null(f);
-    for (int c; (c = fgetc(f)) != EOF;) {
-        h = (h ^ (uint64_t)c) * 1099511628211u;
-    }
-    fclose(f);
-    return h;
-}
-
 static char inputs[4][96], tokenizer[96], learned[96], typed[96], typed_parquet[96], changed[96];
 
 static fm_status pack(int variant, uint64_t *sum) {
@@ -46,13 +26,13 @@ static fm_status pack(int variant, uint64_t *sum) {
         "cutoff_len", "24",      "long_rows",    "split",   "val_size", variant == 1 ? "0.2" : "0",
         "threads",    "2",       "shard_tokens", "4096",    NULL};
     FM_TRY(fm_pack_config_new(&c));
-    fm_status s = set_all(c, fm_pack_options(), set);
+    fm_status s = failures_set(c, fm_pack_options(), set);
     s = s == FM_OK ? fm_data_pack(&r, c, NULL, NULL) : s;
     fm_pack_config_free(c);
     if (s == FM_OK) {
         char path[160];
         snprintf(path, sizeof path, "%s%s/shard-00000.fmt", out_dir, variant == 1 ? "/train" : "");
-        *sum = hash_of(path) + (uint64_t)(r.n_tokens + r.n_eval_tokens);
+        *sum = failures_hash(path) + (uint64_t)(r.n_tokens + r.n_eval_tokens);
     }
     return s;
 }
@@ -63,7 +43,7 @@ static fm_status check(int variant, uint64_t *sum) {
     const char *const set[] = {"input", inputs[variant], "cutoff_len", "24", "threads",
                                "2",     "tokenizer",     tokenizer,    NULL};
     FM_TRY(fm_check_config_new(&c));
-    fm_status s = set_all(c, fm_check_options(), set);
+    fm_status s = failures_set(c, fm_check_options(), set);
     s = s == FM_OK ? fm_data_check(&r, c, NULL, NULL) : s;
     fm_check_config_free(c);
     *sum = (uint64_t)(r.n_rows * 1000000 + r.n_bad * 10000 + r.n_tokens);
@@ -76,11 +56,11 @@ static fm_status learn(int variant, uint64_t *sum) {
     const char *const set[] = {"input", inputs[0], "output", out_dir, "vocab_size", "290", "threads", "2", NULL};
     (void)variant;
     FM_TRY(fm_tokenizer_train_config_new(&c));
-    fm_status s = set_all(c, fm_tokenizer_train_options(), set);
+    fm_status s = failures_set(c, fm_tokenizer_train_options(), set);
     s = s == FM_OK ? fm_tokenizer_train_run(&r, c, NULL, NULL) : s;
     fm_tokenizer_train_config_free(c);
     if (s == FM_OK) {
-        *sum = hash_of(learned) + (uint64_t)r.vocab_size;
+        *sum = failures_hash(learned) + (uint64_t)r.vocab_size;
     }
     return s;
 }
@@ -95,11 +75,11 @@ static fm_status convert(int variant, uint64_t *sum) {
     fm_data_report r = {.size = sizeof r};
     char *manifest = NULL;
     FM_TRY(fm_data_job_step(&j, NULL));
-    fm_status s = set_all(fm_data_job_object(j), fm_data_job_options(j), set);
+    fm_status s = failures_set(fm_data_job_object(j), fm_data_job_options(j), set);
     s = s == FM_OK ? fm_data_run(&r, &manifest, j) : s;
     fm_string_free(manifest);
     fm_data_job_free(j);
-    *sum = s == FM_OK ? hash_of(path) : 0;
+    *sum = s == FM_OK ? failures_hash(path) : 0;
     return s;
 }
 
@@ -111,7 +91,7 @@ static fm_status look(int variant, uint64_t *sum) {
         fm_stats_config *c;
         const char *const set[] = {"input", typed, "label", "yes", "text_column", "t", NULL};
         FM_TRY(fm_stats_config_new(&c));
-        s = set_all(c, fm_stats_options(), set);
+        s = failures_set(c, fm_stats_options(), set);
         s = s == FM_OK ? fm_data_stats(&json, c) : s;
         fm_stats_config_free(c);
     } else {

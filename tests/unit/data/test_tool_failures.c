@@ -127,24 +127,6 @@ static void each_step(void **state) {
 
 /* ---- images ---- */
 
-static fm_status set_all(void *o, const fm_option *table, const char *const *set) {
-    for (; *set; set += 2) {
-        FM_TRY(fm_options_set(o, table, set[0], set[1], "test"));
-    }
-    return FM_OK;
-}
-
-static uint64_t hash_file(const char *path) {
-    uint64_t h = 14695981039346656037u;
-    FILE *f = fopen(path, "rb");
-    assert_non_null(f);
-    for (int c; (c = fgetc(f)) != EOF;) {
-        h = (h ^ (uint64_t)c) * 1099511628211u;
-    }
-    fclose(f);
-    return h;
-}
-
 static fm_status read_images(int variant, uint64_t *sum) {
     char to[128];
     snprintf(to, sizeof to, "%s/images.jsonl", top);
@@ -154,13 +136,13 @@ static fm_status read_images(int variant, uint64_t *sum) {
     char *manifest = NULL;
     FM_UNUSED(variant);
     FM_TRY(fm_data_job_step(&j, NULL));
-    fm_status s = set_all(fm_data_job_object(j), fm_data_job_options(j), set);
+    fm_status s = failures_set(fm_data_job_object(j), fm_data_job_options(j), set);
     s = s == FM_OK ? fm_data_run(&r, &manifest, j) : s;
     fm_string_free(manifest);
     fm_data_job_free(j);
     if (s == FM_OK) {
         assert_int_equal(r.n_rows, 4); /* two good ones, a cut one, one that is text */
-        *sum = hash_file(to);
+        *sum = failures_hash(to);
     }
     return s;
 }
@@ -210,11 +192,11 @@ static fm_status write_rows(int variant, uint64_t *sum) {
     char *manifest = NULL;
     int task = variant;
     FM_TRY(fm_synth_config_new(&c));
-    fm_status s = set_all(c, fm_synth_options(), set);
+    fm_status s = failures_set(c, fm_synth_options(), set);
     s = s == FM_OK ? fm_synth_run(&r, &manifest, c, chat, &task) : s;
     fm_string_free(manifest);
     fm_synth_config_free(c);
-    *sum = s == FM_OK ? hash_file(to) : 0;
+    *sum = s == FM_OK ? failures_hash(to) : 0;
     return s;
 }
 
@@ -245,7 +227,7 @@ static fm_status erase(int variant, uint64_t *sum) {
                          .key_file = key_path};
     fm_status s = fm_data_erase(&json, path, &c);
     fm_string_free(json);
-    *sum = s == FM_OK ? hash_file(path) : 0;
+    *sum = s == FM_OK ? failures_hash(path) : 0;
     return s;
 }
 
