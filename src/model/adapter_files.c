@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "io/safetensors.h"
 #include "model/files.h"
+#include "model/weights.h"
 
 #define TIED_HEAD "base_model.model.lm_head.weight" /* as PEFT names a head that is tied to a table */
 
@@ -172,8 +173,13 @@ static fm_status check_tensor(const fm_st_tensor **out, const fm_safetensors *st
         same = t->dims[i] == p->dim[i];
     }
     if (!same) {
-        FM_FAIL(FM_ERR_SHAPE, "tensor %s: expected %d dimensions, %lld elements; found %d, the first %lld", p->name,
-                p->n_dims, (long long)p->numel, t->n_dims, (long long)(t->n_dims > 0 ? t->dims[0] : 0));
+        char want[128], have[128];
+        (void)fm_error_set(FM_ERR_SHAPE, __FILE__, __LINE__,
+                           "tensor %s: the base model makes it %s, the adapter has %s", p->name,
+                           fm_weight_shape(want, sizeof want, p->n_dims, p->dim),
+                           fm_weight_shape(have, sizeof have, t->n_dims, t->dims));
+        return fm_error_hint(
+            "was it trained on another base? base_model_name_or_path in its adapter_config.json names it");
     }
     if (t->dtype != FM_F32 && t->dtype != FM_BF16 && t->dtype != FM_F16) {
         FM_FAIL(FM_ERR_DTYPE, "tensor %s: element type %s is not supported; expected F32, BF16 or F16", p->name,

@@ -112,6 +112,9 @@ static void test_own_form(void **state) {
     o.adapter = own;
     assert_int_equal(fm_model_open(&m, DATA "heads/bert_mlm", &o), FM_ERR_CONFIG);
     assert_non_null(strstr(fm_error_get().message, "another base"));
+    o.adapter = DATA "adapter_heads/llama_number"; /* without config.json the shapes say it */
+    assert_int_equal(fm_model_open(&m, DATA "heads/llama_base", &o), FM_ERR_SHAPE);
+    assert_non_null(strstr(fm_error_get().message, "the base model makes it"));
     assert_int_equal(fm_model_open(&m, own, NULL), FM_ERR_ARGUMENT); /* no model by itself */
     assert_non_null(strstr(fm_error_get().message, "adapter"));
 }
