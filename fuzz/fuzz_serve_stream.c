@@ -24,6 +24,17 @@ static fm_screen *screen(bool by_rules) {
     return g[by_rules];
 }
 
+/* A piece of an answer: text, or by the cut a call of a function with what follows as arguments. */
+static void part(fm_str *sent, fm_responses *r, int kind, const char *text, size_t n) {
+    if (kind == 3) {
+        fm_responses_call(sent, r, text, n, 7);
+    } else if (kind == 2) {
+        fm_responses_arguments(sent, r, text, n);
+    } else {
+        fm_responses_text(sent, r, text, n);
+    }
+}
+
 /* Lets the text through; with r each piece also becomes events in `sent`. */
 static bool pass(fm_screen *g, const uint8_t *cuts, size_t n_cuts, const char *text, size_t n, fm_str *out,
                  fm_responses *r, fm_str *sent) {
@@ -35,7 +46,7 @@ static bool pass(fm_screen *g, const uint8_t *cuts, size_t n_cuts, const char *t
             abort();
         }
         if (r) {
-            fm_responses_piece(sent, r, out->data ? out->data + before : "", out->len - before);
+            part(sent, r, n_cuts ? cuts[i % n_cuts] >> 6 : 0, out->data ? out->data + before : "", out->len - before);
         }
         at += len;
     }
@@ -70,6 +81,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     size_t n = size - 1 - n_cuts;
     snprintf(c.id, sizeof c.id, "fuzz");
     fm_responses_init(&r, &c, &asked);
+    r.stream = true;
     bool a = pass(screen(true), NULL, 0, text, n, &whole, NULL, NULL),
          b = pass(screen(true), data + 1, n_cuts, text, n, &cut, &r, &sent);
     if (fm_utf8_valid(text, n) &&

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/error.h"
 #include "base/file.h"
 #include "data/shard_format.h"
 #include "data/shards.h"
@@ -16,7 +17,9 @@
 static char dir[64];
 
 static void remove_dir(void) {
-    (void)fm_remove_tree(dir);
+    if (fm_remove_tree(dir) != FM_OK) {
+        fm_error_clear(); /* the next process tries again */
+    }
 }
 
 /* In memory where there is such a place: the disk would be what is tested. What processes that were killed left there
@@ -33,7 +36,7 @@ static void make_dir(void) {
         const long pid = strtol(digits, NULL, 10);
         if (pid > 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH) {
             snprintf(dir, sizeof dir, "%s/fuzz_shards_%ld", top, pid);
-            (void)fm_remove_tree(dir);
+            remove_dir();
         }
     }
     fm_names_free(names, n);

@@ -2,10 +2,12 @@
  *   label    single: [1] the label's id. several: [n_labels] 0 or 1
  *   number   [n] the numbers */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "base/str.h"
 #include "data/examples.h"
 #include "data/label_names.h"
 
@@ -19,6 +21,7 @@ typedef struct labels {
     bool some_list, some_plain; /* forms seen by the scan */
     fm_label_names names;
     size_t n_numbers;
+    char columns[240]; /* of the first row, for messages */
     fm_tokens ids;
 } labels;
 
@@ -76,8 +79,22 @@ static fm_json *list_of(const fm_cell *c) {
     return j;
 }
 
+static void note_columns(labels *k, const fm_rec *row) {
+    fm_str s = {0};
+    for (size_t i = 0; i < row->n; i++) {
+        fm_str_puts(&s, i ? ", " : "");
+        fm_str_append(&s, row->cell[i].name.ptr, row->cell[i].name.len);
+    }
+    snprintf(k->columns, sizeof k->columns, "%.*s",
+             (int)fm_utf8_complete_prefix(s.data, FM_MIN(s.len, sizeof k->columns - 1)), s.data ? s.data : "");
+    fm_str_free(&s);
+}
+
 static fm_status scan(void *state, const fm_rec *row) {
     labels *k = state;
+    if (!k->columns[0]) {
+        note_columns(k, row);
+    }
     const fm_cell *c = label_cell(k, row);
     if (!c) {
         return FM_OK;
@@ -101,13 +118,21 @@ static fm_status scan(void *state, const fm_rec *row) {
     return s;
 }
 
+/* What to do about too few labels: the column is missing, or it is there and says too little. */
+static fm_status column_hint(const labels *k) {
+    const char *name = k->o->columns->label;
+    return fm_error_hint("%s%s%s; the columns are %s: name the one with labels with label_column",
+                         name ? "column \"" : "no column is called label, labels, category or score", name ? name : "",
+                         name ? "\" has none" : "", k->columns[0] ? k->columns : "none");
+}
+
 static fm_status ready(void *state, uint32_t *n_values) {
     labels *k = state;
     if (k->numbers) {
         *n_values = (uint32_t)k->n_numbers;
         if (k->n_numbers == 0 || k->n_numbers > MAX_LABELS) {
             fm_error_set(FM_ERR_DATA, __FILE__, __LINE__, "no row has numbers in its label column");
-            return fm_error_hint("name it with label_column");
+            return column_hint(k);
         }
         return FM_OK;
     }
@@ -118,7 +143,8 @@ static fm_status ready(void *state, uint32_t *n_values) {
     if (k->names.n < (k->multi ? 1U : 2U)) {
         fm_error_set(FM_ERR_DATA, __FILE__, __LINE__, "%zu different labels were found%s%s", k->names.n,
                      k->names.n ? ": " : "", k->names.n ? k->names.name[0] : "");
-        return fm_error_hint("name the column with label_column; two labels or more can be told apart");
+        return k->names.n == 0 ? column_hint(k)
+                               : fm_error_hint("two labels or more can be told apart; label_column names their column");
     }
     *n_values = k->multi ? (uint32_t)k->names.n : 1;
     return FM_OK;

@@ -72,6 +72,7 @@ typedef struct maker {
     uint32_t first_file;  /* files of the entries before this one */
     int64_t n_refused;    /* rows too long to be taken */
     char first_long[512]; /* file:line of the first of them */
+    char first_bad[512];  /* file:line: reason of the first row set aside */
     FILE *rejects;
     bool rejects_failed;
 } maker;
@@ -80,7 +81,9 @@ static void on_bad(void *user, const char *file, int64_t line, const char *reaso
     maker *m = user;
     fm_str s = {0};
     char path[4096];
-    m->r->n_bad++;
+    if (m->r->n_bad++ == 0) {
+        snprintf(m->first_bad, sizeof m->first_bad, "%s:%lld: %s", file, (long long)line, reason);
+    }
     if (!m->rejects && !m->rejects_failed && fm_path_join(path, sizeof path, m->work, "rejects.jsonl") == FM_OK) {
         m->rejects = fopen(path, "we");
     }
@@ -350,8 +353,8 @@ static fm_status check_result(const maker *m) {
     }
     if (r->n_examples == 0) {
         fm_error_set(FM_ERR_DATA, __FILE__, __LINE__,
-                     "no example is left: %lld rows read, %lld set aside, %lld held out", (long long)r->n_rows,
-                     (long long)r->n_bad, (long long)r->n_eval_examples);
+                     "no example is left: %lld rows read, %lld set aside, %lld held out%s%s", (long long)r->n_rows,
+                     (long long)r->n_bad, (long long)r->n_eval_examples, m->first_bad[0] ? "; " : "", m->first_bad);
         return fm_error_hint("fathom data check names the reason of each row");
     }
     return FM_OK;

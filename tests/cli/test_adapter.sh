@@ -120,6 +120,8 @@ has err "finetuning_type=progressive"
 # An adapter with a head: predicted, served and merged; the folder alone is no model.
 for i in 0 1 2 3 4 5 6 7; do printf '{"text": "America the %s", "label": "%s"}\n' "$i" "$((i % 2))"; done > labels.jsonl
 # shellcheck disable=SC2086
+run 3 "$fathom" train $tune stage=cls dataset=labels.jsonl label_column=kind output_dir=none
+has err 'column "kind" has none; the columns are '
 run 0 "$fathom" train $tune stage=cls dataset=labels.jsonl finetuning_type=lora output_dir=cls
 grep -q '"SEQ_CLS"' cls/adapter_config.json || die "the task is not named"
 echo '{"ids":[5,6,7]}' > ids

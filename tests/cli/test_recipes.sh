@@ -38,16 +38,21 @@ for s in adapter-2 plain full; do
 done
 [ -s l/full/fisher.safetensors ] || die "continual kept no Fisher information"
 
+mkdir shape
+sed 's/"hidden_size": 384/"hidden_size": 64/; s/"num_hidden_layers": 8/"num_hidden_layers": 2/; s/_heads": 6/_heads": 1/; s/"moe_intermediate_size": 384/"moe_intermediate_size": 32/' \
+    "$top/recipes/medical-qa/shape/config.json" > shape/config.json
+tiny="shape=shape vocab=600 steps=2 max_samples=2"
 # shellcheck disable=SC2086
-run 0 "$fathom" run "$top/recipes/medical-qa-en.yaml" output_dir=e train=med.1.jsonl dev=med.test.jsonl test=med.test.jsonl \
-    general=general.jsonl max_samples=2 $small
+run 0 "$fathom" run "$top/recipes/medical-qa-en.yaml" output_dir=e train=med.1.jsonl dev=med.test.jsonl test=med.test.jsonl $tiny
 grep -q '"rougeL"' e/scores.json || die "medical-qa-en has no figures"
 
 mkdir zh
 for f in train dev test; do
     printf '{"instruction": "感冒应该怎么办？", "input": "", "output": "多喝水，注意休息。"}\n{"instruction": "头痛的原因是什么？", "input": "", "output": "可能是劳累或者感冒。"}\n{"instruction": "发烧怎么处理？", "input": "", "output": "物理降温，必要时服药。"}\n' > zh/$f.jsonl
 done
+printf 'question,A,B,C,D,answer\n感冒应该怎么办？,多喝水。,手术。,放疗。,化疗。,A\n' > zh/test_mc.csv
 # shellcheck disable=SC2086
-run 0 "$fathom" run "$top/recipes/medical-qa-zh.yaml" output_dir=z data=zh general=general.jsonl max_samples=2 $small
+run 0 "$fathom" run "$top/recipes/medical-qa-zh.yaml" output_dir=z data=zh $tiny
 grep -q '"bleu"' z/scores.json || die "medical-qa-zh has no figures"
+grep -q '"acc_mutual_info"' z/choices.json || die "medical-qa-zh chose nothing"
 finish

@@ -203,8 +203,9 @@ static void test_muon(void **state) {
     muon_case(3, 5, true, "muon_wide");
 }
 
-#define MUON_OFF 1e-3 /* ten steps move a weight by up to 0.1. The gradients have rank 2: no direction is noise alone  \
-                       */
+#define MUON_OFF                                                                                                       \
+    1e-3 /* ten steps move a weight by up to 0.1. The gradients have rank 2: no direction is noise alone               \
+          */
 
 /* Against the implementations that people use (make_optim_reference.py), with one thread and with three. */
 static void reference(const char *type, int64_t rows, int64_t cols, bool decay, int threads, const char *want) {
