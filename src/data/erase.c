@@ -290,11 +290,12 @@ static fm_status put_in_place(erase *e, const char *path, fm_json *output) {
 }
 
 static fm_status record(erase *e) {
-    fm_json *list = fm_json_get(e->manifest, "erasures"), *entry = fm_json_new_object();
+    fm_json *list = fm_json_get(e->manifest, "erasures");
     if (!fm_json_is_array(list)) {
         list = fm_json_new_array();
         FM_TRY(fm_json_set(e->manifest, "erasures", list));
     }
+    fm_json *entry = fm_json_new_object();
     FM_TRY(fm_json_append(list, entry));
     FM_TRY(fm_manifest_begin(entry));
     fm_json_remove(entry, "format");

@@ -424,8 +424,8 @@ static fm_status one_round(run *r, bool *more) {
 
 static fm_status fill_manifest(fm_json *doc, const run *r) {
     const fm_synth_settings *o = r->s.o;
-    fm_json *v = fm_json_new_array();
     FM_TRY(fm_json_set(doc, "seed", fm_json_new_int(o->seed)));
+    fm_json *v = fm_json_new_array();
     FM_TRY(fm_json_set(doc, "inputs", v));
     FM_TRY(fm_files_json(v, (const char *const *)o->input.item, o->input.n));
     FM_TRY(fm_files_json(v, (const char *const *)o->seeds.item, o->seeds.n));
