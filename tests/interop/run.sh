@@ -8,7 +8,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 [ $# -eq 1 ] && [ -x "$1" ] || { echo "usage: run.sh BUILD/fathom" >&2; exit 2; }
 fathom=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 build=$(dirname "$fathom")
-packages="tokenizers==0.23.3 transformers==5.23.0 torch==2.15.0 safetensors==0.8.0 tensorboard==2.21.0 numpy==2.4.6 sacrebleu==2.6.0 rouge-score==0.1.2 scikit-learn==1.9.1 seqeval==1.2.2 kenlm==0.3.0 imbalanced-learn==0.14.2 peft==0.21.2 pyarrow==26.0.1 datatrove==0.10.1 spacy==3.8.18 regex xxhash orjson"
+packages="tokenizers==0.23.3 transformers==5.23.0 torch==2.15.0 safetensors==0.8.0 tensorboard==2.21.0 numpy==2.4.6 sacrebleu==2.6.0 rouge-score==0.1.2 scikit-learn==1.9.1 seqeval==1.2.2 kenlm==0.3.0 imbalanced-learn==0.14.2 peft==0.21.2 pyarrow==26.0.1 datatrove==0.10.1 spacy==3.8.18 regex xxhash==3.8.2 orjson"
 python=${INTEROP_PYTHON:-}
 if [ -z "$python" ]; then
     venv=$here/venv
