@@ -231,15 +231,21 @@ fm_status fm_engine_remove_adapter(fm_engine *e, const char *name) {
     return FM_OK;
 }
 
+/* The i-th, NULL past the end. The lock is held. */
+static const fm_engine_adapter *adapter_at(const fm_engine *e, int i) {
+    const fm_engine_adapter *a = e->adapters;
+    for (; a && i > 0; i--) {
+        a = a->next;
+    }
+    return a;
+}
+
 bool fm_engine_adapter_name(char *out, size_t cap, fm_engine *e, int i) {
     if (!e) {
         return false;
     }
     pthread_mutex_lock(&e->lock);
-    const fm_engine_adapter *a = e->adapters;
-    for (; a && i > 0; i--) {
-        a = a->next;
-    }
+    const fm_engine_adapter *a = adapter_at(e, i);
     if (a) {
         snprintf(out, cap, "%s", a->name);
     }
@@ -266,10 +272,7 @@ bool fm_engine_adapter_requests(int *running, int *waiting, fm_engine *e, int i)
         return false;
     }
     pthread_mutex_lock(&e->lock);
-    const fm_engine_adapter *a = e->adapters;
-    for (; a && i > 0; i--) {
-        a = a->next;
-    }
+    const fm_engine_adapter *a = adapter_at(e, i);
     if (a) {
         *running = a->running;
         *waiting = FM_MAX(a->uses - 1 - a->running, 0);

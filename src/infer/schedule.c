@@ -399,6 +399,21 @@ static int32_t choose_tokens(fm_engine *e) {
     return used;
 }
 
+/* The engine's arrays as one pass of n_tokens in n_segments. */
+static fm_batch batch_of(const fm_engine *e, int32_t n_tokens, int32_t n_segments) {
+    return (fm_batch){.n_tokens = n_tokens,
+                      .n_segments = n_segments,
+                      .ids = e->ids,
+                      .pos = e->pos,
+                      .q_offsets = e->q_offsets,
+                      .kv = e->kv,
+                      .kv_offsets = e->kv_offsets,
+                      .block_table = e->table,
+                      .max_blocks = e->max_blocks,
+                      .slots = e->slots,
+                      .mixed = true};
+}
+
 static void lay_out(fm_engine *e, fm_batch *b, int32_t *n_rows) {
     int32_t t = 0, s = 0, rows = 0, n = e->block_tokens;
     for (int32_t i = 0; i < e->n_running; i++) {
@@ -426,17 +441,7 @@ static void lay_out(fm_engine *e, fm_batch *b, int32_t *n_rows) {
         e->q_offsets[s] = t;
         e->kv_offsets[s] = e->kv_offsets[s - 1] + r->n_kept + r->n_now;
     }
-    *b = (fm_batch){.n_tokens = t,
-                    .n_segments = s,
-                    .ids = e->ids,
-                    .pos = e->pos,
-                    .q_offsets = e->q_offsets,
-                    .kv = e->kv,
-                    .kv_offsets = e->kv_offsets,
-                    .block_table = e->table,
-                    .max_blocks = e->max_blocks,
-                    .slots = e->slots,
-                    .mixed = true};
+    *b = batch_of(e, t, s);
     *n_rows = rows;
     e->mix.n_rows = t;
     fm_engine_adapter_rows(e);
@@ -455,17 +460,7 @@ static fm_status compute(fm_engine *e, const fm_batch *b, int32_t n_rows) {
 /* What it writes into the first block of the cache belongs to nobody. */
 fm_status fm_engine_warm(fm_engine *e) {
     e->q_offsets[1] = e->kv_offsets[1] = 1;
-    fm_batch b = {.n_tokens = 1,
-                  .n_segments = 1,
-                  .ids = e->ids,
-                  .pos = e->pos,
-                  .q_offsets = e->q_offsets,
-                  .kv = e->kv,
-                  .kv_offsets = e->kv_offsets,
-                  .block_table = e->table,
-                  .max_blocks = e->max_blocks,
-                  .slots = e->slots,
-                  .mixed = true};
+    fm_batch b = batch_of(e, 1, 1);
     return compute(e, &b, 1);
 }
 
