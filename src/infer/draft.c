@@ -1,6 +1,7 @@
 /* Guesses: from the text itself, by a smaller model, or by the model's own prediction layer. */
 #include "infer/draft.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
@@ -11,6 +12,13 @@
 #define LONGEST_MATCH 4 /* tokens that must have occurred before, for a guess from the text */
 #define LEAST_MATCH   2
 
+/* When a drafting model is asked. A row more in the model's pass costs about this share of the pass (decoding waits for
+ * weights, not for arithmetic); a guess costs what the smaller model's weights are of the larger one's. */
+#define ROW_COST   0.08F
+#define PACE       0.1F /* weight of the newest guess in the averages */
+#define LEAST_REST 4
+#define MOST_REST  64
+
 typedef enum draft_kind { DRAFT_LOOKUP, DRAFT_MODEL, DRAFT_MTP } draft_kind;
 
 struct fm_drafter {
@@ -18,6 +26,7 @@ struct fm_drafter {
     int32_t most;
     fm_model *m; /* of DRAFT_MODEL; the engine's own of DRAFT_MTP */
     int32_t vocab;
+    float cost;      /* of a guess, as a share of a pass of the engine's model */
     fm_kv_cache *kv; /* of DRAFT_MODEL, with the blocks of the engine's */
     fm_ctx *c;
     fm_token_sampler sampler;
@@ -61,6 +70,7 @@ static fm_tensor *pass(fm_ctx *c, const fm_model *m, const fm_batch *b, int32_t 
 static fm_status make_model(fm_drafter *d, fm_engine *e) {
     const fm_model_config *cfg = &d->m->cfg;
     int32_t heads, k_dim, v_dim, n = e->batch_tokens;
+    d->cost = (float)fm_model_params_active(d->m) / (float)FM_MAX(fm_model_params_active(e->m), 1);
     if (!fm_model_generates(d->m)) {
         FM_FAIL(FM_ERR_UNSUPPORTED, "draft: a %s model with another head generates no text", d->m->family->name);
     }
@@ -177,6 +187,42 @@ static fm_status guess(int32_t *id, fm_drafter *d, const fm_request *r, const fl
     return fm_token_sampler_pick(id, &d->sampler, logits, &past, &o, fm_rng_uniform(key, (uint64_t)n));
 }
 
+/* The guess of a round is in: the chance that it and all before it are right. What a greedy draft says of its token is
+ * taken as true as it has been so far; of a sampled token it says nothing, and the share that was right stands alone.
+ */
+static fm_status weigh(fm_drafter *d, fm_request *r, int32_t round, const float *logits) {
+    double logprob = 0;
+    if (r->o.temperature == 0) {
+        FM_TRY(fm_token_sampler_logprobs(&logprob, &d->sampler, logits, r->ids[r->n + round], 0));
+    }
+    float p = (float)exp(logprob);
+    if (round == 0) {
+        r->pace.first = p;
+        r->pace.all = 1;
+    }
+    r->pace.all *= FM_MIN(1.0F, p * r->pace.right / FM_MAX(r->pace.said, 1e-6F));
+    return FM_OK;
+}
+
+void fm_draft_begin(fm_request *r) {
+    r->pace = (fm_draft_pace){.said = 0.5F, .right = 0.5F, .next_rest = LEAST_REST};
+}
+
+void fm_draft_judge(const fm_engine *e, fm_request *r, bool right) {
+    fm_draft_pace *p = &r->pace;
+    if (!e->drafter || e->drafter->kind != DRAFT_MODEL) {
+        return;
+    }
+    p->said += PACE * (p->first - p->said);
+    p->right += PACE * ((right ? 1.0F : 0.0F) - p->right);
+    if (p->right >= e->drafter->cost + ROW_COST) {
+        p->next_rest = LEAST_REST;
+    } else if (!right) {
+        p->rest = p->next_rest;
+        p->next_rest = FM_MIN(2 * p->next_rest, MOST_REST);
+    }
+}
+
 /* One segment: tokens [from, to) of a request. */
 static void add_segment(fm_engine *e, fm_batch *b, const fm_request *r, int32_t from, int32_t to) {
     int32_t s = b->n_segments, n = e->block_tokens;
@@ -221,7 +267,10 @@ static fm_status draft_round(fm_engine *e, fm_drafter *d, int32_t round, int32_t
         fm_request *r = e->running[i];
         int32_t wanted = r->n_draft_wanted, to = wanted > 0 ? r->n + round : r->n_kept, from = r->n_drafted;
         r->row = -1;
-        if (to <= from || (round > 0 && wanted <= round) || r->n_draft < round ||
+        if (r->pace.rest > 0 && r->n > r->n_prompt) { /* what it misses now it reads when it is asked again */
+            continue;
+        }
+        if (to <= from || (round > 0 && (wanted <= round || r->pace.all < d->cost + ROW_COST)) || r->n_draft < round ||
             b.n_tokens + (to - from) > e->batch_tokens || !reads(d, r, from, to)) {
             if (round == 0 && to > from && b.n_tokens == 0 && reads(d, r, from, to)) { /* a part of a long text */
                 to = from + e->batch_tokens;
@@ -249,8 +298,11 @@ static fm_status draft_round(fm_engine *e, fm_drafter *d, int32_t round, int32_t
         fm_request *r = e->running[i];
         if (r->row >= 0) {
             FM_TRY(guess(&r->ids[r->n + round], d, r, logits + (int64_t)r->row * d->m->cfg.vocab_size, r->n + round));
-            r->n_draft = round + 1;
-            ++*n_guesses;
+            FM_TRY(weigh(d, r, round, logits + (int64_t)r->row * d->m->cfg.vocab_size));
+            if (round == 0 || r->pace.all >= ROW_COST) {
+                r->n_draft = round + 1;
+                ++*n_guesses;
+            }
         }
     }
     return FM_OK;
@@ -364,8 +416,12 @@ void fm_draft(fm_engine *e) {
         if (r->n - r->n_kept != 1 || r->n == r->n_prompt || budget <= 0) {
             continue;
         }
-        /* As many as were right last time and one more: a text that cannot be guessed costs little. */
-        int32_t want = FM_MIN(FM_MIN(d->most, r->n_right + 1 + (d->kind == DRAFT_LOOKUP)), budget);
+        if (d->kind == DRAFT_MODEL && r->pace.rest > 0 && --r->pace.rest > 0) {
+            continue;
+        }
+        /* From the text as many as were right last time and two more: one that cannot be guessed costs little. A model
+         * says itself how sure it is. */
+        int32_t want = FM_MIN(d->kind == DRAFT_LOOKUP ? FM_MIN(d->most, r->n_right + 2) : d->most, budget);
         int64_t left = r->o.max_new_tokens - (r->n - r->n_prompt) - 1;
         want = room_for(e, r, (int32_t)FM_MIN((int64_t)want, FM_MAX(left, 0)));
         r->n_draft_wanted = want;

@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "infer/draft.h"
 #include "infer/limits.h"
 
 struct fm_engine_post_item {
@@ -146,6 +147,7 @@ fm_status fm_engine_submit(fm_request **out, fm_engine *e, const int32_t *ids, i
     r->link.block = -1;
     r->mtp_guess = -1;
     r->n_right = e->draft_max;
+    fm_draft_begin(r);
     r->submitted_s = fm_now();
     r->deadline_s = g->timeout_s > 0 ? r->submitted_s + g->timeout_s : 0;
     atomic_init(&r->uses, 2); /* the caller's and the engine's */

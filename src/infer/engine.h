@@ -16,6 +16,15 @@
 typedef struct fm_drafter fm_drafter;
 typedef struct fm_engine_adapter fm_engine_adapter; /* infer/adapters.h */
 
+/* What a drafting model's guesses have been worth to one request; moving averages over first guesses of a pass. */
+typedef struct fm_draft_pace {
+    float said, right; /* the probability it gave them; the share that was right */
+    float first;       /* the probability of this pass's first guess */
+    float all;         /* that all guesses so far of this pass are right */
+    int32_t rest;      /* passes without guesses from now on */
+    int32_t next_rest; /* how many there will be after the next failure */
+} fm_draft_pace;
+
 struct fm_request {
     fm_engine *e;
     atomic_int uses;
@@ -46,6 +55,7 @@ struct fm_request {
     int32_t n_draft, n_draft_wanted;
     int32_t n_drafted;             /* tokens whose keys the drafter has */
     int32_t n_right;               /* guesses of the last pass that were right */
+    fm_draft_pace pace;            /* of a drafting model's */
     int32_t guess;                 /* of this round */
     int32_t mtp_guess;             /* -1 = none */
     int32_t n_guessed, n_accepted; /* of the whole request */

@@ -655,8 +655,11 @@ static void count_pass(fm_engine *e, int32_t n_tokens, int64_t read) {
 }
 
 /* The guess behind the token that was handed out: true when it is that token, so that its row says what follows. */
-static bool guessed_right(fm_request *r, int32_t round) {
+static bool guessed_right(const fm_engine *e, fm_request *r, int32_t round) {
     bool right = r->n_draft > 0 && r->ids[r->n - 1] == r->guess;
+    if (round == 0 && r->n_draft > 0) {
+        fm_draft_judge(e, r, right);
+    }
     if (!right) {
         r->row = -1;
         r->n_right = round;
@@ -694,7 +697,7 @@ static int32_t sample_round(fm_engine *e, int32_t round) {
             if (hand_out(e, i)) {
                 continue;
             }
-            left += guessed_right(r, round);
+            left += guessed_right(e, r, round);
         }
         i++;
     }
