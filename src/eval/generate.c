@@ -1,5 +1,4 @@
-/* Greedy answers to many prompts, by the engine: it computes many at once, and what one says does not depend on the
- * others. */
+/* Answers to many prompts, by the engine: it computes many at once, and what one says does not depend on the others. */
 #include <math.h>
 #include <pthread.h>
 #include <string.h>
@@ -67,10 +66,13 @@ static bool wait_room(shared *s, int64_t submitted, int64_t most) {
     return go;
 }
 
-static fm_status submit(fm_engine *e, answer *a, const fm_eval_request *r, const fm_eval_generation *o,
+/* The k-th answer to a question; the first is greedy. */
+static fm_status submit(fm_engine *e, answer *a, const fm_eval_request *r, const fm_eval_generation *o, size_t k,
                         const char *const *stop) {
     fm_sampling sampling = fm_sampling_default();
-    sampling.temperature = 0;
+    sampling.temperature = k == 0 ? 0 : o->temperature;
+    sampling.repetition_penalty = o->repetition_penalty > 0 ? o->repetition_penalty : 1;
+    sampling.seed = o->seed + k;
     sampling.max_new_tokens = o->max_new_tokens;
     fm_generation g = {
         .size = sizeof g, .sampling = &sampling, .stop = stop, .n_stop = (int)o->n_stop, .fn = on_event, .user = a};
@@ -80,12 +82,12 @@ static fm_status submit(fm_engine *e, answer *a, const fm_eval_request *r, const
 static fm_status run(fm_engine *e, answer *a, const fm_eval_request *req, size_t n, const fm_eval_generation *o,
                      const char *const *stop, shared *all) {
     fm_status st = FM_OK;
-    size_t given = 0;
+    size_t given = 0, each = (size_t)o->samples + 1;
     fm_meter meter;
-    fm_meter_start(&meter, "answering", "rows", (double)n);
-    for (; given < n && st == FM_OK && wait_room(all, (int64_t)given, AHEAD); given += st == FM_OK) {
+    fm_meter_start(&meter, "answering", each > 1 ? "answers" : "rows", (double)(n * each));
+    for (; given < n * each && st == FM_OK && wait_room(all, (int64_t)given, AHEAD); given += st == FM_OK) {
         a[given].all = all;
-        st = submit(e, &a[given], &req[given], o, stop);
+        st = submit(e, &a[given], &req[given / each], o, given % each, stop);
         fm_meter_update(&meter, (double)all->n_done, "");
     }
     bool go = st == FM_OK;
@@ -112,6 +114,24 @@ static fm_status copy_stops(fm_bump *arena, const char ***out, const fm_eval_gen
     return FM_OK;
 }
 
+static fm_text text_of(const answer *a) {
+    return (fm_text){a->text.data ? a->text.data : "", a->text.len};
+}
+
+/* The answers of row i out of all of them. */
+static fm_status take(fm_eval_scores *s, size_t i, const answer *a, const fm_eval_generation *o) {
+    fm_text text[FM_EVAL_SAMPLES + 1];
+    size_t n = (size_t)o->samples + 1, best = 0;
+    for (size_t k = 0; k < n; k++) {
+        text[k] = text_of(&a[i * n + k]);
+    }
+    if (n > 2) {
+        FM_TRY(fm_eval_consensus(&best, text, n, o->cut));
+    }
+    s->cut[i] = a[i * n + best].cut;
+    return fm_bump_sv(&s->arena, &s->output[i], text[best].ptr, text[best].len);
+}
+
 fm_status fm_eval_generate(fm_model *m, const fm_eval_request *req, size_t n, const fm_eval_generation *o,
                            fm_eval_scores *s) {
     shared all = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
@@ -123,9 +143,10 @@ fm_status fm_eval_generate(fm_model *m, const fm_eval_request *req, size_t n, co
         longest = FM_MAX(longest, req[i].n_ids + o->max_new_tokens);
         s->tokens += req[i].n_ids;
     }
-    answer *a = fm_calloc(n, sizeof *a);
+    size_t n_answers = n * ((size_t)o->samples + 1);
+    answer *a = fm_calloc(n_answers, sizeof *a);
     if (!a) {
-        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for %zu answers", n);
+        FM_FAIL(FM_ERR_NO_MEMORY, "no memory for %zu answers", n_answers);
     }
     fm_engine *e = NULL;
     fm_engine_options eo = {.size = sizeof eo, .ctx_size = longest, .parallel = PARALLEL, .max_queue = 2 * AHEAD};
@@ -148,10 +169,10 @@ fm_status fm_eval_generate(fm_model *m, const fm_eval_request *req, size_t n, co
     } else if (st == FM_OK && all.status != FM_OK) {
         st = fm_error_set(all.status, __FILE__, __LINE__, "%s", all.message);
     }
-    for (size_t i = 0; i < n; i++) {
-        st = st == FM_OK ? fm_bump_sv(&s->arena, &s->output[i], a[i].text.data ? a[i].text.data : "", a[i].text.len)
-                         : st;
-        s->cut[i] = a[i].cut;
+    for (size_t i = 0; i < n && st == FM_OK; i++) {
+        st = take(s, i, a, o);
+    }
+    for (size_t i = 0; i < n_answers; i++) {
         if (a[i].request) {
             fm_request_release(a[i].request);
         }
@@ -160,7 +181,7 @@ fm_status fm_eval_generate(fm_model *m, const fm_eval_request *req, size_t n, co
     fm_free(a);
     s->generated += all.n_tokens;
     s->tokens += all.n_tokens;
-    s->first_token_ms = n > 0 ? 1000 * all.first_s / (double)n : NAN;
+    s->first_token_ms = n > 0 ? 1000 * all.first_s / (double)n_answers : NAN;
     s->per_token_ms = all.n_rest > 0 ? 1000 * all.rest_s / (double)all.n_rest : NAN;
     return st;
 }

@@ -199,6 +199,11 @@ static fm_status measures(fm_eval *e) {
                      fm_cut_name(o.cut), o.lowercase ? ", lower case" : "",
                      o.normalize ? ", SQuAD's normalisation" : "", k == QA_BLEU ? "0..100" : "mean over rows, 0..1");
         }
+        if (e->cfg->samples > 0) {
+            size_t len = strlen(m.definition);
+            snprintf(m.definition + len, sizeof m.definition - len, ", consensus of %lld answers",
+                     (long long)e->cfg->samples + 1);
+        }
         int at;
         FM_TRY(fm_eval_measure(e, &m, &at));
     }
@@ -304,7 +309,11 @@ static fm_status score(fm_eval *e, fm_model *m, fm_eval_scores *s) {
     fm_eval_encoder x;
     fm_eval_generation o = {.max_new_tokens = e->cfg->max_new_tokens > 0    ? e->cfg->max_new_tokens
                                               : e->task->max_new_tokens > 0 ? e->task->max_new_tokens
-                                                                            : 256};
+                                                                            : 256,
+                            .samples = e->cfg->samples,
+                            .temperature = e->cfg->temperature,
+                            .repetition_penalty = e->cfg->repetition_penalty,
+                            .seed = (uint64_t)e->cfg->seed};
     const fm_eval_filter *filter;
     fm_sv *stop;
     FM_TRY(fm_eval_encoder_init(&x, m, e->chat != NULL));
@@ -318,6 +327,7 @@ static fm_status score(fm_eval *e, fm_model *m, fm_eval_scores *s) {
     for (int k = 0; k < QA_N; k++) {
         opt[k] = score_options(e, (qa_metric)k);
     }
+    o.cut = opt[QA_BLEU].cut;
     fm_status st = req && at ? FM_OK : fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "no memory for prompts");
     st = st == FM_OK ? encode(e, &x, &ids, req, at, o.max_new_tokens, s) : st;
     st = st == FM_OK ? fm_eval_generate(m, req, e->n_rows, &o, s) : st;

@@ -28,7 +28,8 @@ struct fm_eval_config {
     char *text_column, *text_template;
     int text_unit;
     int64_t window, stride;
-    int64_t max_samples, max_new_tokens, batch_tokens;
+    int64_t max_samples, max_new_tokens, batch_tokens, samples;
+    double temperature, repetition_penalty;
     fm_strlist stop, metrics;
     char *filter;
     int tokenize;
@@ -169,12 +170,21 @@ typedef struct fm_eval_request {
     const int32_t *ids;
     int32_t n_ids;
 } fm_eval_request;
+#define FM_EVAL_SAMPLES 256
 typedef struct fm_eval_generation {
     int64_t max_new_tokens;
     const fm_sv *stop; /* [n_stop] the text ends before the first of these */
     size_t n_stop;
+    int64_t
+        samples; /* up to FM_EVAL_SAMPLES; besides the greedy answer; the one that agrees best with the others counts */
+    double temperature;        /* of samples */
+    double repetition_penalty; /* of all; 0 or 1 = none */
+    uint64_t seed;
+    fm_cut cut; /* agreement compares these tokens */
 } fm_eval_generation;
-/* Greedy answers, many at a time: s->output[n], texts in s->arena; s->generated and the times are filled in. */
+/* Which of answer[n] agrees best with the others; the first of equals. */
+FM_MUST_CHECK fm_status fm_eval_consensus(size_t *best, const fm_text *answer, size_t n, fm_cut cut);
+/* Answers, many at a time: s->output[n], texts in s->arena; s->generated and the times are filled in. */
 FM_MUST_CHECK fm_status fm_eval_generate(fm_model *m, const fm_eval_request *req, size_t n, const fm_eval_generation *o,
                                          fm_eval_scores *s);
 

@@ -474,6 +474,56 @@ static void test_refusals(void **state) {
     REFUSE(FM_ERR_CONFIG, "no filter", "task", "qa", "data", DATA "/gsm8k.jsonl", "filter", "strikt");
 }
 
+/* ---- several answers --------------------------------------------------------------------------- */
+
+static size_t best_of(const char *const *text, size_t n) {
+    fm_text t[8];
+    size_t best = 99;
+    for (size_t i = 0; i < n; i++) {
+        t[i] = (fm_text){text[i], strlen(text[i])};
+    }
+    assert_int_equal(fm_eval_consensus(&best, t, n, FM_CUT_13A), FM_OK);
+    return best;
+}
+
+static fm_json *sampled(const char *samples, const char *temperature, const char *threads, const char *rows) {
+    return evaluate((const char *[]){"task",           "qa",         "data",    DATA "/gsm8k.jsonl",
+                                     "model",          sub("plain"), "dtype",   "f32",
+                                     "max_new_tokens", "12",         "metrics", "bleu",
+                                     "bootstrap",      "5",          "samples", samples,
+                                     "temperature",    temperature,  "threads", threads,
+                                     "rows_output",    rows,         NULL});
+}
+
+static void test_consensus(void **state) {
+    (void)state;
+    assert_int_equal(best_of((const char *[]){"one"}, 1), 0);
+    assert_int_equal(best_of((const char *[]){"", ""}, 2), 0);
+    assert_int_equal(best_of((const char *[]){"a b c d e x", "q r s t u", "a b c d e f", "a b c d e f g"}, 4), 2);
+    assert_int_equal(best_of((const char *[]){"said once", "said twice or more", "said twice or more"}, 3), 1);
+    assert_int_equal(best_of((const char *[]){"", "a b c d", "a b c e"}, 3), 1);
+
+    char path[4][128], *text[4];
+    size_t n[4];
+    const char *const how[4][3] = {{"0", "0.7", "2"}, {"4", "0.01", "2"}, {"4", "1.5", "1"}, {"4", "1.5", "2"}};
+    for (int i = 0; i < 4; i++) {
+        snprintf(path[i], sizeof path[i], "%s/consensus%d.jsonl", dir, i);
+        fm_json *j = sampled(how[i][0], how[i][1], how[i][2], path[i]);
+        const fm_json *bleu = fm_json_get(fm_json_get(j, "metrics"), "bleu");
+        const char *what = fm_json_str(fm_json_get(bleu, "definition"), NULL);
+        assert_non_null(what);
+        assert_int_equal(i > 0, strstr(what, "consensus of 5 answers") != NULL);
+        fm_json_free(j);
+        assert_int_equal(fm_file_read(&text[i], &n[i], path[i], 0), FM_OK);
+    }
+    assert_string_equal(text[0], text[1]); /* cold samples say what the greedy answer says */
+    assert_string_equal(text[2], text[3]); /* and hot ones the same whatever the threads */
+    assert_string_not_equal(text[0], text[2]);
+    for (int i = 0; i < 4; i++) {
+        fm_free(text[i]);
+    }
+}
+
 /* Memory that runs out anywhere: an error, nothing lost, and the same figures when it is back. */
 static fm_status failing_run(int variant, uint64_t *sum) {
     static const char *const task[][8] = {
@@ -578,9 +628,9 @@ int main(int argc, char **argv) {
         return 0;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_likelihood), cmocka_unit_test(test_golden),      cmocka_unit_test(test_filters),
-        cmocka_unit_test(test_bootstrap),  cmocka_unit_test(test_slices),      cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_memory),     cmocka_unit_test(test_data_models),
+        cmocka_unit_test(test_likelihood), cmocka_unit_test(test_golden), cmocka_unit_test(test_filters),
+        cmocka_unit_test(test_bootstrap),  cmocka_unit_test(test_slices), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_consensus),  cmocka_unit_test(test_memory), cmocka_unit_test(test_data_models),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
