@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/rows.h"
 #include "fathom/convert.h"
 
 typedef struct convert_args {
@@ -42,13 +43,7 @@ static const fm_option table[] = {
      .max = 1e15,
      .metavar = "BYTES",
      .help = "Largest safetensors file of a folder."},
-    {.key = "threads",
-     .type = FM_OPT_INT,
-     .offset = offsetof(convert_args, threads),
-     .def = "0",
-     .min = 0,
-     .max = 4096,
-     .help = "Threads; 0 = all."},
+    CLI_ROW_THREADS(convert_args),
     {0},
 };
 static const fm_option *options(void) {

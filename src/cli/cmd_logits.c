@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/rows.h"
 #include "fathom/jsonl.h"
 #include "fathom/model.h"
 
@@ -19,11 +20,7 @@ static const fm_option table[] = {
      .aliases = "o",
      .metavar = "FILE.npy",
      .help = "Write float32 [n,T,V] here (rows of equal length); without it JSONL goes to standard output."},
-    {.key = "dtype",
-     .type = FM_OPT_STR,
-     .offset = offsetof(logits_args, dtype),
-     .def = "auto",
-     .help = "Precision: auto (quantised weights as they are), bf16, f32."},
+    CLI_ROW_DTYPE(logits_args),
     {.key = "head",
      .type = FM_OPT_STR,
      .offset = offsetof(logits_args, head),
@@ -39,25 +36,9 @@ static const fm_option table[] = {
      .offset = offsetof(logits_args, normalize),
      .def = "false",
      .help = "With --embed: vectors of length 1 (also when modules.json asks for it)."},
-    {.key = "adapter",
-     .type = FM_OPT_STR,
-     .offset = offsetof(logits_args, adapter),
-     .metavar = "DIR",
-     .help = "PEFT folder of a LoRA adapter to apply."},
-    {.key = "column",
-     .type = FM_OPT_INT,
-     .offset = offsetof(logits_args, column),
-     .def = "0",
-     .min = 0,
-     .max = 64,
-     .help = "Of a model with progressive columns: the one that answers, 1 = the first; 0 = the newest."},
-    {.key = "threads",
-     .type = FM_OPT_INT,
-     .offset = offsetof(logits_args, threads),
-     .def = "0",
-     .min = 0,
-     .max = 4096,
-     .help = "Threads; 0 = all."},
+    CLI_ROW_ADAPTER(logits_args),
+    CLI_ROW_COLUMN(logits_args),
+    CLI_ROW_THREADS(logits_args),
     {0},
 };
 static const fm_option *options(void) {

@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include "cli/cli.h"
+#include "cli/rows.h"
 #include "cli/handover.h"
 #include "fathom/serve.h"
 
@@ -68,27 +69,7 @@ static const fm_option table[] = {
      .type = FM_OPT_BOOL,
      FIELD(no_prefix_cache),
      .help = "Do not reuse what requests with the same beginning have computed."},
-    {.key = "draft",
-     .type = FM_OPT_STR,
-     FIELD(draft),
-     .metavar = "MODEL",
-     .help = "A smaller model with the same tokenizer guesses tokens ahead, which are checked in one pass; the text "
-             "stays the same."},
-    {.key = "lookup",
-     .type = FM_OPT_BOOL,
-     FIELD(lookup),
-     .help = "Guess tokens ahead from what occurred in the text before."},
-    {.key = "mtp",
-     .type = FM_OPT_BOOL,
-     FIELD(mtp),
-     .help = "Guess tokens ahead by the model's own prediction layer (DeepSeek V3)."},
-    {.key = "draft_max",
-     .type = FM_OPT_INT,
-     FIELD(draft_max),
-     .def = "8",
-     .min = 1,
-     .max = 64,
-     .help = "Tokens to guess at once."},
+    CLI_ROWS_DRAFT(serve_args),
     {.key = "max_queue",
      .type = FM_OPT_INT,
      FIELD(max_queue),
@@ -181,25 +162,9 @@ static const fm_option table[] = {
      .metavar = "NAME=DIR",
      .help = "PEFT folder of a LoRA adapter that requests choose by its name as model or adapter; may be given several "
              "times. One without a name applies to all requests."},
-    {.key = "column",
-     .type = FM_OPT_INT,
-     FIELD(column),
-     .def = "0",
-     .min = 0,
-     .max = 64,
-     .help = "Of a model with progressive columns: the one that answers, 1 = the first; 0 = the newest."},
-    {.key = "dtype",
-     .type = FM_OPT_STR,
-     FIELD(dtype),
-     .def = "auto",
-     .help = "Precision: auto (quantised weights as they are), bf16, f32."},
-    {.key = "threads",
-     .type = FM_OPT_INT,
-     FIELD(threads),
-     .def = "0",
-     .min = 0,
-     .max = 4096,
-     .help = "Threads that compute; 0 = all."},
+    CLI_ROW_COLUMN(serve_args),
+    CLI_ROW_DTYPE(serve_args),
+    CLI_ROW_THREADS(serve_args),
     {0},
 };
 static const fm_option *options(void) {

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/rows.h"
 #include "fathom/jsonl.h"
 #include "fathom/tokenizer.h"
 
@@ -16,13 +17,7 @@ static const fm_option table[] = {
      .type = FM_OPT_BOOL,
      .offset = offsetof(encode_args, special),
      .help = "Add BOS and EOS as the model does, and read special tokens in the text as such."},
-    {.key = "threads",
-     .type = FM_OPT_INT,
-     .offset = offsetof(encode_args, threads),
-     .def = "0",
-     .min = 0,
-     .max = 4096,
-     .help = "Threads; 0 = all."},
+    CLI_ROW_THREADS(encode_args),
     {0},
 };
 static const fm_option *options(void) {

@@ -2,6 +2,7 @@
 #ifndef FM_CLI_SAMPLING_H
 #define FM_CLI_SAMPLING_H
 
+#include "cli/rows.h"
 #include "fathom/generate.h"
 #include "fathom/option.h"
 
@@ -27,18 +28,7 @@ typedef struct sampling_args {
      .max = 1e9,                                                                                                       \
      .aliases = "n",                                                                                                   \
      .help = "Tokens to generate at most."},                                                                           \
-        {.key = "adapter",                                                                                             \
-         .type = FM_OPT_STR,                                                                                           \
-         SAMPLING_FIELD(adapter),                                                                                      \
-         .metavar = "DIR",                                                                                             \
-         .help = "PEFT folder of a LoRA adapter to apply."},                                                           \
-        {.key = "column",                                                                                              \
-         .type = FM_OPT_INT,                                                                                           \
-         SAMPLING_FIELD(column),                                                                                       \
-         .def = "0",                                                                                                   \
-         .min = 0,                                                                                                     \
-         .max = 64,                                                                                                    \
-         .help = "Of a model with progressive columns: the one that answers, 1 = the first; 0 = the newest."},         \
+        CLI_ROW_ADAPTER(sampling_args), CLI_ROW_COLUMN(sampling_args),                                                 \
         {.key = "temperature",                                                                                         \
          .type = FM_OPT_FLOAT,                                                                                         \
          SAMPLING_FIELD(temperature),                                                                                  \
@@ -86,15 +76,7 @@ typedef struct sampling_args {
          .min = 0,                                                                                                     \
          .max = 1e9,                                                                                                   \
          .help = "Tokens the KV cache holds; 0 = what the model allows, at most prompt + max_new_tokens."},            \
-        {.key = "dtype",                                                                                               \
-         .type = FM_OPT_STR,                                                                                           \
-         SAMPLING_FIELD(dtype),                                                                                        \
-         .def = "auto",                                                                                                \
-         .help = "Precision: auto (quantised weights as they are), bf16, f32."},                                       \
-    {                                                                                                                  \
-        .key = "threads", .type = FM_OPT_INT, SAMPLING_FIELD(threads), .def = "0", .min = 0, .max = 4096,              \
-        .help = "Threads; 0 = all."                                                                                    \
-    }
+        CLI_ROW_DTYPE(sampling_args), CLI_ROW_THREADS(sampling_args)
 
 fm_sampling sampling_from(const sampling_args *a);
 

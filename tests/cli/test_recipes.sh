@@ -41,7 +41,7 @@ done
 mkdir shape
 sed 's/"hidden_size": 384/"hidden_size": 64/; s/"num_hidden_layers": 8/"num_hidden_layers": 2/; s/_heads": 6/_heads": 1/; s/"moe_intermediate_size": 384/"moe_intermediate_size": 32/' \
     "$top/recipes/medical-qa/shape/config.json" > shape/config.json
-tiny="shape=shape vocab=600 steps=2 max_samples=2"
+tiny="shape=shape vocab=600 steps=2 copy_steps=2 samples=2 max_samples=2"
 # shellcheck disable=SC2086
 run 0 "$fathom" run "$top/recipes/medical-qa-en.yaml" output_dir=e train=med.1.jsonl dev=med.test.jsonl test=med.test.jsonl $tiny
 grep -q '"rougeL"' e/scores.json || die "medical-qa-en has no figures"
