@@ -24,7 +24,9 @@ static fm_status io_fail(int line, const char *what, const char *path) {
     fm_error_set(s, __FILE__, line, "cannot %s '%s': %s", what, path, strerror(e));
     if (e == ENOSPC) {
         fm_error_hint("free some space on the disk");
-    } else if (e == EACCES || e == EPERM || e == EROFS) {
+    } else if (e == EROFS) {
+        fm_error_hint("that file system can only be read: write to another one");
+    } else if (e == EACCES || e == EPERM) {
         fm_error_hint("check the permissions of the file and of its folder");
     }
     return s;

@@ -205,6 +205,13 @@ static fm_status import(importer *m) {
         fm_json_free(of_rejects);
         FM_TRY(s);
     }
+    if (m->out.n_rows == 0 && m->n_refused > 0) {
+        (void)fm_error_set(FM_ERR_DATA, __FILE__, __LINE__,
+                           "none of %lld annotations or tasks was taken; %s is not written", (long long)m->n_refused,
+                           o->output);
+        return o->rejects ? fm_error_hint("%s has the reasons", o->rejects)
+                          : fm_error_hint("--rejects FILE keeps them with the reason");
+    }
     return fm_rows_out_finish(&m->out, doc, NULL);
 }
 

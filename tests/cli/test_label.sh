@@ -92,8 +92,8 @@ for form in min lines; do
     label 0 import -i export_$form.json -o small.jsonl --guide guide.yaml --overwrite
     same full.jsonl small.jsonl
 done
-label 0 import -i export_min.json -o small.jsonl --from-name mood --overwrite --rejects small_bad.jsonl
-[ "$(wc -l < small.jsonl)" = 0 ] || die "a choice of another control"
+label 3 import -i export_min.json -o small.jsonl --from-name mood --overwrite --rejects small_bad.jsonl
+same full.jsonl small.jsonl # nothing was taken: what is there stays
 has small_bad.jsonl "annotation without a result"
 has err "24 annotations or tasks were not taken"
 label 0 import -i kinds_min.json -o small.jsonl --from-name textarea --overwrite --rejects small_bad2.jsonl
@@ -121,6 +121,12 @@ for bad in 's/version: 2/version: two/' 's/kind: class/kind: klass/' 's/, defini
     label 2 import -i export.json -o x.jsonl --guide bad.yaml
     has err "bad.yaml"
 done
+printf 'version: 1\nkind: classification\nlabels:\n  - {name: blue, definition: a colour, examples: [sky]}\n' > blue.yaml
+label 3 import -i export.json -o none.jsonl --guide blue.yaml --rejects none_bad.jsonl
+has err "none of"
+has err "none_bad.jsonl has the reasons"
+[ -s none_bad.jsonl ] || die "no reasons were kept"
+[ ! -e none.jsonl ] || die "a file without rows was written"
 label 0 import -i export.json -o some.jsonl --ids 2-4
 [ "$(wc -l < some.jsonl)" = 9 ] || die "a range of ids"
 label 0 import -i export.json -o some.jsonl --tasks 1,8 --overwrite
