@@ -167,6 +167,47 @@ static void test_speculation(void **state) {
     assert_int_equal(fm_remove_tree(small), FM_OK);
 }
 
+/* A draft that is never right rests; one that is always right is asked all the time. */
+static void test_pace(void **state) {
+    (void)state;
+    char small[sizeof dir];
+    int32_t ids[8];
+    n_layers = 1;
+    weights = 9;
+    write_model("llama", FM_F32);
+    memcpy(small, dir, sizeof small);
+    n_layers = 2;
+    weights = 7;
+    write_model("llama", FM_F32);
+    for (int own = 0; own < 2; own++) {
+        fm_model *m = open_model("f32"), *draft;
+        fm_model_options mo = {.size = sizeof mo, .dtype = "f32", .threads = 2};
+        assert_int_equal(fm_model_open(&draft, own ? dir : small, &mo), FM_OK);
+        fm_engine_options o = {.size = sizeof o, .draft = draft};
+        fm_engine *e;
+        assert_int_equal(fm_engine_new(&e, m, &o), FM_OK);
+        prompt(ids, 8, 3);
+        result a;
+        fm_sampling s = options(60, 0);
+        s.ignore_eos = true;
+        submit(&a, e, ids, 8, &s);
+        wait_done(&a);
+        assert_int_equal(a.n, 60);
+        assert_true(a.end.n_guessed > 0);
+        if (own) {
+            assert_int_equal(a.end.n_accepted, a.end.n_guessed);
+            assert_true(a.end.n_guessed >= 25);
+        } else {
+            assert_true(a.end.n_guessed <= 12);
+        }
+        fm_engine_free(e);
+        fm_model_close(draft);
+        fm_model_close(m);
+    }
+    assert_int_equal(fm_remove_tree(dir), FM_OK);
+    assert_int_equal(fm_remove_tree(small), FM_OK);
+}
+
 /* Refusals, ends, cancelling; the second request with the same prompt finds it in the cache. */
 static void test_ends(void **state) {
     (void)state;
@@ -297,9 +338,9 @@ static void test_blocks(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_blocks),      cmocka_unit_test(test_stops),  cmocka_unit_test(test_ends),
-        cmocka_unit_test(test_llama),       cmocka_unit_test(test_bf16),   cmocka_unit_test(test_experts),
-        cmocka_unit_test(test_speculation), cmocka_unit_test(test_latent),
+        cmocka_unit_test(test_blocks),      cmocka_unit_test(test_stops), cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_llama),       cmocka_unit_test(test_bf16),  cmocka_unit_test(test_experts),
+        cmocka_unit_test(test_speculation), cmocka_unit_test(test_pace),  cmocka_unit_test(test_latent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
