@@ -393,8 +393,18 @@ static fm_status score(fm_eval *e, fm_model *m, fm_eval_scores *s) {
     st = st == FM_OK ? fm_likelihood_new(&l, m, (int32_t)e->cfg->batch_tokens) : st;
     st = st == FM_OK ? fm_likelihood_run(l, q.item, q.n_items, "scoring") : st;
     for (size_t i = 0; i < e->n_rows && st == FM_OK; i++) {
+        e->row[i].choice_at = done;
         judge(e, &e->row[i], q.logprob + done, alone ? alone + done : NULL, i, s);
         done += (size_t)e->row[i].n_choices;
+    }
+    if (st == FM_OK) {
+        double *kept = fm_bump_alloc(&s->arena, (n + 1) * sizeof *kept);
+        st = kept ? FM_OK : fm_error_set(FM_ERR_NO_MEMORY, __FILE__, __LINE__, "no memory for %zu choices", n);
+        if (kept) {
+            memcpy(kept, q.logprob, n * sizeof *kept);
+            s->choice_logprob = kept;
+            s->choice_alone = alone ? kept + done : NULL;
+        }
     }
     if (l) {
         fm_likelihood_counts(l, &s->tokens, &s->saved);

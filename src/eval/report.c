@@ -154,6 +154,15 @@ static fm_status on_slice(void *arg, const char *by, const char *value, const si
 
 /* ---- rows -------------------------------------------------------------------------------------- */
 
+static fm_status set_numbers(fm_json *o, const char *key, const double *v, int32_t n) {
+    fm_json *list = fm_json_new_array();
+    FM_TRY(fm_json_set(o, key, list));
+    for (int32_t i = 0; i < n; i++) {
+        FM_TRY(fm_json_append(list, fm_json_new_num(v[i])));
+    }
+    return FM_OK;
+}
+
 static fm_status put_scores(fm_json *o, const fm_eval *e, const fm_eval_scores *s, size_t i) {
     const double *v = s->stats + i * (size_t)e->n_stats;
     for (int k = 0; k < e->n_measures; k++) {
@@ -166,6 +175,9 @@ static fm_status put_scores(fm_json *o, const fm_eval *e, const fm_eval_scores *
         const fm_eval_row *r = &e->row[i];
         FM_TRY(set_int(o, "said", s->said[i]));
         FM_TRY(set_num(o, "margin", s->rank[i]));
+        FM_TRY(set_numbers(o, "logprobs", s->choice_logprob + r->choice_at, r->n_choices));
+        FM_TRY(s->choice_alone ? set_numbers(o, "logprobs_alone", s->choice_alone + r->choice_at, r->n_choices)
+                               : FM_OK);
         return set_text(o, "said_text", r->choice_text[s->said[i]], SHOWN);
     }
     return s->output[i].ptr ? set_text(o, "output", s->output[i], SIZE_MAX) : FM_OK;

@@ -61,8 +61,9 @@ typedef struct fm_eval_row {
     fm_sv *choice;              /* mc: [n_choices] continuations, with their delimiter */
     fm_sv *choice_text;         /* mc: without it, what acc_norm counts */
     int32_t n_choices, gold;
-    fm_sv target; /* qa: the reference */
-    fm_sv *ref;   /* qa: [n_refs] all of them */
+    size_t choice_at; /* mc: the first of its choices among those of all rows */
+    fm_sv target;     /* qa: the reference */
+    fm_sv *ref;       /* qa: [n_refs] all of them */
     int32_t n_refs;
 } fm_eval_row;
 
@@ -73,6 +74,8 @@ typedef struct fm_eval_scores {
     fm_sv *output; /* [n_rows] what it said; ptr NULL: nothing to show */
     bool *cut;     /* [n_rows] generation: ended by max_new_tokens */
     int64_t *said; /* mc: [n_rows] choice */
+    /* mc: log p of all choices, rows one after the other, in the arena; alone: without their question, or NULL */
+    const double *choice_logprob, *choice_alone;
     int64_t tokens, saved, generated, n_truncated;
     int64_t max_new_tokens;         /* generation: in force */
     int64_t passes, pass_sequences; /* generation: of the engine; answers in them, all together */
