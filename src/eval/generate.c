@@ -82,12 +82,14 @@ static fm_status submit(fm_engine *e, answer *a, const fm_eval_request *r, const
 static fm_status run(fm_engine *e, answer *a, const fm_eval_request *req, size_t n, const fm_eval_generation *o,
                      const char *const *stop, shared *all) {
     fm_status st = FM_OK;
-    size_t given = 0, each = (size_t)o->samples + 1;
+    size_t given = 0, row = 0, k = 0, each = (size_t)o->samples + 1;
     fm_meter meter;
     fm_meter_start(&meter, "answering", each > 1 ? "answers" : "rows", (double)(n * each));
     for (; given < n * each && st == FM_OK && wait_room(all, (int64_t)given, AHEAD); given += st == FM_OK) {
         a[given].all = all;
-        st = submit(e, &a[given], &req[given / each], o, given % each, stop);
+        st = submit(e, &a[given], &req[row], o, k, stop);
+        k = k + 1 < each ? k + 1 : 0;
+        row += k == 0;
         fm_meter_update(&meter, (double)all->n_done, "");
     }
     bool go = st == FM_OK;
