@@ -6,7 +6,7 @@
 #include "cli/config.h"
 #include "cli/data_job.h"
 
-static fm_data_job *job; /* of the step that was named; the process runs one command */
+static fm_data_job *job; /* of the step that was named last; a process runs one command, a recipe looks up several */
 static char name[64];
 static cli_command command;
 static fm_data_step_info info;
@@ -31,6 +31,8 @@ const cli_command *cli_data_step(const char *word) {
         if (strcmp(info.name, word) != 0) {
             continue;
         }
+        fm_data_job_free(job);
+        job = NULL;
         if (fm_data_job_step(&job, word) != FM_OK) {
             return NULL;
         }
