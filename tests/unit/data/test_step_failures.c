@@ -19,6 +19,7 @@ static const char *const set[] = {"set", "min_doc_words=3,min_num_sentences=1", 
 static const char *const pseudonym[] = {"action", "pseudonym", "key_file", key_path, "names", names_path, NULL};
 static const char *const domain[] = {"target", eval_path, "rows", "5", NULL};
 static const char *const classifier[] = {"target", wanted_path, "method", "classifier", "fraction", "0.5", NULL};
+static const char *const pairs[] = {"column", "text", "answer", "text", NULL};
 static const char *const report[] = {"action", "report", NULL};
 
 static const struct {
@@ -27,7 +28,7 @@ static const struct {
 } runs[] = {
     {"dedup", longest},   {"dedup-lines", none},  {"minhash", mark},      {"decontaminate", against},
     {"quality", set},     {"privacy", pseudonym}, {"privacy", report},    {"strip-words", none},
-    {"repetition", mark}, {"domain", domain},     {"domain", classifier},
+    {"repetition", mark}, {"domain", domain},     {"domain", classifier}, {"neighbours", pairs},
 };
 
 static fm_status run(int variant, uint64_t *sum) {
