@@ -134,6 +134,11 @@ FM_API FM_MUST_CHECK fm_status fm_model_merge(fm_merge_report *report, const cha
 FM_API FM_MUST_CHECK fm_status fm_model_merge_with(fm_merge_report *report, const char *base, const char *adapter,
                                                    const char *out, const fm_merge_options *o);
 
+/* Writes a Hugging Face folder `out` (must not exist or be empty) whose weights are the mean of those of n models of
+ * one shape; other files come from the first. FM_ERR_CONFIG names the first tensor that does not fit. dtype: f32, bf16,
+ * f16 or NULL = as the first. */
+FM_API FM_MUST_CHECK fm_status fm_model_average(const char *const *paths, int n, const char *out, const char *dtype);
+
 /* Presets: one row per named size. */
 typedef struct fm_preset {
     const char *name; /* "26m" */

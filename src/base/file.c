@@ -375,3 +375,17 @@ void fm_crash_point(const char *name) {
         raise(SIGKILL);
     }
 }
+
+fm_status fm_dir_check_empty(const char *path) {
+    char **names;
+    size_t n;
+    if (!fm_path_exists(path)) {
+        return FM_OK;
+    }
+    FM_TRY(fm_dir_list(&names, &n, path));
+    fm_names_free(names, n);
+    if (n > 0) {
+        FM_FAIL(FM_ERR_EXISTS, "%s exists and is not empty", path);
+    }
+    return FM_OK;
+}

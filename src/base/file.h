@@ -46,6 +46,8 @@ FM_MUST_CHECK fm_status fm_rename_dir(const char *from, const char *to); /* rena
 FM_MUST_CHECK fm_status fm_sync_path(const char *path);                  /* fsync of a file or folder */
 int64_t fm_disk_free(const char *path);                                  /* bytes available to this user; -1 on error */
 
+/* FM_ERR_EXISTS when the path is there and no empty folder. */
+FM_MUST_CHECK fm_status fm_dir_check_empty(const char *path);
 /* Sorted names in a folder (without . and ..); free with fm_names_free. */
 FM_MUST_CHECK fm_status fm_dir_list(char ***names, size_t *n, const char *path);
 /* Sorted paths matching a glob pattern, or the path itself when it exists. */

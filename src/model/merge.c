@@ -135,20 +135,6 @@ static fm_status write_merged(fm_merge_report *r, const char *base, const char *
     return s;
 }
 
-static fm_status check_empty(const char *out) {
-    char **names;
-    size_t n;
-    if (!fm_path_exists(out)) {
-        return FM_OK;
-    }
-    FM_TRY(fm_dir_list(&names, &n, out));
-    fm_names_free(names, n);
-    if (n > 0) {
-        FM_FAIL(FM_ERR_EXISTS, "%s exists and is not empty", out);
-    }
-    return FM_OK;
-}
-
 fm_status fm_model_merge_with(fm_merge_report *report, const char *base, const char *adapter, const char *out,
                               const fm_merge_options *o) {
     fm_merge_report r = {.size = sizeof r, .max_difference_quantised = NAN};
@@ -163,7 +149,7 @@ fm_status fm_model_merge_with(fm_merge_report *report, const char *base, const c
     } else if (o->dequantised) {
         FM_FAIL(FM_ERR_ARGUMENT, "merging into dequantised weights needs the type that they were held in");
     }
-    FM_TRY(check_empty(out));
+    FM_TRY(fm_dir_check_empty(out));
     FM_TRY(write_merged(&r, base, adapter, out, o->dtype, o->dequantised ? round : NULL));
     FM_TRY(compare(&r, base, adapter, out, round));
     if (report) {
