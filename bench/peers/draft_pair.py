@@ -74,7 +74,7 @@ for name, path in sets.items():
             if said.setdefault(name, texts) != texts:
                 sys.exit(f"{w}: other texts than plainly")
     tokens = counts["plain"][0]
-    print(f"{name}: {len(questions)} questions, {tokens} tokens, plainly {tokens / statistics.median(took['plain']):.0f} tokens/s")
+    print(f"{name}: {len(questions)} questions, {tokens} tokens, plainly {tokens / statistics.median(took['plain']):.0f} tokens/s", flush=True)
     for w in ("draft", "lookup"):
         gain = [p / s for p, s in zip(took["plain"], took[w])]
         n, guessed, right = counts[w]

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/progress.h"
 #include "data/ranges.h"
 #include "data/step.h"
 #include "data/textnorm.h"
@@ -178,21 +179,23 @@ static int by_length(const void *a, const void *b) {
     return x->n != y->n ? (x->n < y->n ? -1 : 1) : (x->at > y->at) - (x->at < y->at);
 }
 
-static run find(const place *all, size_t n, uint64_t word) {
+/* The first place of a word, or the first behind its last one. */
+static size_t bound(const place *all, size_t n, uint64_t word, bool behind) {
     size_t low = 0, high = n;
     while (low < high) {
         size_t mid = low + (high - low) / 2;
-        if (all[mid].word < word) {
+        if (all[mid].word < word || (behind && all[mid].word == word)) {
             low = mid + 1;
         } else {
             high = mid;
         }
     }
-    size_t end = low;
-    while (end < n && all[end].word == word) {
-        end++;
-    }
-    return (run){all + low, end - low};
+    return low;
+}
+
+static run find(const place *all, size_t n, uint64_t word) {
+    size_t first = bound(all, n, word, false);
+    return (run){all + first, bound(all, n, word, true) - first};
 }
 
 /* F1 of the answers' words. */
@@ -290,8 +293,11 @@ static fm_status neighbours_resolve(fm_step *step) {
     if (room && n > 0) {
         qsort(all, n, sizeof *all, by_word);
     }
-    for (size_t i = 0; i < s->n && room; i++) {
+    fm_meter meter;
+    fm_meter_start(&meter, "neighbours", "rows", (double)s->n);
+    for (size_t i = 0; i < s->n && room && !fm_cancelled(); i++) {
         best_for(s, &q, i, o);
+        fm_meter_update(&meter, (double)(i + 1), "");
     }
     fm_free(all);
     fm_free(q.shared);
@@ -299,6 +305,9 @@ static fm_status neighbours_resolve(fm_step *step) {
     fm_free(q.runs);
     if (!room) {
         FM_FAIL(FM_ERR_NO_MEMORY, "neighbours: no memory for the words of %zu rows", s->n);
+    }
+    if (fm_cancelled()) {
+        FM_FAIL(FM_ERR_CANCELLED, "interrupted");
     }
     return FM_OK;
 }

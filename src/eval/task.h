@@ -178,8 +178,7 @@ typedef struct fm_eval_generation {
     int64_t max_new_tokens;
     const fm_sv *stop; /* [n_stop] the text ends before the first of these */
     size_t n_stop;
-    int64_t
-        samples; /* up to FM_EVAL_SAMPLES; besides the greedy answer; the one that agrees best with the others counts */
+    int64_t samples;           /* 0 to FM_EVAL_SAMPLES, besides the greedy answer; the best by agreement counts */
     double temperature;        /* of samples */
     double repetition_penalty; /* of all; 0 or 1 = none */
     uint64_t seed;

@@ -215,7 +215,9 @@ static void weigh(const fm_drafter *d, fm_request *r, int32_t round, const float
     r->pace.all *= FM_MIN(1.0F, p * r->pace.right / FM_MAX(r->pace.said, 1e-6F));
 }
 
-void fm_draft_begin(fm_request *r) {
+void fm_draft_begin(const fm_engine *e, fm_request *r) {
+    r->mtp_guess = -1;
+    r->n_right = e->draft_max;
     r->pace = (fm_draft_pace){.said = 0.5F, .right = 0.5F, .next_rest = LEAST_REST};
 }
 
@@ -248,18 +250,6 @@ static void add_segment(fm_engine *e, fm_batch *b, const fm_request *r, int32_t 
     b->n_segments = s + 1;
 }
 
-static fm_batch empty_batch(fm_engine *e, fm_kv_cache *kv) {
-    return (fm_batch){.ids = e->ids,
-                      .pos = e->pos,
-                      .q_offsets = e->q_offsets,
-                      .kv = kv,
-                      .kv_offsets = e->kv_offsets,
-                      .block_table = e->table,
-                      .max_blocks = e->max_blocks,
-                      .slots = e->slots,
-                      .mixed = true};
-}
-
 static bool reads(const fm_drafter *d, const fm_request *r, int32_t from, int32_t to) {
     for (int32_t i = from; i < to; i++) {
         if (r->ids[i] >= d->vocab) { /* a token that the smaller model does not have */
@@ -271,7 +261,7 @@ static bool reads(const fm_drafter *d, const fm_request *r, int32_t from, int32_
 
 /* One pass of the drafting model: round 0 reads what it has not seen, each round guesses one more token. */
 static fm_status draft_round(fm_engine *e, fm_drafter *d, int32_t round, int32_t *n_guesses) {
-    fm_batch b = empty_batch(e, d->kv);
+    fm_batch b = fm_engine_batch(e, d->kv, 0, 0);
     int32_t n_rows = 0;
     *n_guesses = 0;
     for (int32_t i = 0; i < e->n_running; i++) {
@@ -332,7 +322,7 @@ static fm_status draft_model(fm_engine *e, fm_drafter *d) {
 /* Every token of the pass whose successor is known by now, with the hidden state that the pass left; the last one of a
  * text gives the guess for the token after its successor. */
 static fm_status draft_mtp(fm_engine *e, fm_drafter *d) {
-    fm_batch b = empty_batch(e, e->kv);
+    fm_batch b = fm_engine_batch(e, e->kv, 0, 0);
     int32_t n_rows = 0, *idx = fm_malloc((size_t)e->batch_tokens * sizeof *idx);
     if (!idx) {
         FM_FAIL(FM_ERR_NO_MEMORY, "no memory for drafts");

@@ -21,7 +21,7 @@ int64_t fm_drafter_kv_bytes(const fm_engine *e, const fm_engine_options *o);
  * any. A failure means no guesses. */
 void fm_draft(fm_engine *e);
 /* A new request: nothing is known of its guesses. */
-void fm_draft_begin(fm_request *r);
+void fm_draft_begin(const fm_engine *e, fm_request *r);
 /* The first guess of the pass was right or wrong. */
 void fm_draft_judge(const fm_engine *e, fm_request *r, bool right);
 /* Prediction layers: what the pass computed is used; after its tokens were handed out, before the next pass. */

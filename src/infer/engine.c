@@ -145,9 +145,7 @@ fm_status fm_engine_submit(fm_request **out, fm_engine *e, const int32_t *ids, i
     r->user = g->user;
     r->client = g->client;
     r->link.block = -1;
-    r->mtp_guess = -1;
-    r->n_right = e->draft_max;
-    fm_draft_begin(r);
+    fm_draft_begin(e, r);
     r->submitted_s = fm_now();
     r->deadline_s = g->timeout_s > 0 ? r->submitted_s + g->timeout_s : 0;
     atomic_init(&r->uses, 2); /* the caller's and the engine's */

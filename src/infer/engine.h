@@ -120,6 +120,8 @@ struct fm_engine {
     void (*watch)(void *user, int32_t at, const float *logits);
 };
 
+/* The engine's arrays as one pass of n_tokens in n_segments over a cache. */
+fm_batch fm_engine_batch(const fm_engine *e, fm_kv_cache *kv, int32_t n_tokens, int32_t n_segments);
 /* One step: drops what was cancelled, admits what fits, computes a pass and hands out its tokens. */
 void fm_engine_step(fm_engine *e);
 /* Brings the statistics up to date. */

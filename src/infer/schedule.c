@@ -399,14 +399,13 @@ static int32_t choose_tokens(fm_engine *e) {
     return used;
 }
 
-/* The engine's arrays as one pass of n_tokens in n_segments. */
-static fm_batch batch_of(const fm_engine *e, int32_t n_tokens, int32_t n_segments) {
+fm_batch fm_engine_batch(const fm_engine *e, fm_kv_cache *kv, int32_t n_tokens, int32_t n_segments) {
     return (fm_batch){.n_tokens = n_tokens,
                       .n_segments = n_segments,
                       .ids = e->ids,
                       .pos = e->pos,
                       .q_offsets = e->q_offsets,
-                      .kv = e->kv,
+                      .kv = kv,
                       .kv_offsets = e->kv_offsets,
                       .block_table = e->table,
                       .max_blocks = e->max_blocks,
@@ -441,7 +440,7 @@ static void lay_out(fm_engine *e, fm_batch *b, int32_t *n_rows) {
         e->q_offsets[s] = t;
         e->kv_offsets[s] = e->kv_offsets[s - 1] + r->n_kept + r->n_now;
     }
-    *b = batch_of(e, t, s);
+    *b = fm_engine_batch(e, e->kv, t, s);
     *n_rows = rows;
     e->mix.n_rows = t;
     fm_engine_adapter_rows(e);
@@ -460,7 +459,7 @@ static fm_status compute(fm_engine *e, const fm_batch *b, int32_t n_rows) {
 /* What it writes into the first block of the cache belongs to nobody. */
 fm_status fm_engine_warm(fm_engine *e) {
     e->q_offsets[1] = e->kv_offsets[1] = 1;
-    fm_batch b = batch_of(e, 1, 1);
+    fm_batch b = fm_engine_batch(e, e->kv, 1, 1);
     return compute(e, &b, 1);
 }
 

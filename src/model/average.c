@@ -42,25 +42,16 @@ static fm_status add(fm_model *m, const char *first, const char *path, int n) {
 
 fm_status fm_model_average(const char *const *paths, int n, const char *out, const char *dtype) {
     fm_model *m;
-    fm_dtype d;
     if (n < 2) {
         FM_FAIL(FM_ERR_ARGUMENT, "an average needs two models at least");
     }
-    if (dtype && (!fm_dtype_parse(&d, dtype) || (d != FM_F32 && d != FM_BF16 && d != FM_F16))) {
-        FM_FAIL(FM_ERR_ARGUMENT, "dtype: expected f32, bf16 or f16, found \"%s\"", dtype);
-    }
     FM_TRY(fm_dir_check_empty(out));
     FM_TRY(fm_model_load_as(&m, paths[0], FM_LOAD_COPY, FM_F32));
-    if (!dtype) {
-        d = m->stored == FM_BF16 || m->stored == FM_F16 ? m->stored : FM_F32;
-    }
     fm_status s = FM_OK;
     for (int i = 1; i < n && s == FM_OK; i++) {
         s = add(m, paths[0], paths[i], i);
     }
-    s = s == FM_OK ? fm_mkdirs(out) : s;
-    s = s == FM_OK ? fm_model_save(m, out, d, 0) : s;
-    s = s == FM_OK ? fm_model_copy_files(m, out) : s;
+    s = s == FM_OK ? fm_model_write(m, out, dtype) : s;
     fm_model_close(m);
     return s;
 }

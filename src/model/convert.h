@@ -64,5 +64,8 @@ FM_MUST_CHECK fm_status fm_gguf_vocab_write(fm_gguf_writer *w, const fm_model *m
 FM_MUST_CHECK fm_status fm_gguf_files_write(fm_gguf_writer *w, const fm_model *m);
 /* Tokenizer and other small files of the model into a folder. */
 FM_MUST_CHECK fm_status fm_model_copy_files(const fm_model *m, const char *dir);
+/* A whole folder: weights and those files. dtype: f32, bf16, f16 or NULL = as the weights were stored (f32 when that is
+ * another type). */
+FM_MUST_CHECK fm_status fm_model_write(const fm_model *m, const char *dir, const char *dtype);
 
 #endif

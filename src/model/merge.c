@@ -117,20 +117,13 @@ static fm_status write_merged(fm_merge_report *r, const char *base, const char *
                               const char *dtype, const fm_quant_base *round) {
     fm_model *m;
     FM_TRY(load_base(&m, base, adapter, round));
-    fm_dtype d = m->stored == FM_BF16 || m->stored == FM_F16 ? m->stored : FM_F32;
-    fm_status s = FM_OK;
-    if (dtype && (!fm_dtype_parse(&d, dtype) || (d != FM_F32 && d != FM_BF16 && d != FM_F16))) {
-        s = fm_error_set(FM_ERR_ARGUMENT, __FILE__, __LINE__, "dtype: expected f32, bf16 or f16, found \"%s\"", dtype);
-    }
-    s = s == FM_OK ? fm_adapter_open(m, adapter) : s;
+    fm_status s = fm_adapter_open(m, adapter);
     if (s == FM_OK) {
         r->n_weights = m->adapter->n;
         r->rank = m->adapter->rank;
         s = fm_adapter_merge(m);
     }
-    s = s == FM_OK ? fm_mkdirs(out) : s;
-    s = s == FM_OK ? fm_model_save(m, out, d, 0) : s;
-    s = s == FM_OK ? fm_model_copy_files(m, out) : s;
+    s = s == FM_OK ? fm_model_write(m, out, dtype) : s;
     fm_model_close(m);
     return s;
 }

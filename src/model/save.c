@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "io/safetensors.h"
 #include "model/columns.h"
+#include "model/convert.h"
 #include "model/files.h"
 #include "model/weights.h"
 
@@ -240,4 +241,14 @@ done:
     fm_scratch_free(scratch);
     fm_free(buffer);
     return s;
+}
+
+fm_status fm_model_write(const fm_model *m, const char *dir, const char *dtype) {
+    fm_dtype d = m->stored == FM_BF16 || m->stored == FM_F16 ? m->stored : FM_F32;
+    if (dtype && (!fm_dtype_parse(&d, dtype) || (d != FM_F32 && d != FM_BF16 && d != FM_F16))) {
+        FM_FAIL(FM_ERR_ARGUMENT, "dtype: expected f32, bf16 or f16, found \"%s\"", dtype);
+    }
+    FM_TRY(fm_mkdirs(dir));
+    FM_TRY(fm_model_save(m, dir, d, 0));
+    return fm_model_copy_files(m, dir);
 }

@@ -126,17 +126,22 @@ static void speculate(const char *family, const char *dtype, bool session, const
     fm_model_close(m);
 }
 
+/* A model in dir, and another with one layer in `small`. */
+static void write_pair(char small[sizeof dir]) {
+    n_layers = 1;
+    weights = 9;
+    write_model("llama", FM_F32);
+    memcpy(small, dir, sizeof dir);
+    n_layers = 2;
+    weights = 7;
+    write_model("llama", FM_F32);
+}
+
 static void test_speculation(void **state) {
     (void)state;
     char small[sizeof dir];
     fm_engine_options lookup = {.lookup = true}, draft = {.draft_max = 5}, mtp = {.mtp = true};
-    n_layers = 1;
-    weights = 9;
-    write_model("llama", FM_F32);
-    memcpy(small, dir, sizeof small);
-    n_layers = 2;
-    weights = 7;
-    write_model("llama", FM_F32);
+    write_pair(small);
     speculate("llama", "f32", true, &lookup, NULL, false);
     speculate("llama", "f32", true, &draft, small, false);
     speculate("llama", "f32", true, &draft, dir, true);
@@ -172,13 +177,7 @@ static void test_pace(void **state) {
     (void)state;
     char small[sizeof dir];
     int32_t ids[8];
-    n_layers = 1;
-    weights = 9;
-    write_model("llama", FM_F32);
-    memcpy(small, dir, sizeof small);
-    n_layers = 2;
-    weights = 7;
-    write_model("llama", FM_F32);
+    write_pair(small);
     for (int own = 0; own < 2; own++) {
         fm_model *m = open_model("f32"), *draft;
         fm_model_options mo = {.size = sizeof mo, .dtype = "f32", .threads = 2};
