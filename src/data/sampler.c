@@ -129,7 +129,7 @@ fm_status fm_sampler_next_examples(fm_sampler *s, int32_t *ids, int32_t *pos, in
                                    int64_t *document, int32_t *offsets, int32_t *n_segments, int64_t *row) {
     FM_ASSERT(s->packing);
     const fm_packing *p = s->packing;
-    int64_t w = (int64_t)next_window(s);
+    int64_t w = (int64_t)next_window(s), epoch = s->levels ? 0 : s->at.epoch; /* passes over levels are no epochs */
     int32_t at = 0, count = 0;
     bool *start = fm_malloc((size_t)s->seq_len);
     if (!start) {
@@ -137,8 +137,8 @@ fm_status fm_sampler_next_examples(fm_sampler *s, int32_t *ids, int32_t *pos, in
     }
     fm_status st = FM_OK;
     for (int64_t k = p->begin[w]; k < p->begin[w + 1] && st == FM_OK; k++) {
-        int64_t begin, n;
-        fm_dataset_document(s->data, p->document[k], &begin, &n);
+        int64_t doc = s->shuffle ? fm_packing_document(p, k, s->seed, epoch) : fm_packing_in_order(p, k), begin, n;
+        fm_dataset_document(s->data, doc, &begin, &n);
         st = fm_dataset_read(s->data, begin, (int32_t)n, ids + at, start);
         fm_dataset_marks(s->data, begin, n, mark + at);
         if (count == 0) {
@@ -149,7 +149,7 @@ fm_status fm_sampler_next_examples(fm_sampler *s, int32_t *ids, int32_t *pos, in
             targets[at + t] = t + 1 < n ? ids[at + t + 1] : IGNORE;
         }
         at += (int32_t)n;
-        document[count] = p->document[k];
+        document[count] = doc;
         offsets[count++] = at;
     }
     fm_free(start);

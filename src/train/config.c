@@ -113,7 +113,8 @@ static const fm_option table[] = {
      "Kendall et al. 2018), or by hand: intent=1, stars=0.2"},
     {"cutoff_len", FM_OPT_INT, F(cutoff_len), "512", 2, 1048576, NULL, "sequence_len|max_length|max_seq_length",
      "TOKENS", "tokens of one training window; documents are packed into windows and do not see each other"},
-    {"shuffle", FM_OPT_BOOL, F(shuffle), "true", 0, 0, NULL, NULL, NULL, "windows in an order drawn anew each epoch"},
+    {"shuffle", FM_OPT_BOOL, F(shuffle), "true", 0, 0, NULL, NULL, NULL,
+     "windows, and the rows in them, in an order drawn anew each epoch"},
     {"curriculum", FM_OPT_ENUM, F(curriculum), "none", 0, 0, "none|column|length|loss", NULL, NULL,
      "rows from easy to hard: by a number of theirs (curriculum_column), their tokens, or the loss of "
      "curriculum_model"},

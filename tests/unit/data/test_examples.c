@@ -131,6 +131,60 @@ static void test_windows(void **state) {
     }
 }
 
+/* Number of the window that each document is in, in this epoch of a sampler that starts there. */
+static void windows_of(int *window, int64_t epoch, bool shuffle) {
+    fm_dataset *d;
+    fm_sampler s;
+    ok(fm_dataset_open(&d, top));
+    ok(fm_sampler_init(&s, d, 64, 7, shuffle));
+    s.at.epoch = epoch;
+    for (int i = 0; i < N_DOCS; i++) {
+        window[i] = -1;
+    }
+    for (int64_t k = 0; k < s.n_samples; k++) {
+        int32_t ids[64], pos[64], targets[64], ends[64], n = 0;
+        int16_t mark[64];
+        int64_t document[64], row;
+        ok(fm_sampler_next_examples(&s, ids, pos, targets, mark, document, ends, &n, &row));
+        for (int32_t g = 0; g < n; g++) {
+            if (document[g] >= 0) {
+                window[document[g]] = (int)k;
+            }
+        }
+    }
+    fm_sampler_deinit(&s);
+    fm_dataset_close(d);
+}
+
+/* Pairs of documents that share a window in both. */
+static int companions(const int *a, const int *b) {
+    int n = 0;
+    for (int i = 0; i < N_DOCS; i++) {
+        for (int j = 0; j < i; j++) {
+            n += a[i] == a[j] && b[i] == b[j];
+        }
+    }
+    return n;
+}
+
+/* Who shares a window is drawn anew each epoch, and the same after a resume; without shuffling it stays. */
+static void test_company(void **state) {
+    int first[N_DOCS], again[N_DOCS], second[N_DOCS], plain[2][N_DOCS];
+    (void)state;
+    write_examples(1 << 20);
+    windows_of(first, 0, true);
+    windows_of(again, 0, true);
+    windows_of(second, 1, true);
+    windows_of(plain[0], 0, false);
+    windows_of(plain[1], 1, false);
+    assert_memory_equal(first, again, sizeof first);
+    assert_memory_equal(plain[0], plain[1], sizeof first);
+    int all = companions(plain[0], plain[1]);
+    assert_int_equal(companions(first, first), all); /* the shape of windows stays; the few shortest fill one */
+    assert_true(companions(first, second) < all / 2);
+    assert_true(companions(first, plain[0]) < all / 2);
+}
+
 /* A flipped byte anywhere, or a file cut anywhere, is found by opening or by the hash, and never read wildly. */
 static void test_damage(void **state) {
     (void)state;
@@ -410,6 +464,7 @@ static void test_reuse(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_windows, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_company, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damage, setup, teardown),
         cmocka_unit_test_setup_teardown(test_conversations, setup, teardown),
         cmocka_unit_test_setup_teardown(test_labels, setup, teardown),

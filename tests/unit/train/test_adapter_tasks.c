@@ -159,11 +159,11 @@ static void test_says_what_was_measured(void **state) {
 static void test_several(void **state) {
     (void)state;
     static fx_log log;
-    write_file("rows.jsonl", 0, 120, 0x3f, names);
-    write_file("test.jsonl", 120, 150, 0x3f, names);
+    write_file("rows.jsonl", 0, 240, 0x3f, names);
+    write_file("test.jsonl", 240, 290, 0x3f, names);
     /* A tiny base knows nothing of the chat template's tokens: its tables learn too. */
     fx_ok(run(TASKS, "%s/rows.jsonl",
-              (const char *const[]){ADAPTER, "max_steps", "240", "logging_steps", "1000", "task_weights", "uncertainty",
+              (const char *const[]){ADAPTER, "max_steps", "480", "logging_steps", "1000", "task_weights", "uncertainty",
                                     "modules_to_save", "lm_head,embed_tokens", NULL},
               &log, NULL));
     double who = fx_metric(&log, "eval_who_accuracy"), tags = fx_metric(&log, "eval_names_f1"),

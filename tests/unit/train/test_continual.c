@@ -9,6 +9,7 @@
 #include "train_fixture.h"
 
 static char fx_base[300];
+enum { STEPS = 60 };
 
 /* Questions about sentences; the answer is the first animal, or (second) the last one. */
 static void write_rows(const char *name, int begin, int end, bool second) {
@@ -26,11 +27,12 @@ static void write_rows(const char *name, int begin, int end, bool second) {
 }
 
 static fm_status run(const char *rows, const char *const *more, fx_log *log) {
-    char train[300], tok[300];
+    char train[300], tok[300], steps[8];
+    snprintf(steps, sizeof steps, "%d", STEPS);
     snprintf(train, sizeof train, "%s/%s", fx_top, rows);
     snprintf(tok, sizeof tok, "%s/tok", fx_top);
     const char *set[60] = {"stage", "sft",      "dataset", train,           "tokenizer", tok,         "cutoff_len",
-                           "128",   "template", "chatml",  "learning_rate", "3e-3",      "max_steps", "30"};
+                           "128",   "template", "chatml",  "learning_rate", "3e-3",      "max_steps", steps};
     size_t n = 14;
     for (; more && *more; more++) {
         set[n++] = *more;
@@ -79,7 +81,7 @@ static loss learn_on(const char *const *more) {
     assert_string_equal(fm_json_str(fm_json_get(row, "name"), NULL), "first");
     loss l = {.before = fm_json_num(fm_json_get(row, "loss_before"), NAN),
               .after = fm_json_num(fm_json_get(row, "loss_after"), NAN),
-              .learned = log.loss[30]};
+              .learned = log.loss[STEPS]};
     assert_true(fabs(fm_json_num(fm_json_get(row, "forgotten"), NAN) - (l.after - l.before)) < 1e-12);
     fm_json_free(j);
     return l;
@@ -89,12 +91,14 @@ static void test_forgets_less(void **state) {
     (void)state;
     loss plain = learn_on(NULL);
     fx_clean();
-    loss ewc = learn_on((const char *const[]){"ewc_lambda", "10000", NULL});
+    loss ewc = learn_on((const char *const[]){"ewc_lambda", "3000000", NULL});
     fx_clean();
     loss replay = learn_on((const char *const[]){"replay_ratio", "0.5", NULL});
     fx_clean();
     loss column = learn_on((const char *const[]){"finetuning_type", "progressive", "learning_rate", "2e-2",
                                                  "progressive_width", "32", NULL});
+    print_message("after: plain %.3f, EWC %.3f, replay %.3f (before %.3f)\n", plain.after, ewc.after, replay.after,
+                  plain.before);
     print_message("learned: plain %.3f, EWC %.3f, replay %.3f, progressive %.3f\n", plain.learned, ewc.learned,
                   replay.learned, column.learned);
     assert_true(column.before == plain.before && column.after == column.before); /* to the last bit */
@@ -116,12 +120,12 @@ static void hash_of(char out[33], const char *name) {
 static void test_resume(void **state) {
     (void)state;
     char want[33], got[33], path[400];
-    const char *const set[] = {"ewc_lambda", "2",   "replay_ratio",           "0.3",  "save_steps", "12",
+    const char *const set[] = {"ewc_lambda", "2",   "replay_ratio",           "0.3",  "save_steps", "15",
                                "dropout",    "0.1", "resume_from_checkpoint", "auto", NULL};
     loss a = learn_on(set);
     hash_of(want, "model.safetensors");
     hash_of(got, "fisher.safetensors");
-    for (int step = 24; step <= 30; step += 6) {
+    for (int step = 45; step <= STEPS; step += 15) {
         snprintf(path, sizeof path, "%s/checkpoint-%d", fx_out, step);
         fx_ok(fm_remove_tree(path));
     }
@@ -135,14 +139,16 @@ static void test_resume(void **state) {
 static void test_fisher_file(void **state) {
     (void)state;
     char path[400], kept[400];
-    learn_on((const char *const[]){"ewc_lambda", "10000", "max_steps", "1", NULL});
+    learn_on((const char *const[]){"ewc_lambda", "3000000", "max_steps", "1", NULL});
     snprintf(path, sizeof path, "%s/fisher.safetensors", fx_out);
     snprintf(kept, sizeof kept, "%s/fisher.safetensors", fx_top);
     assert_int_equal(rename(path, kept), 0);
     fx_clean();
     loss plain = learn_on(NULL);
     fx_clean();
-    loss held = learn_on((const char *const[]){"ewc_lambda", "10000", "replay_dataset", "", "ewc_fisher", kept, NULL});
+    loss held =
+        learn_on((const char *const[]){"ewc_lambda", "3000000", "replay_dataset", "", "ewc_fisher", kept, NULL});
+    print_message("after: plain %.3f, by the file %.3f\n", plain.after, held.after);
     assert_true(held.after < plain.after - 0.1);
 }
 
