@@ -16,7 +16,7 @@ struct fm_augment_piece {
 };
 
 const char *fm_augment_name(fm_augment_method m) {
-    static const char *const name[] = {"synonym", "insert", "swap", "delete", "homophone", "equivalent"};
+    static const char *const name[] = {"synonym", "insert", "swap", "delete", "homophone", "equivalent", "typo"};
     return name[m];
 }
 
@@ -341,6 +341,89 @@ static fm_status delete (const fm_augmenter *a, fm_augment_room *r, draw *d, siz
     return FM_OK;
 }
 
+/* ---- typing ----------------------------------------------------------------------------------- */
+
+enum { TYPO_MIN = 4, TYPO_MAX = 64 }; /* letters of a word that may be mistyped */
+
+/* A key beside this one on an English keyboard, or the letter itself. */
+static uint32_t beside(uint32_t letter, draw *d) {
+    static const char *const rows[] = {"qwertyuiop", "asdfghjkl", "zxcvbnm", "QWERTYUIOP", "ASDFGHJKL", "ZXCVBNM"};
+    for (size_t i = 0; i < FM_ARRAY_LEN(rows) && letter < 128; i++) {
+        const char *at = strchr(rows[i], (int)letter);
+        if (letter && at) {
+            bool left = at > rows[i] && (!at[1] || below(d, 2));
+            return (uint32_t)(left ? at[-1] : at[1]);
+        }
+    }
+    return letter;
+}
+
+/* Letters of a word that may be mistyped; 0 for others. */
+static size_t typed_letters(const fm_augmenter *a, const fm_augment_piece *w, uint32_t letter[TYPO_MAX]) {
+    char form[4 * TYPO_MAX]; /* in lower case */
+    size_t n = 0, len = 0;
+    for (const char *p = w->text.ptr, *end = p + w->text.len; p < end;) {
+        uint32_t cp = 0;
+        int k = fm_utf8_decode(&cp, p, end);
+        FM_ASSERT(k > 0);
+        if (w->han || n == TYPO_MAX || !(fm_word_class(cp) & FM_W_ALPHA)) {
+            return 0;
+        }
+        letter[n++] = cp;
+        len += (size_t)fm_utf8_encode(form + len, fm_utf8_lower(cp));
+        p += k;
+    }
+    return n < TYPO_MIN || (a->keep && fm_lexicon_has(a->keep, (fm_sv){form, len})) ? 0 : n;
+}
+
+/* One mistake behind the first letter, which people rarely get wrong: of ten, three letters that changed places, three
+ * that are missing, two that came twice and two from the key beside. */
+static fm_status mistype(fm_augment_room *r, fm_augment_piece *w, uint32_t letter[TYPO_MAX], size_t n, draw *d) {
+    size_t kind = below(d, 10), i = 1 + below(d, n - 2);
+    char buf[4 * (TYPO_MAX + 1)];
+    size_t len = 0;
+    uint32_t key = kind >= 8 ? beside(letter[i], d) : letter[i];
+    bool twice = kind == 6 || kind == 7 || (kind >= 8 && key == letter[i]);
+    if (kind < 3) {
+        letter[i] = letter[i + 1];
+        letter[i + 1] = key;
+    } else {
+        letter[i] = key;
+    }
+    for (size_t k = 0; k < n; k++) {
+        bool missing = k == i && kind >= 3 && kind < 6;
+        for (int times = missing ? 0 : k == i && twice ? 2 : 1; times > 0; times--) {
+            len += (size_t)fm_utf8_encode(buf + len, letter[k]);
+        }
+    }
+    char *p = fm_bump_copy(&r->arena, buf, len);
+    if (!p) {
+        FM_FAIL(FM_ERR_NO_MEMORY, "cannot hold a changed word");
+    }
+    w->text = (fm_sv){p, len};
+    return FM_OK;
+}
+
+static fm_status typo(const fm_augmenter *a, fm_augment_room *r, draw *d, size_t *changes) {
+    fm_lexicon_choice c = {0};
+    uint32_t letter[TYPO_MAX];
+    size_t n = 0, n_words = 0, may = 0;
+    FM_TRY(candidates(a, r, NULL, &c, &n, &n_words));
+    for (size_t i = 0; i < n; i++) {
+        if (typed_letters(a, &r->piece[r->pick[i]], letter)) {
+            r->pick[may++] = r->pick[i];
+        }
+    }
+    size_t k = FM_MIN(wanted(a, n_words), may);
+    for (size_t i = 0; i < k; i++) {
+        size_t j = i + below(d, may - i), at = r->pick[j];
+        r->pick[j] = r->pick[i];
+        FM_TRY(mistype(r, &r->piece[at], letter, typed_letters(a, &r->piece[at], letter), d));
+        ++*changes;
+    }
+    return FM_OK;
+}
+
 fm_status fm_augment(const fm_augmenter *a, fm_augment_room *r, fm_str *out, size_t *changes, fm_sv text,
                      fm_augment_method method, fm_rng_key key) {
     draw d = {.key = key};
@@ -365,6 +448,9 @@ fm_status fm_augment(const fm_augmenter *a, fm_augment_room *r, fm_str *out, siz
         break;
     case FM_AUGMENT_HOMOPHONE:
         FM_TRY(replace(&single, r, a->homophones, (fm_lexicon_choice){.members = a->common}, &d, changes));
+        break;
+    case FM_AUGMENT_TYPO:
+        FM_TRY(typo(a, r, &d, changes));
         break;
     default:
         FM_TRY(replace(&single, r, a->equivalents, (fm_lexicon_choice){0}, &d, changes));

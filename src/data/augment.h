@@ -2,7 +2,8 @@
  * with blanks between words and for Chinese, whose words are the longest that the lexicon knows.
  *
  * Web addresses, mail addresses, numbers and words with capitals inside or in the middle of a text (names) are not
- * replaced, nor are function words; swapping and deleting takes any word. A replaced word keeps its capitals. */
+ * replaced, nor are function words; swapping, deleting and mistyping take any word. A replaced word keeps its capitals.
+ */
 #ifndef FM_DATA_AUGMENT_H
 #define FM_DATA_AUGMENT_H
 
@@ -18,6 +19,7 @@ typedef enum fm_augment_method {
     FM_AUGMENT_DELETE,     /* words go, each with the probability `ratio`; one stays */
     FM_AUGMENT_HOMOPHONE,  /* characters become others of the same sound */
     FM_AUGMENT_EQUIVALENT, /* characters become other ways to write them */
+    FM_AUGMENT_TYPO,       /* a letter of a word is mistyped: changed places, missing, twice, the key beside */
     FM_AUGMENT_COUNT
 } fm_augment_method;
 const char *fm_augment_name(fm_augment_method m);

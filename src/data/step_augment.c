@@ -21,7 +21,7 @@ typedef struct augment_options {
 static const fm_option rows[] = {
     FM_STEP_COLUMN(augment_options),
     {"methods", FM_OPT_LIST, offsetof(augment_options, methods), "synonym,insert,swap,delete", 0, 0, NULL, NULL,
-     "NAMES", "synonym, insert, swap, delete, homophone, equivalent; the copies take them in turn"},
+     "NAMES", "synonym, insert, swap, delete, typo, homophone, equivalent; the copies take them in turn"},
     {"copies", FM_OPT_INT, offsetof(augment_options, copies), "4", 1, 1000, NULL, NULL, NULL, "new rows for each row"},
     {"ratio", FM_OPT_FLOAT, offsetof(augment_options, ratio), "0.1", 0, 1, NULL, NULL, NULL,
      "share of a text's words that change, at least one"},
@@ -42,7 +42,7 @@ static const fm_option rows[] = {
     {"min_han", FM_OPT_INT, offsetof(augment_options, min_han), "2", 1, 100, NULL, NULL, NULL,
      "Chinese words of fewer characters get no synonyms"},
     {"keep", FM_OPT_STR, offsetof(augment_options, keep), NULL, 0, 0, NULL, NULL, "FILE",
-     "words that are not replaced (terms, names), one or more a line"},
+     "words that are not replaced or mistyped (terms, names), one or more a line"},
     {"mark", FM_OPT_STR, offsetof(augment_options, mark), NULL, 0, 0, NULL, NULL, "NAME",
      "column of the copies that says by which method"},
     FM_STEP_OPTIONS_END,
@@ -223,7 +223,7 @@ static fm_status augment_row(fm_step_ctx *x, fm_rec *r) {
 
 const fm_step_def fm_step_augment = {
     .name = "augment",
-    .help = "adds copies of rows with words changed: synonyms, swaps, deletions, insertions, homophones",
+    .help = "adds copies of rows with words changed: synonyms, swaps, deletions, insertions, typos, homophones",
     .about =
         "Copies keep all other columns, labels with them. Columns that hold places in the text do not fit the\n"
         "copies. English takes synonyms from WordNet, Chinese from a list such as Cilin; docs/augmentation.md. Copies\n"
@@ -231,6 +231,7 @@ const fm_step_def fm_step_augment = {
     .examples = "fathom data augment -i train.jsonl -o more.jsonl --copies 4 --ratio 0.1\n"
                 "fathom data augment -i zh.jsonl -o more.jsonl --synonyms cilin.txt.gz --methods synonym,homophone "
                 "--homophones sounds.txt\n"
+                "fathom data augment -i train.jsonl -o more.jsonl --copies 12 --methods delete,typo,swap --combine\n"
                 "fathom data augment -i all.csv -o copies.csv --methods swap,delete --no-originals --mark how",
     .options = rows,
     .options_bytes = sizeof(augment_options),

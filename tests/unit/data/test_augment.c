@@ -243,6 +243,22 @@ static void places(void **state) {
          (const char *const[]){"two, three", "one, three", "one two,", "one,", "two,", ", three", "three", NULL});
 }
 
+static void typos(void **state) {
+    const char *const o[] = {"methods", "typo", "originals", "false", "copies", "60", NULL};
+    const char *const keep[] = {"methods", "typo", "originals", "false", "keep", keep_path, NULL};
+    (void)state;
+    only("my card, 2nd", o,
+         (const char *const[]){"my crad, 2nd", "my cadr, 2nd", "my crd, 2nd", "my cad, 2nd", "my caard, 2nd",
+                               "my carrd, 2nd", "my csrd, 2nd", "my caed, 2nd", "my catd, 2nd", NULL});
+    only("банк", o, (const char *const[]){"бнак", "бакн", "бнк", "бак", "баанк", "баннк", NULL});
+    only("MAPS", o, (const char *const[]){"MPAS", "MASP", "MPS", "MAS", "MAAPS", "MAPPS", "MSPS", "MAOS", NULL});
+    only("the mp3s of a6b7c, 大人物来了", o, (const char *const[]){NULL});
+    only("a Card", keep, (const char *const[]){NULL});
+    char longest[80] = {0};
+    memset(longest, 'a', 65); /* longer words stay */
+    only(longest, o, (const char *const[]){NULL});
+}
+
 static void chinese(void **state) {
     const char *const o[] = {"methods", "synonym", "synonyms", zh_path, "originals", "false", "copies", "20", NULL};
     const char *const sound[] = {"methods", "homophone", "homophones", sound_path, "originals",
@@ -317,9 +333,9 @@ static void failures(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(wordnet),  cmocka_unit_test(lists),   cmocka_unit_test(broken),
-        cmocka_unit_test(synonyms), cmocka_unit_test(places),  cmocka_unit_test(chinese),
-        cmocka_unit_test(threads),  cmocka_unit_test(refused), cmocka_unit_test(failures),
+        cmocka_unit_test(wordnet), cmocka_unit_test(lists),    cmocka_unit_test(broken),  cmocka_unit_test(synonyms),
+        cmocka_unit_test(places),  cmocka_unit_test(typos),    cmocka_unit_test(chinese), cmocka_unit_test(threads),
+        cmocka_unit_test(refused), cmocka_unit_test(failures),
     };
     snprintf(dir, sizeof dir, "/tmp/fathom_augment_XXXXXX");
     if (!mkdtemp(dir)) {
@@ -335,7 +351,7 @@ int main(void) {
     write_file(zh_path, sizeof zh_path, "zh.txt", "Aa01A01= 人士 人物 人选\nAa01A02= 人 者\n");
     write_file(sound_path, sizeof sound_path, "sound.txt", "de\t的\t地\t得\n");
     write_file(same_path, sizeof same_path, "same.txt", "1\t一\t壹\n");
-    write_file(keep_path, sizeof keep_path, "keep.txt", "dog cat\n");
+    write_file(keep_path, sizeof keep_path, "keep.txt", "dog cat card\n");
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
     if (fm_remove_tree(dir) != FM_OK) {
         return 1;
