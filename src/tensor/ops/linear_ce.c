@@ -1,13 +1,47 @@
 /* Language-model head and cross-entropy by chunks of rows, so that all logits [T,V] are never held.
  *
  * A chunk: logits = x_c w^T in A; losses, and the gradient of the logits over them in D; dx_c = dlogits w and
- * dw += dlogits^T x_c. The chunk's buffer (about 8 MiB) is temporary memory of the gradient region.
+ * dw += dlogits^T x_c. The chunk's buffer (about 8 MiB) is temporary memory of the gradient region. Where some rows
+ * carry no loss (questions, padding), chunks are made of the others alone.
  *
  * is_root (the trainer's case): the upstream gradient is known to be 1, so gradients are formed in the forward pass
  * while the logits are there: dw goes to the weight's gradient at once, dx waits in a saved tensor. A forward pass
  * whose backward is then not run has therefore already changed the weight's gradient. Otherwise backward forms the
  * logits a second time. */
+#include <string.h>
+
 #include "tensor/ops_util.h"
+
+/* Memory of one pass. */
+typedef struct room {
+    int64_t chunk;                 /* rows */
+    fm_temp logits;                /* [chunk,V] A */
+    fm_temp x, dx, loss;           /* [chunk,D] D twice, [chunk] A: rows that were gathered */
+    fm_temp index, target, weight; /* [chunk] i32, [chunk] i32, [chunk] f32 */
+} room;
+
+static fm_status take_room(fm_ctx *c, const fm_node *n, room *r) {
+    const fm_tensor *x = n->in[0], *w = n->in[1];
+    int64_t chunk = fm_loss_chunk(x->dim[0], w->dim[0]);
+    *r = (room){.chunk = chunk};
+    FM_TRY(fm_temp_take(c, &r->logits, fm_dtype_acc(x->dtype), chunk * w->dim[0]));
+    FM_TRY(fm_temp_take(c, &r->x, x->dtype, chunk * x->dim[1]));
+    FM_TRY(fm_temp_take(c, &r->dx, x->dtype, chunk * x->dim[1]));
+    FM_TRY(fm_temp_take(c, &r->loss, fm_dtype_acc(x->dtype), chunk));
+    FM_TRY(fm_temp_take(c, &r->index, FM_I32, chunk));
+    FM_TRY(fm_temp_take(c, &r->target, FM_I32, chunk));
+    return fm_temp_take(c, &r->weight, FM_F32, chunk);
+}
+
+static void drop_room(fm_ctx *c, room *r) {
+    fm_temp_drop(c, &r->weight);
+    fm_temp_drop(c, &r->target);
+    fm_temp_drop(c, &r->index);
+    fm_temp_drop(c, &r->loss);
+    fm_temp_drop(c, &r->dx);
+    fm_temp_drop(c, &r->x);
+    fm_temp_drop(c, &r->logits);
+}
 
 /* in: x, w, targets; out: total, token losses; saved (is_root, x wants a gradient): dx. */
 static fm_status shape(fm_ctx *c, fm_node *n) {
@@ -26,10 +60,10 @@ static fm_status shape(fm_ctx *c, fm_node *n) {
             FM_TRY(fm_make_save(c, n, x->dtype, 2, x->dim));
         }
     }
-    if (fm_ctx_is_meta(c)) { /* forward will not run here: let the peak know of its chunk */
-        fm_temp logits;
-        FM_TRY(fm_temp_take(c, &logits, acc, fm_loss_chunk(x->dim[0], w->dim[0]) * w->dim[0]));
-        fm_temp_drop(c, &logits);
+    if (fm_ctx_is_meta(c)) { /* forward will not run here: let the peak know of its room */
+        room r;
+        FM_TRY(take_room(c, n, &r));
+        drop_room(c, &r);
     }
     return FM_OK;
 }
@@ -42,23 +76,27 @@ typedef struct target {
     bool acc_dw;
 } target;
 
-/* Losses, and gradients when g is not NULL, of rows [t, t+m). */
-static fm_status chunk_rows(fm_ctx *c, const fm_node *n, int64_t t, int64_t m, void *logits, void *loss,
-                            const target *g) {
+/* Rows of one chunk, one behind the other. */
+typedef struct part {
+    int64_t m;
+    const void *x;
+    const int32_t *target;
+    const float *weight;
+    void *loss, *dx;
+    bool acc_dw;
+} part;
+
+/* Losses, and gradients when g is not NULL. */
+static fm_status chunk_rows(fm_ctx *c, const fm_node *n, void *logits, const part *p, const target *g) {
     const fm_loss_options *o = n->attr;
-    const fm_tensor *x = n->in[0], *w = n->in[1];
-    fm_dtype d = x->dtype, acc = fm_dtype_acc(d);
+    const fm_tensor *w = n->in[1];
+    fm_dtype d = n->in[0]->dtype, acc = fm_dtype_acc(d);
     int64_t n_classes = w->dim[0], dim = w->dim[1];
-    int64_t d_size = fm_dtype_bytes(d, 1), acc_size = fm_dtype_bytes(acc, 1);
-    const uint8_t *x_all = fm_data(c, x);
-    const int32_t *targets = fm_data(c, n->in[2]);
-    FM_TRY(fm_ctx_status(c));
-    const void *rows = x_all + t * dim * d_size;
     fm_matmul_args head = {
-        .m = m,
+        .m = p->m,
         .n = n_classes,
         .k = dim,
-        .a = rows,
+        .a = p->x,
         .lda = dim,
         .b = fm_data(c, w),
         .ldb = dim,
@@ -69,33 +107,33 @@ static fm_status chunk_rows(fm_ctx *c, const fm_node *n, int64_t t, int64_t m, v
     };
     FM_TRY(fm_op_run(c, FM_K_matmul, d, &head));
     /* The gradient of a row begins where its logits begin, so that rows stay apart. */
-    int64_t stride = n_classes * acc_size / d_size;
+    int64_t stride = n_classes * fm_dtype_bytes(acc, 1) / fm_dtype_bytes(d, 1);
     fm_cross_entropy_args ce = {
-        .n_rows = m,
+        .n_rows = p->m,
         .n_classes = n_classes,
         .x = logits,
         .x_stride = n_classes,
-        .target = targets + t,
+        .target = p->target,
         .ignore_index = o->ignore_index,
         .smooth = o->label_smoothing,
         .z_loss = o->z_loss,
         .dscale = g ? g->dscale : 0,
-        .weight = o->weight ? o->weight + t : NULL,
+        .weight = p->weight,
         .dx = g ? logits : NULL,
         .dx_stride = stride,
-        .loss = (uint8_t *)loss + t * acc_size,
+        .loss = p->loss,
     };
     FM_TRY(fm_op_run(c, FM_K_cross_entropy, d, &ce));
     if (g && g->dx) {
         fm_matmul_args a = {
-            .m = m,
+            .m = p->m,
             .n = dim,
             .k = n_classes,
             .a = logits,
             .lda = stride,
             .b = head.b,
             .ldb = dim,
-            .c = (uint8_t *)g->dx + t * dim * d_size,
+            .c = p->dx,
             .ldc = dim,
             .c_dtype = d,
         };
@@ -105,33 +143,106 @@ static fm_status chunk_rows(fm_ctx *c, const fm_node *n, int64_t t, int64_t m, v
         fm_matmul_args a = {
             .m = n_classes,
             .n = dim,
-            .k = m,
+            .k = p->m,
             .a = logits,
             .lda = stride,
             .trans_a = true,
-            .b = rows,
+            .b = p->x,
             .ldb = dim,
             .c = g->dw,
             .ldc = dim,
             .c_dtype = acc,
-            .accumulate = t > 0 || g->acc_dw,
+            .accumulate = p->acc_dw,
         };
         FM_TRY(fm_op_run(c, FM_K_matmul, d, &a));
     }
     return FM_OK;
 }
 
-static fm_status walk(fm_ctx *c, const fm_node *n, void *loss, const target *g) {
+/* Every row carries loss: chunks are where they stand. */
+static fm_status walk_all(fm_ctx *c, const fm_node *n, const room *r, void *loss, const target *g) {
+    const fm_loss_options *o = n->attr;
+    const fm_tensor *x = n->in[0];
+    int64_t n_rows = x->dim[0], row = x->dim[1] * fm_dtype_bytes(x->dtype, 1);
+    int64_t acc_size = fm_dtype_bytes(fm_dtype_acc(x->dtype), 1);
+    for (int64_t t = 0; t < n_rows; t += r->chunk) {
+        part p = {.m = FM_MIN(r->chunk, n_rows - t),
+                  .x = (const uint8_t *)fm_data(c, x) + t * row,
+                  .target = (const int32_t *)fm_data(c, n->in[2]) + t,
+                  .weight = o->weight ? o->weight + t : NULL,
+                  .loss = (uint8_t *)loss + t * acc_size,
+                  .dx = g && g->dx ? (uint8_t *)g->dx + t * row : NULL,
+                  .acc_dw = t > 0 || (g && g->acc_dw)};
+        FM_TRY(chunk_rows(c, n, r->logits.data, &p, g));
+    }
+    return FM_OK;
+}
+
+/* Some rows carry none: the others are gathered, and what comes of them is put back among zeros. */
+static fm_status walk_learned(fm_ctx *c, const fm_node *n, const room *r, void *loss, const target *g) {
+    const fm_loss_options *o = n->attr;
     const fm_tensor *x = n->in[0], *w = n->in[1];
-    int64_t n_rows = x->dim[0], chunk = fm_loss_chunk(n_rows, w->dim[0]);
-    fm_temp logits;
-    FM_TRY(fm_temp_take(c, &logits, fm_dtype_acc(x->dtype), chunk * w->dim[0]));
-    if (!fm_ctx_is_meta(c)) {
-        for (int64_t t = 0; t < n_rows; t += chunk) {
-            FM_TRY(chunk_rows(c, n, t, FM_MIN(chunk, n_rows - t), logits.data, loss, g));
+    const int32_t *target_of = fm_data(c, n->in[2]);
+    const uint8_t *from = fm_data(c, x);
+    int32_t *index = r->index.data, *targets = r->target.data;
+    float *weight = r->weight.data;
+    size_t row = (size_t)(x->dim[1] * fm_dtype_bytes(x->dtype, 1));
+    size_t acc_size = (size_t)fm_dtype_bytes(fm_dtype_acc(x->dtype), 1);
+    bool acc_dw = g && g->acc_dw;
+    memset(loss, 0, (size_t)x->dim[0] * acc_size);
+    if (g && g->dx) {
+        memset(g->dx, 0, (size_t)x->dim[0] * row);
+    }
+    for (int64_t t = 0; t < x->dim[0];) {
+        int64_t m = 0;
+        for (; t < x->dim[0] && m < r->chunk; t++) {
+            if (target_of[t] != o->ignore_index) {
+                memcpy((uint8_t *)r->x.data + (size_t)m * row, from + (size_t)t * row, row);
+                targets[m] = target_of[t];
+                weight[m] = o->weight ? o->weight[t] : 1;
+                index[m++] = (int32_t)t;
+            }
+        }
+        if (m == 0) {
+            break;
+        }
+        part p = {.m = m,
+                  .x = r->x.data,
+                  .target = targets,
+                  .weight = o->weight ? weight : NULL,
+                  .loss = r->loss.data,
+                  .dx = r->dx.data,
+                  .acc_dw = acc_dw};
+        FM_TRY(chunk_rows(c, n, r->logits.data, &p, g));
+        acc_dw = true;
+        for (int64_t i = 0; i < m; i++) {
+            size_t to = (size_t)index[i], at = (size_t)i;
+            memcpy((uint8_t *)loss + to * acc_size, (uint8_t *)r->loss.data + at * acc_size, acc_size);
+            if (g && g->dx) {
+                memcpy((uint8_t *)g->dx + to * row, (uint8_t *)r->dx.data + at * row, row);
+            }
         }
     }
-    fm_temp_drop(c, &logits);
+    if (g && g->dw && !acc_dw) { /* no row at all */
+        memset(g->dw, 0, (size_t)fm_numel(w) * acc_size);
+    }
+    return FM_OK;
+}
+
+static fm_status walk(fm_ctx *c, const fm_node *n, void *loss, const target *g) {
+    const fm_loss_options *o = n->attr;
+    room r;
+    FM_TRY(take_room(c, n, &r));
+    if (!fm_ctx_is_meta(c)) {
+        const int32_t *targets = fm_data(c, n->in[2]);
+        FM_TRY(fm_ctx_status(c));
+        bool all = true;
+        for (int64_t t = 0; t < n->in[0]->dim[0] && all; t++) {
+            all = targets[t] != o->ignore_index;
+        }
+        FM_TRY(all ? walk_all(c, n, &r, loss, g) : walk_learned(c, n, &r, loss, g));
+    }
+    drop_room(c, &r);
     return FM_OK;
 }
 
