@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Fine-tuning figures: interleaved runs of fathom (plain pretraining, SFT, SFT with LoRA, LoRA over nf4) and Hugging Face Trainer on one model and one set of rows.
 
-  bench/peers/sft_pairs.py FATHOM PYTHON MODEL ROWS.jsonl [--pairs 3] [--batch 8] [--steps 8] [--dtype bf16] [--no-trainer]
+  bench/peers/sft_pairs.py FATHOM PYTHON MODEL ROWS.jsonl [--pairs 3] [--batch 8] [--steps 24] [--dtype bf16] [--no-trainer]
 
-PYTHON has torch and transformers (trainer.py, its threads bound and its malloc tuned as in train_pairs.sh). Of fathom a run of 2 steps is taken from one of --steps, so that
-opening, packing and saving do not count; rates are by processor time (user and system), which other programs on the machine change little, and by the wall.
+PYTHON has torch and transformers (trainer.py, its threads bound and its malloc tuned as in train_pairs.sh); MODEL has a chat template. A step of fathom is the mean by the wall from the third on, as the log of
+the run has it, so that opening, packing and saving do not count; Trainer takes all rows once, for its first batches need not be like the rest. Nothing else should run.
 """
 import argparse
 import json
@@ -14,7 +14,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 
 ap = argparse.ArgumentParser()
 ap.add_argument("fathom")
@@ -23,8 +22,7 @@ ap.add_argument("model")
 ap.add_argument("rows")
 ap.add_argument("--pairs", type=int, default=3)
 ap.add_argument("--batch", type=int, default=8)
-ap.add_argument("--steps", type=int, default=8)
-ap.add_argument("--trainer-steps", type=int, default=8)
+ap.add_argument("--steps", type=int, default=24)
 ap.add_argument("--cutoff", type=int, default=512)
 ap.add_argument("--threads", type=int, default=2)
 ap.add_argument("--dtype", choices=["bf16", "fp32"], default="bf16")
@@ -41,27 +39,23 @@ KINDS = {"pt": ["stage=pt", "dataset=" + tmp + "/text.jsonl", "tokenizer=" + a.m
          "qlora": ["stage=sft", "dataset=" + a.rows, "finetuning_type=lora", "quantization_bit=4"]}
 
 
-def seconds(kind, steps):
-    out = f"{tmp}/{kind}"
-    cmd = [a.fathom, "train", *KINDS[kind], "model_name_or_path=" + a.model, f"cutoff_len={a.cutoff}", "long_rows=cut", f"per_device_train_batch_size={a.batch}", f"max_steps={steps}",
-           f"threads={a.threads}", f"precision={a.dtype}", "measure_mfu=false", "report_to=none", "save_strategy=no", "overwrite_output_dir=true", "output_dir=" + out]
-    before, start = os.times(), time.perf_counter()
-    r = subprocess.run(cmd, capture_output=True, text=True)
-    wall, after = time.perf_counter() - start, os.times()
-    if r.returncode:
-        sys.exit(r.stderr)
-    return wall, after.children_user + after.children_system - before.children_user - before.children_system
+def log(kind):
+    with open(f"{tmp}/{kind}/trainer_log.jsonl", encoding="utf-8") as f:
+        return [r for r in map(json.loads, f) if "elapsed_seconds" in r and "loss" in r]
 
 
 def step(kind):
-    seconds(kind, 1)  # packs
-    short, long = seconds(kind, 2), seconds(kind, a.steps)
-    return [(long[i] - short[i]) / (a.steps - 2) for i in (0, 1)]
+    cmd = [a.fathom, "train", *KINDS[kind], "model_name_or_path=" + a.model, f"cutoff_len={a.cutoff}", "long_rows=cut", f"per_device_train_batch_size={a.batch}", f"max_steps={a.steps}",
+           f"threads={a.threads}", f"precision={a.dtype}", "logging_steps=1", "measure_mfu=false", "report_to=none", "save_strategy=no", "overwrite_output_dir=true", f"output_dir={tmp}/{kind}"]
+    r = subprocess.run(cmd, capture_output=True, text=True)
+    if r.returncode:
+        sys.exit(r.stderr)
+    at = {row["step"]: row["elapsed_seconds"] for row in log(kind)}
+    return (at[a.steps] - at[2]) / (a.steps - 2)
 
 
 def windows():
-    with open(tmp + "/sft/trainer_log.jsonl", encoding="utf-8") as f:
-        last = [json.loads(line) for line in f if '"epoch"' in line][-1]
+    last = log("sft")[-1]
     return last["step"] * a.batch / last["epoch"]  # of an epoch
 
 
@@ -70,19 +64,15 @@ for pair in range(a.pairs):
     for kind in KINDS:
         runs[kind].append(step(kind))
     if not a.no_trainer:
-        r = subprocess.run([a.python, os.path.join(os.path.dirname(os.path.abspath(__file__)), "trainer.py"), a.model, a.rows, "--steps", str(a.trainer_steps), "--batch", str(a.batch), "--cutoff", str(a.cutoff),
-                            "--threads", str(a.threads), "--dtype", a.dtype], capture_output=True, text=True, env=env)
+        r = subprocess.run([a.python, os.path.join(os.path.dirname(os.path.abspath(__file__)), "trainer.py"), a.model, a.rows, "--steps", str(n_rows // a.batch), "--batch", str(a.batch), "--cutoff",
+                            str(a.cutoff), "--threads", str(a.threads), "--dtype", a.dtype], capture_output=True, text=True, env=env)
         if r.returncode:
             sys.exit(r.stderr)
-        t = json.loads(r.stdout.splitlines()[-1])
-        runs["trainer"].append([t["rows"] / t["rows_per_s"] / t["rows"], t["cpu_s"] / t["rows"]])  # seconds a row
-    print(json.dumps({"pair": pair + 1, **{k: v[-1] for k, v in runs.items() if v}}), flush=True)
-rows_per_step = n_rows / windows() * a.batch
-for i, name in enumerate(("wall", "processor")):
-    m = {k: statistics.median(x[i] for x in v) for k, v in runs.items() if v}
-    tokens = a.batch * a.cutoff
-    print(f"{name} time: pt {tokens / m['pt']:.0f} tokens/s, sft {tokens / m['sft']:.0f} ({m['pt'] / m['sft']:.2f} of pt), lora {tokens / m['lora']:.0f} ({m['sft'] / m['lora']:.2f} of full), nf4 {tokens / m['qlora']:.0f}", end="")
-    if "trainer" in m:
-        print(f"; rows/s: sft {rows_per_step / m['sft']:.2f}, Trainer {1 / m['trainer']:.2f} ({m['trainer'] * rows_per_step / m['sft']:.2f}x)", end="")
-    print()
+        runs["trainer"].append(1 / json.loads(r.stdout.splitlines()[-1])["rows_per_s"])  # seconds a row
+    print(json.dumps({"pair": pair + 1, **{k: round(v[-1], 4) for k, v in runs.items() if v}}), flush=True)
+m = {k: statistics.median(v) for k, v in runs.items() if v}
+tokens, rows = a.batch * a.cutoff, n_rows / windows() * a.batch  # of a step
+print(f"pt {tokens / m['pt']:.0f} tokens/s, sft {tokens / m['sft']:.0f} ({m['pt'] / m['sft']:.2f} of pt), lora {tokens / m['lora']:.0f} ({m['sft'] / m['lora']:.2f} of full), nf4 {tokens / m['qlora']:.0f}")
+if "trainer" in m:
+    print(f"rows/s: sft {rows / m['sft']:.2f}, Trainer {1 / m['trainer']:.2f} ({m['trainer'] * rows / m['sft']:.2f}x)")
 shutil.rmtree(tmp)

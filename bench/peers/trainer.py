@@ -4,7 +4,7 @@
   bench/peers/trainer.py MODEL ROWS.jsonl [--steps 12] [--batch 8] [--dtype bf16] [--threads 2] [--lora]
 
 Rows are messages; the template is the tokenizer's. Batches are grouped by length and padded to the longest row (train_sampling_strategy "group_by_length"),
-answers alone carry loss. Time counts from the third step on, by the wall and by processor time. See sft_pairs.sh.
+answers alone carry loss. Time counts from the third step on, by the wall and by processor time. See sft_pairs.py.
 """
 import argparse
 import json
