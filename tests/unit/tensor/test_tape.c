@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -245,12 +246,57 @@ static void store_finds_by_name(void **state) {
     fm_params_free(ps);
 }
 
+/* A batch of questions alone: no loss, gradients of zero, also where another batch left one before. */
+static void no_row_carries_loss(void **state) {
+    (void)state;
+    double x[T * D];
+    int32_t none[T], last[T];
+    fill_input(x);
+    for (int t = 0; t < T; t++) {
+        none[t] = -100;
+        last[t] = t + 1 == T ? 3 : -100;
+    }
+    net n;
+    net_new(&n, FM_F64, true);
+    for (int root = 0; root < 2; root++) {
+        fm_loss_options o = {.ignore_index = -100, .scale = 1, .is_root = root != 0};
+        for (int learned = 1; learned >= 0; learned--) {
+            fm_ctx *c = ctx_new(fm_cpu_backend(), FM_F64);
+            fm_params_begin_step(n.ps);
+            fm_tape_begin(c);
+            fm_tensor *leaf = fm_require_grad(fm_from_memory(c, FM_F64, 2, (int64_t[]){T, D}, x));
+            fm_tensor *y = fm_linear_ce(c, leaf, fm_leaf(c, n.w1[0]),
+                                        fm_from_memory(c, FM_I32, 1, (int64_t[]){T}, learned ? last : none), &o, NULL);
+            assert_non_null(y);
+            assert_int_equal(fm_backward(c, y, 1), FM_OK);
+            fm_dtype d;
+            const double *dx = fm_grad_of(leaf, &d), *dw = n.w1[0]->grad, *loss = fm_data(c, y);
+            double sum_x = 0, sum_before = 0, sum_w = 0;
+            for (int i = 0; i < T * D; i++) {
+                sum_x += fabs(dx[i]);
+                sum_before += i < (T - 1) * D ? fabs(dx[i]) : 0;
+            }
+            for (int i = 0; i < 2 * D * D; i++) {
+                sum_w += fabs(dw[i]);
+            }
+            assert_true(sum_before == 0);
+            if (learned) {
+                assert_true(*loss > 0 && sum_x > 0 && sum_w > 0);
+            } else {
+                assert_true(*loss == 0 && sum_x == 0 && sum_w == 0);
+            }
+            fm_ctx_free(c);
+        }
+    }
+    fm_params_free(n.ps);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(checkpoint_equals_plain), cmocka_unit_test(meta_is_exact),
         cmocka_unit_test(shared_gradients),        cmocka_unit_test(stale_input_is_refused),
         cmocka_unit_test(full_arena_is_an_error),  cmocka_unit_test(init_does_not_depend_on_threads),
-        cmocka_unit_test(store_finds_by_name),
+        cmocka_unit_test(store_finds_by_name),     cmocka_unit_test(no_row_carries_loss),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
