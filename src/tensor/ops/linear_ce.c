@@ -1,8 +1,8 @@
 /* Language-model head and cross-entropy by chunks of rows, so that all logits [T,V] are never held.
  *
  * A chunk: logits = x_c w^T in A; losses, and the gradient of the logits over them in D; dx_c = dlogits w and
- * dw += dlogits^T x_c. The chunk's buffer (about 8 MiB) is temporary memory of the gradient region. Where some rows
- * carry no loss (questions, padding), chunks are made of the others alone.
+ * dw += dlogits^T x_c. The chunk's buffer (about 8 MiB) is temporary memory of the gradient region. Chunks are
+ * made of the rows that carry loss; the others (questions, padding) cost nothing.
  *
  * is_root (the trainer's case): the upstream gradient is known to be 1, so gradients are formed in the forward pass
  * while the logits are there: dw goes to the weight's gradient at once, dx waits in a saved tensor. A forward pass
@@ -159,31 +159,13 @@ static fm_status chunk_rows(fm_ctx *c, const fm_node *n, void *logits, const par
     return FM_OK;
 }
 
-/* Every row carries loss: chunks are where they stand. */
-static fm_status walk_all(fm_ctx *c, const fm_node *n, const room *r, void *loss, const target *g) {
-    const fm_loss_options *o = n->attr;
-    const fm_tensor *x = n->in[0];
-    int64_t n_rows = x->dim[0], row = x->dim[1] * fm_dtype_bytes(x->dtype, 1);
-    int64_t acc_size = fm_dtype_bytes(fm_dtype_acc(x->dtype), 1);
-    for (int64_t t = 0; t < n_rows; t += r->chunk) {
-        part p = {.m = FM_MIN(r->chunk, n_rows - t),
-                  .x = (const uint8_t *)fm_data(c, x) + t * row,
-                  .target = (const int32_t *)fm_data(c, n->in[2]) + t,
-                  .weight = o->weight ? o->weight + t : NULL,
-                  .loss = (uint8_t *)loss + t * acc_size,
-                  .dx = g && g->dx ? (uint8_t *)g->dx + t * row : NULL,
-                  .acc_dw = t > 0 || (g && g->acc_dw)};
-        FM_TRY(chunk_rows(c, n, r->logits.data, &p, g));
-    }
-    return FM_OK;
-}
-
-/* Some rows carry none: the others are gathered, and what comes of them is put back among zeros. */
+/* Rows that carry loss are gathered, and what comes of them is put back among zeros. */
 static fm_status walk_learned(fm_ctx *c, const fm_node *n, const room *r, void *loss, const target *g) {
     const fm_loss_options *o = n->attr;
     const fm_tensor *x = n->in[0], *w = n->in[1];
     const int32_t *target_of = fm_data(c, n->in[2]);
     const uint8_t *from = fm_data(c, x);
+    FM_TRY(fm_ctx_status(c));
     int32_t *index = r->index.data, *targets = r->target.data;
     float *weight = r->weight.data;
     size_t row = (size_t)(x->dim[1] * fm_dtype_bytes(x->dtype, 1));
@@ -230,17 +212,10 @@ static fm_status walk_learned(fm_ctx *c, const fm_node *n, const room *r, void *
 }
 
 static fm_status walk(fm_ctx *c, const fm_node *n, void *loss, const target *g) {
-    const fm_loss_options *o = n->attr;
     room r;
     FM_TRY(take_room(c, n, &r));
     if (!fm_ctx_is_meta(c)) {
-        const int32_t *targets = fm_data(c, n->in[2]);
-        FM_TRY(fm_ctx_status(c));
-        bool all = true;
-        for (int64_t t = 0; t < n->in[0]->dim[0] && all; t++) {
-            all = targets[t] != o->ignore_index;
-        }
-        FM_TRY(all ? walk_all(c, n, &r, loss, g) : walk_learned(c, n, &r, loss, g));
+        FM_TRY(walk_learned(c, n, &r, loss, g));
     }
     drop_room(c, &r);
     return FM_OK;
